@@ -1,0 +1,38 @@
+// A deployment: a named base and draft pair with strategies and limits. It is data: what `chorus up` is started with, what
+// every actor is told of the whole, and what each group of ranks runs.
+import { Schema } from "effect"
+
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+export const Strategy = Schema.Literals(["single", "pipeline", "layer"])
+export type Strategy = typeof Strategy.Type
+
+/** The ranks that together run one model. */
+export const Group = Schema.Struct({
+  name: Schema.Literals(["base", "draft"]),
+  model: Schema.NonEmptyString, // absolute path of a Hugging Face folder or a GGUF file
+  strategy: Strategy,
+  ranks: Positive,
+  threads: Positive, // of each rank
+  device: Schema.NonEmptyString, // "CPU", "CUDA0"; "auto" takes a GPU where there is one
+})
+export type Group = typeof Group.Type
+
+export const Deployment = Schema.Struct({
+  name: Schema.NonEmptyString, // see subjects.isName
+  base: Group,
+  draft: Schema.NullOr(Group), // null: plain decoding only
+  fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
+  deterministic: Schema.Boolean,
+  context: Positive, // tokens a session may have, prompt and answer
+})
+export type Deployment = typeof Deployment.Type
+
+/** Environment of the actors. Deployment is JSON. */
+export const ENVIRONMENT = {
+  nats: "CHORUS_NATS",
+  deployment: "CHORUS_DEPLOYMENT",
+  group: "CHORUS_GROUP",
+  rank: "CHORUS_RANK",
+  epoch: "CHORUS_EPOCH",
+} as const

@@ -1,0 +1,105 @@
+// The errors that cross the wire. Each is data first; its message names the field or the limit and says what to do next.
+import { Schema } from "effect"
+
+export class MalformedMessage extends Schema.TaggedError<MalformedMessage>()("MalformedMessage", {
+  kind: Schema.String, // of message: "activation", "pass command", ...
+  field: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `malformed ${this.kind}: ${this.field}: ${this.reason}`
+  }
+}
+
+/** A field of a request is missing or out of its range. */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
+  field: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `${this.field}: ${this.reason}`
+  }
+}
+
+/** A rank has no such session, or not up to the length that the pass builds on: fill its KV again from the log. */
+export class UnknownSession extends Schema.TaggedError<UnknownSession>()("UnknownSession", {
+  group: Schema.String,
+  rank: Schema.Int,
+  session: Schema.String,
+  expected: Schema.Int, // committed tokens that the pass builds on
+  actual: Schema.Int, // committed tokens there; -1 where the session is not known at all
+}) {
+  override get message() {
+    return `rank ${this.rank} of ${this.group} holds ${this.actual} of session ${this.session}'s ${this.expected} tokens. Prefill it again.`
+  }
+}
+
+/** The command's epoch is not the group's: its sender is an owner of former times, or ahead of this rank. */
+export class WrongEpoch extends Schema.TaggedError<WrongEpoch>()("WrongEpoch", {
+  group: Schema.String,
+  rank: Schema.Int,
+  expected: Schema.Int,
+  actual: Schema.Int,
+}) {
+  override get message() {
+    return `rank ${this.rank} of ${this.group} is in epoch ${this.expected}, the command in ${this.actual}. Ask for the group's epoch and try again.`
+  }
+}
+
+/** A pass failed on its rank. */
+export class PassFailed extends Schema.TaggedError<PassFailed>()("PassFailed", {
+  group: Schema.String,
+  rank: Schema.Int,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `a pass failed on rank ${this.rank} of ${this.group}: ${this.reason}`
+  }
+}
+
+/** A peer's activation did not come within the time for one exchange. */
+export class PeerSilent extends Schema.TaggedError<PeerSilent>()("PeerSilent", {
+  group: Schema.String,
+  rank: Schema.Int, // who waited
+  peer: Schema.Int,
+  step: Schema.Int,
+}) {
+  override get message() {
+    return `rank ${this.rank} of ${this.group} waited in vain for rank ${this.peer} in step ${this.step} of a pass`
+  }
+}
+
+/** No answer to a pass: the group, or its leader, is gone. */
+export class GroupSilent extends Schema.TaggedError<GroupSilent>()("GroupSilent", {
+  group: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `group ${this.group} did not answer: ${this.reason}`
+  }
+}
+
+export class Cancelled extends Schema.TaggedError<Cancelled>()("Cancelled", { session: Schema.String }) {
+  override get message() {
+    return `session ${this.session} was cancelled`
+  }
+}
+
+/** Prompt and answer together are longer than the context, or than the memory set aside for KV. */
+export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("ContextExceeded", {
+  prompt: Schema.Int,
+  maxTokens: Schema.Int,
+  context: Schema.Int,
+}) {
+  override get message() {
+    return `the prompt has ${this.prompt} tokens and asks for ${this.maxTokens} more, the context holds ${this.context}. Shorten the prompt or lower maxTokens.`
+  }
+}
+
+/** What a rank answers instead of a pass's result. */
+export const PassError = Schema.Union([MalformedMessage, InvalidRequest, UnknownSession, WrongEpoch, PassFailed, PeerSilent, Cancelled])
+export type PassError = typeof PassError.Type
+
+/** What a client gets instead of a session. */
+export const InferError = Schema.Union([MalformedMessage, InvalidRequest, ContextExceeded, GroupSilent, PassFailed, Cancelled])
+export type InferError = typeof InferError.Type

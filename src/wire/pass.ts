@@ -1,0 +1,103 @@
+// The commands of a group and their answers: one command starts a pass, one answer ends it. A command reaches every rank
+// of the group; the rank that ends with the logits answers (rank 0 of `single` and `layer`, the last one of `pipeline`).
+//
+// Idempotence: (epoch, pass) names a pass; a repetition keeps the number and raises `attempt`. `committed` is the length
+// of exact KV that the pass builds on, after `keep` has been applied; a rank that has applied it already sees that its
+// own length equals `committed` and does nothing.
+import { Schema } from "effect"
+import { PassError } from "./errors.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+const Tokens = Schema.Array(Count)
+
+export const Sampling = Schema.Struct({
+  temperature: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 100 }))),
+  topK: Count, // 0: off
+  topP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 1: off
+  minP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 0: off
+  repetitionPenalty: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0.01, maximum: 100 }))), // 1: off
+  seed: Schema.BigInt, // 64 bits
+})
+export type Sampling = typeof Sampling.Type
+
+const base = {
+  session: Schema.NonEmptyString,
+  epoch: Count,
+  pass: Count,
+  attempt: Count,
+  committed: Count,
+}
+
+/** Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session. */
+export const Prefill = Schema.TaggedStruct("Prefill", { ...base, tokens: Tokens, sampling: Sampling })
+
+/**
+ * Exact pass over the bonus token (row 0) and the draft tree's nodes (parents index the rows; -1 is for row 0 alone, whose
+ * parent is the last committed token). `keep` names the rows of the session's previous verify pass that were accepted, in
+ * order; row 0 is always among them. A decode step is a Verify of one row.
+ */
+export const Verify = Schema.TaggedStruct("Verify", {
+  ...base,
+  keep: Schema.Array(Count),
+  tokens: Tokens,
+  parents: Schema.Array(Schema.Int),
+})
+
+/**
+ * To a draft group: drop all fuzzy KV, run `accepted` (what was accepted last, the bonus token last) exactly and commit it
+ * (bonus calibration), then draft a tree with fuzzy passes of group size `fuzzy` (1: exact drafting) without asking anyone
+ * between depths.
+ */
+export const Draft = Schema.TaggedStruct("Draft", {
+  ...base,
+  accepted: Tokens,
+  fuzzy: Positive,
+  depth: Positive,
+  width: Positive,
+  nodes: Positive,
+})
+
+export const PassCommand = Schema.Union([Prefill, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
+export type PassCommand = typeof PassCommand.Type
+export type Prefill = typeof Prefill.Type
+export type Verify = typeof Verify.Type
+export type Draft = typeof Draft.Type
+
+/** What a part of a pass took: time as the answering rank saw it, messages and payload bytes of all ranks. */
+export const PassCost = Schema.Struct({
+  millis: Schema.Finite,
+  computeMillis: Schema.Finite, // of the answering rank's device
+  hops: Count, // messages one after the other on the critical path between ranks
+  messages: Count,
+  bytes: Count,
+})
+export type PassCost = typeof PassCost.Type
+
+export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, cost: PassCost })
+/** `choices[i]`: the sampler's token after row i. */
+export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, cost: PassCost })
+/** The tree without its root (the bonus token): parents index `tokens`, -1 is the root. `steps`: each fuzzy pass by itself. */
+export const Drafted = Schema.TaggedStruct("Drafted", {
+  pass: Count,
+  tokens: Tokens,
+  parents: Schema.Array(Schema.Int),
+  logProbs: Schema.Array(Schema.Number), // cumulative
+  calibrate: PassCost,
+  draft: PassCost, // all steps together
+  steps: Schema.Array(Schema.Struct({ rows: Count, millis: Schema.Finite })),
+})
+export const Refused = Schema.TaggedStruct("Refused", { pass: Count, error: PassError })
+
+export const PassAnswer = Schema.Union([Prefilled, Verified, Drafted, Refused]).pipe(Schema.toTaggedUnion("_tag"))
+export type PassAnswer = typeof PassAnswer.Type
+export type Prefilled = typeof Prefilled.Type
+export type Verified = typeof Verified.Type
+export type Drafted = typeof Drafted.Type
+
+/** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
+export const GroupControl = Schema.Union([
+  Schema.TaggedStruct("Release", { session: Schema.NonEmptyString }),
+  Schema.TaggedStruct("Abort", { session: Schema.NonEmptyString }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type GroupControl = typeof GroupControl.Type
