@@ -1,0 +1,102 @@
+// The architectures that Chorus runs, as the tensors they consist of. All are decoder-only transformers with RMS norms,
+// rotary positions, grouped queries and a gated SiLU MLP; they differ in biases and in norms of q and k.
+import type { Shape, TensorSource } from "../../native/index.ts"
+import { ModelUnsupported, TensorMismatch } from "./errors.ts"
+import { isWeightType } from "./weights.ts"
+
+const architectures = ["llama", "qwen2", "qwen3"] as const
+export type Architecture = (typeof architectures)[number]
+
+export const isArchitecture = (name: string): name is Architecture => architectures.some((known) => known === name)
+
+export const unknownArchitecture = (file: string, name: string): ModelUnsupported =>
+  new ModelUnsupported({ file, reason: `its architecture is "${name}"; Chorus runs ${architectures.join(", ")}` })
+
+interface Expected {
+  readonly shape: ReadonlyArray<number> // ggml's order
+  readonly optional?: boolean
+}
+
+/** Every tensor of a model by its GGUF name. */
+const expectedTensors = (architecture: Architecture, shape: Shape): ReadonlyMap<string, Expected> => {
+  const { width, ffn, vocab } = shape
+  const q = shape.heads * shape.headDim
+  const kv = shape.kvHeads * shape.headDim
+  const biases = { optional: architecture !== "qwen2" }
+  const expected = new Map<string, Expected>([
+    ["token_embd.weight", { shape: [width, vocab] }],
+    ["output_norm.weight", { shape: [width] }],
+    ["output.weight", { shape: [width, vocab], optional: true }], // without it the head is tied to the embedding
+  ])
+  for (let layer = 0; layer < shape.layers; layer++) {
+    const add = (name: string, tensor: Expected) => expected.set(`blk.${layer}.${name}`, tensor)
+    add("attn_norm.weight", { shape: [width] })
+    add("attn_q.weight", { shape: [width, q] })
+    add("attn_k.weight", { shape: [width, kv] })
+    add("attn_v.weight", { shape: [width, kv] })
+    add("attn_q.bias", { shape: [q], ...biases })
+    add("attn_k.bias", { shape: [kv], ...biases })
+    add("attn_v.bias", { shape: [kv], ...biases })
+    if (architecture === "qwen3") {
+      add("attn_q_norm.weight", { shape: [shape.headDim] })
+      add("attn_k_norm.weight", { shape: [shape.headDim] })
+    }
+    add("attn_output.weight", { shape: [q, width] })
+    add("ffn_norm.weight", { shape: [width] })
+    add("ffn_gate.weight", { shape: [width, ffn] })
+    add("ffn_up.weight", { shape: [width, ffn] })
+    add("ffn_down.weight", { shape: [ffn, width] })
+  }
+  return expected
+}
+
+/**
+ * Throws unless `tensors` are exactly what the architecture consists of: one that Chorus would leave out would make
+ * another model of it. `nameInFile` turns a GGUF name into the one that the user finds in the file.
+ */
+export const checkTensors = (
+  file: string,
+  architecture: Architecture,
+  shape: Shape,
+  tensors: ReadonlyArray<TensorSource>,
+  nameInFile: (name: string) => string,
+): void => {
+  const expected = expectedTensors(architecture, shape)
+  const found = new Map(tensors.map((tensor) => [tensor.name, tensor]))
+  for (const [name, { shape, optional }] of expected) {
+    const tensor = found.get(name)
+    if (tensor === undefined && optional) continue
+    if (tensor === undefined) throw new TensorMismatch({ file, tensor: nameInFile(name), reason: "is missing" })
+    if (tensor.shape.join() !== shape.join()) {
+      const reason = `has shape [${tensor.shape}], the configuration calls for [${shape}]`
+      throw new TensorMismatch({ file: tensor.file, tensor: nameInFile(name), reason })
+    }
+    if (!isWeightType(tensor.type)) {
+      throw new TensorMismatch({ file: tensor.file, tensor: nameInFile(name), reason: `is of type ${tensor.type}` })
+    }
+  }
+  const unknown = tensors.find((tensor) => !expected.has(tensor.name))
+  if (unknown !== undefined) {
+    const reason = `tensor ${nameInFile(unknown.name)} is not part of the ${architecture} architecture`
+    throw new ModelUnsupported({ file: unknown.file, reason })
+  }
+}
+
+/** Throws unless heads and widths go together. */
+export const checkShape = (file: string, shape: Shape): void => {
+  const refuse = (reason: string) => new ModelUnsupported({ file, reason })
+  for (const key of ["layers", "width", "heads", "kvHeads", "headDim", "ffn", "vocab", "context"] as const) {
+    if (!(Number.isSafeInteger(shape[key]) && shape[key] > 0)) throw refuse(`${key} is ${shape[key]}`)
+  }
+  if (shape.heads % shape.kvHeads !== 0) {
+    throw refuse(`${shape.heads} heads cannot share ${shape.kvHeads} KV heads evenly`)
+  }
+  if (shape.ropeDim % 2 !== 0 || shape.ropeDim < 2 || shape.ropeDim > shape.headDim) {
+    throw refuse(`${shape.ropeDim} of a head's ${shape.headDim} values would be rotated`)
+  }
+  if (!(shape.normEps > 0 && shape.normEps < 1)) throw refuse(`the norms' epsilon is ${shape.normEps}`)
+  if (!(shape.ropeTheta > 0 && Number.isFinite(shape.ropeTheta))) throw refuse(`the rope's base is ${shape.ropeTheta}`)
+  if (shape.ropeFactors !== null && !shape.ropeFactors.every((factor) => factor > 0 && Number.isFinite(factor))) {
+    throw refuse("a rope factor is not a positive number")
+  }
+}

@@ -1,0 +1,75 @@
+// A model's own chat template (Jinja), from its files.
+import { Template } from "@huggingface/jinja"
+import { Effect, Schema } from "effect"
+import { TemplateFailed } from "./errors.ts"
+
+export interface ChatMessage {
+  readonly role: string
+  readonly content: string
+}
+
+export interface RenderOptions {
+  /** Whether the text ends with the start of the assistant's turn. True. */
+  readonly addGenerationPrompt?: boolean
+}
+
+/** Characters of a template, and of what it may make beyond the messages themselves. The longest in use have some 20,000. */
+const MAX_TEMPLATE = 200_000
+
+export class ChatTemplate {
+  readonly source: string
+  readonly #file: string
+  readonly #tokens: { readonly bos_token: string; readonly eos_token: string }
+  #template: Template | null = null
+
+  /** Throws TemplateFailed for one that is too long; whether it parses is found out when it is first used. */
+  constructor(file: string, source: string, tokens: { readonly bos: string; readonly eos: string }) {
+    if (source.length > MAX_TEMPLATE) {
+      throw new TemplateFailed({
+        file,
+        reason: `it has ${source.length} characters, at most ${MAX_TEMPLATE} are taken`,
+      })
+    }
+    this.#file = file
+    this.source = source
+    this.#tokens = { bos_token: tokens.bos, eos_token: tokens.eos }
+  }
+
+  /** The prompt for a conversation. Encode it with `bos: false`: a template that wants bos writes it. */
+  render(
+    messages: ReadonlyArray<ChatMessage>,
+    { addGenerationPrompt = true }: RenderOptions = {},
+  ): Effect.Effect<string, TemplateFailed> {
+    return Effect.try({
+      try: () => {
+        this.#template ??= new Template(this.source)
+        const text = this.#template.render({
+          messages,
+          add_generation_prompt: addGenerationPrompt,
+          tools: null,
+          ...this.#tokens,
+        })
+        const said = messages.reduce((length, message) => length + message.content.length, 0)
+        if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
+        return text
+      },
+      catch: (error) =>
+        new TemplateFailed({ file: this.#file, reason: error instanceof Error ? error.message : String(error) }),
+    })
+  }
+}
+
+const Named = Schema.Struct({ name: Schema.String, template: Schema.String })
+
+/** chat_template as tokenizer_config.json may have it: one template, or several by name. */
+export const ChatTemplateField = Schema.Struct({
+  chat_template: Schema.optionalKey(Schema.NullOr(Schema.Union([Schema.String, Schema.Array(Named)]))),
+})
+
+/** The one for plain conversations. */
+export const defaultTemplate = (field: typeof ChatTemplateField.Type): string | null => {
+  const { chat_template } = field
+  if (chat_template === undefined || chat_template === null) return null
+  if (typeof chat_template === "string") return chat_template
+  return chat_template.find(({ name }) => name === "default")?.template ?? null
+}

@@ -1,0 +1,134 @@
+// The vocabulary of a Hugging Face folder: tokenizer.json, and what its neighbours say of bos and eos.
+import { join } from "node:path"
+import { Schema } from "effect"
+import { ModelCorrupt, ModelUnreadable, ModelUnsupported } from "./errors.ts"
+import { decodeJson, readJson } from "./json.ts"
+import { endsOf, type SpecialKind, type Vocabulary } from "./vocabulary.ts"
+
+const Id = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+const optional = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+const Typed = Schema.Struct({ type: Schema.String })
+
+const AddedToken = Schema.Struct({ id: Id, content: Schema.String, special: Schema.optionalKey(Schema.Boolean) })
+
+/** A post-processor that puts special tokens around a text; of interest is whether it begins with one. */
+const Template = Schema.Struct({
+  type: Schema.Literal("TemplateProcessing"),
+  single: Schema.Array(
+    Schema.Union([
+      Schema.Struct({ SpecialToken: Schema.Struct({ id: Schema.String }) }),
+      Schema.Struct({ Sequence: Schema.Unknown }),
+    ]),
+  ),
+  special_tokens: Schema.Record(Schema.String, Schema.Struct({ ids: Schema.Array(Id) })),
+})
+const PostProcessor = Schema.Union([
+  Template,
+  Schema.Struct({ type: Schema.Literal("Sequence"), processors: Schema.Array(Schema.Union([Template, Typed])) }),
+  Typed,
+])
+
+/** Large parts are looked at by hand: a schema would visit every merge. */
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
+const Vocab = Schema.declare(isObject)
+const Merges = Schema.declare((value): value is ReadonlyArray<unknown> => Array.isArray(value))
+
+const TokenizerJson = Schema.Struct({
+  added_tokens: Schema.optionalKey(Schema.Array(AddedToken)),
+  normalizer: Schema.optionalKey(Schema.Unknown),
+  pre_tokenizer: Schema.optionalKey(Schema.Unknown),
+  post_processor: optional(PostProcessor),
+  decoder: optional(Typed),
+  model: Schema.Struct({ type: Schema.optionalKey(Schema.String), vocab: Vocab, merges: Merges }),
+})
+type TokenizerJson = typeof TokenizerJson.Type
+
+const TokenText = Schema.Union([Schema.String, Schema.Struct({ content: Schema.String })])
+const TokenizerConfig = Schema.Struct({
+  bos_token: optional(TokenText),
+  eos_token: optional(TokenText),
+  add_bos_token: optional(Schema.Boolean),
+})
+const Generation = Schema.Struct({
+  bos_token_id: optional(Id),
+  eos_token_id: optional(Schema.Union([Id, Schema.Array(Id)])),
+})
+
+/** `rows` is the embedding's: no token may have an id beyond it. */
+export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary => {
+  const file = join(folder, "tokenizer.json")
+  const raw = readJson(file, Schema.Unknown)
+  if (raw === null) throw new ModelUnreadable({ file, reason: "there is no such file in the model's folder" })
+  const json = decodeJson(file, raw, TokenizerJson)
+  if ((json.model.type ?? "BPE") !== "BPE" || json.decoder?.type !== "ByteLevel") {
+    const kind = `${json.model.type ?? "BPE"} with decoder ${json.decoder?.type ?? "none"}`
+    throw new ModelUnsupported({ file, reason: `its tokenizer is ${kind}; BPE with decoder ByteLevel is implemented` })
+  }
+  const added = json.added_tokens ?? []
+  const tokens = tokensOf(file, json.model.vocab, added, rows)
+  const config = readJson(join(folder, "tokenizer_config.json"), TokenizerConfig) ?? {}
+  const ids = { ...readJson(join(folder, "config.json"), Generation) }
+  const generation = readJson(join(folder, "generation_config.json"), Generation) ?? {}
+  const find = (text: typeof TokenText.Type | null | undefined) => idOf(tokens, text)
+  const prefix = prefixOf(json)
+  const bos = prefix ?? find(config.bos_token) ?? ids.bos_token_id ?? null
+  const eos = find(config.eos_token) ?? [ids.eos_token_id].flat()[0] ?? null
+  return {
+    file,
+    tokens,
+    special: new Map(added.map(({ id, special }): [number, SpecialKind] => [id, special ? "control" : "user"])),
+    bos,
+    addBos: json.post_processor ? prefix !== null : config.add_bos_token === true && bos !== null,
+    eos,
+    ends: endsOf(tokens, [eos, ids.eos_token_id, generation.eos_token_id].flat()),
+    definition: () => ({
+      added_tokens: rawAddedTokens(raw),
+      normalizer: json.normalizer ?? null,
+      pre_tokenizer: json.pre_tokenizer ?? null,
+      model: isObject(raw) && isObject(raw.model) ? raw.model : json.model,
+    }),
+  }
+}
+
+/** With the fields that only the encoder knows (lstrip, normalized, ...). */
+const rawAddedTokens = (raw: unknown): ReadonlyArray<typeof AddedToken.Type> =>
+  isObject(raw) && Array.isArray(raw.added_tokens) ? raw.added_tokens : []
+
+const tokensOf = (
+  file: string,
+  vocab: Readonly<Record<string, unknown>>,
+  added: ReadonlyArray<typeof AddedToken.Type>,
+  rows: number,
+): ReadonlyArray<string | undefined> => {
+  const tokens: Array<string | undefined> = []
+  const put = (token: string, id: unknown) => {
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= rows) {
+      const reason = `token ${JSON.stringify(token)} has the id ${String(id)}, the embedding has ${rows} rows`
+      throw new ModelCorrupt({ file, reason })
+    }
+    tokens[id] = token
+  }
+  for (const token of Object.keys(vocab)) put(token, vocab[token])
+  for (const { id, content } of added) put(content, id)
+  return Array.from(tokens) // without holes
+}
+
+/** The id of a token by its text, as tokenizer_config.json names it. */
+const idOf = (tokens: ReadonlyArray<string | undefined>, text: typeof TokenText.Type | null | undefined) => {
+  if (text === null || text === undefined) return null
+  const id = tokens.indexOf(typeof text === "string" ? text : text.content)
+  return id < 0 ? null : id
+}
+
+/** The token that the post-processor puts before every text. */
+const prefixOf = ({ post_processor }: TokenizerJson): number | null => {
+  if (!post_processor) return null
+  const all = "processors" in post_processor ? post_processor.processors : [post_processor]
+  for (const processor of all) {
+    if (!("single" in processor)) continue
+    const [first] = processor.single
+    if (first === undefined || !("SpecialToken" in first)) continue
+    return processor.special_tokens[first.SpecialToken.id]?.ids[0] ?? null
+  }
+  return null
+}

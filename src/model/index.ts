@@ -1,0 +1,18 @@
+// Models: a path in, a description out (shape, where the tensors lie, tokenizer, chat template). Nothing here loads the
+// native module or reads weights into memory.
+export { type ChatMessage, ChatTemplate } from "./chat.ts"
+export { Detokenizer, detokenize } from "./detokenizer.ts"
+export {
+  ContextTooLong,
+  MemoryExceeded,
+  ModelCorrupt,
+  ModelError,
+  ModelUnreadable,
+  ModelUnsupported,
+  TemplateFailed,
+  TensorMismatch,
+  VocabularyMismatch,
+} from "./errors.ts"
+export { type Model, open, sameVocabulary } from "./model.ts"
+export { memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
+export { Tokenizer } from "./tokenizer.ts"

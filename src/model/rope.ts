@@ -1,0 +1,23 @@
+// Llama 3's stretching of the rotary embedding to longer contexts, as divisors of its frequencies.
+
+export interface Llama3Scaling {
+  readonly factor: number
+  readonly low_freq_factor: number
+  readonly high_freq_factor: number
+  readonly original_max_position_embeddings: number
+}
+
+/**
+ * [ropeDim / 2] divisors: 1 for wavelengths well inside the original context, `factor` for those beyond it, and a blend
+ * between the two bounds. The same numbers as `_compute_llama3_parameters` of Hugging Face's transformers gives.
+ */
+export const llama3Factors = (scaling: Llama3Scaling, theta: number, ropeDim: number): Float32Array => {
+  const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = scaling
+  return Float32Array.from({ length: ropeDim / 2 }, (_, i) => {
+    const wavelength = 2 * Math.PI * theta ** ((2 * i) / ropeDim)
+    if (wavelength < original / high) return 1
+    if (wavelength > original / low) return factor
+    const smooth = (original / wavelength - low) / (high - low)
+    return 1 / ((1 - smooth) / factor + smooth)
+  })
+}

@@ -1,0 +1,51 @@
+// What the tokens are: the text behind each id, which of them are control tokens, and which end a generation. Made from
+// tokenizer.json or from GGUF's metadata; both are byte-level BPE.
+
+/** A token that merges do not make: control ("<|im_end|>") marks structure and is no text, user is a fixed text. */
+export type SpecialKind = "control" | "user"
+
+export interface Vocabulary {
+  readonly file: string
+  readonly tokens: ReadonlyArray<string | undefined> // by id; the normal ones in the byte-level alphabet
+  readonly special: ReadonlyMap<number, SpecialKind>
+  readonly bos: number | null
+  readonly addBos: boolean // the model expects bos before every text
+  readonly eos: number | null
+  readonly ends: ReadonlySet<number> // each of these ends a generation
+  readonly definition: () => TokenizerDefinition // made when text is first encoded
+}
+
+/** The parts of a tokenizer.json that an encoder is built from. */
+export interface TokenizerDefinition {
+  readonly added_tokens: ReadonlyArray<{ readonly id: number; readonly content: string; readonly special?: boolean }>
+  readonly normalizer: unknown
+  readonly pre_tokenizer: unknown
+  readonly model: object
+}
+
+/** Ends of a turn or a text that models use without naming them in their configuration; llama.cpp stops at the same. */
+const END_TEXTS = new Set([
+  ...["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>"],
+  ...[
+    "<EOT>",
+    "_<EOT>",
+    "<end_of_utterance>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|fim_repo|>",
+    "<|file_sep|>",
+    "<reponame>",
+  ],
+])
+
+/** The ends that the files name, and those known by their text. */
+export const endsOf = (
+  tokens: ReadonlyArray<string | undefined>,
+  named: ReadonlyArray<number | null | undefined>,
+): ReadonlySet<number> => {
+  const ends = new Set(named.filter((id) => id !== null && id !== undefined))
+  tokens.forEach((token, id) => {
+    if (token !== undefined && END_TEXTS.has(token)) ends.add(id)
+  })
+  return ends
+}
