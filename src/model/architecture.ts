@@ -17,37 +17,34 @@ interface Expected {
   readonly optional?: boolean
 }
 
-/** Every tensor of a model by its GGUF name. */
-const expectedTensors = (architecture: Architecture, shape: Shape): ReadonlyMap<string, Expected> => {
+/** Every tensor of a model by its GGUF name. Lazily: the number of layers is not to be believed before they are seen. */
+function* expectedTensors(architecture: Architecture, shape: Shape): Generator<readonly [string, Expected]> {
   const { width, ffn, vocab } = shape
   const q = shape.heads * shape.headDim
   const kv = shape.kvHeads * shape.headDim
   const biases = { optional: architecture !== "qwen2" }
-  const expected = new Map<string, Expected>([
-    ["token_embd.weight", { shape: [width, vocab] }],
-    ["output_norm.weight", { shape: [width] }],
-    ["output.weight", { shape: [width, vocab], optional: true }], // without it the head is tied to the embedding
-  ])
+  yield ["token_embd.weight", { shape: [width, vocab] }]
+  yield ["output_norm.weight", { shape: [width] }]
+  yield ["output.weight", { shape: [width, vocab], optional: true }] // without it the head is tied to the embedding
   for (let layer = 0; layer < shape.layers; layer++) {
-    const add = (name: string, tensor: Expected) => expected.set(`blk.${layer}.${name}`, tensor)
-    add("attn_norm.weight", { shape: [width] })
-    add("attn_q.weight", { shape: [width, q] })
-    add("attn_k.weight", { shape: [width, kv] })
-    add("attn_v.weight", { shape: [width, kv] })
-    add("attn_q.bias", { shape: [q], ...biases })
-    add("attn_k.bias", { shape: [kv], ...biases })
-    add("attn_v.bias", { shape: [kv], ...biases })
+    const block = `blk.${layer}`
+    yield [`${block}.attn_norm.weight`, { shape: [width] }]
+    yield [`${block}.attn_q.weight`, { shape: [width, q] }]
+    yield [`${block}.attn_k.weight`, { shape: [width, kv] }]
+    yield [`${block}.attn_v.weight`, { shape: [width, kv] }]
+    yield [`${block}.attn_q.bias`, { shape: [q], ...biases }]
+    yield [`${block}.attn_k.bias`, { shape: [kv], ...biases }]
+    yield [`${block}.attn_v.bias`, { shape: [kv], ...biases }]
     if (architecture === "qwen3") {
-      add("attn_q_norm.weight", { shape: [shape.headDim] })
-      add("attn_k_norm.weight", { shape: [shape.headDim] })
+      yield [`${block}.attn_q_norm.weight`, { shape: [shape.headDim] }]
+      yield [`${block}.attn_k_norm.weight`, { shape: [shape.headDim] }]
     }
-    add("attn_output.weight", { shape: [q, width] })
-    add("ffn_norm.weight", { shape: [width] })
-    add("ffn_gate.weight", { shape: [width, ffn] })
-    add("ffn_up.weight", { shape: [width, ffn] })
-    add("ffn_down.weight", { shape: [ffn, width] })
+    yield [`${block}.attn_output.weight`, { shape: [q, width] }]
+    yield [`${block}.ffn_norm.weight`, { shape: [width] }]
+    yield [`${block}.ffn_gate.weight`, { shape: [width, ffn] }]
+    yield [`${block}.ffn_up.weight`, { shape: [width, ffn] }]
+    yield [`${block}.ffn_down.weight`, { shape: [ffn, width] }]
   }
-  return expected
 }
 
 /**
@@ -61,21 +58,22 @@ export const checkTensors = (
   tensors: ReadonlyArray<TensorSource>,
   nameInFile: (name: string) => string,
 ): void => {
-  const expected = expectedTensors(architecture, shape)
   const found = new Map(tensors.map((tensor) => [tensor.name, tensor]))
-  for (const [name, { shape, optional }] of expected) {
+  const known = new Set<string>()
+  for (const [name, { shape: wanted, optional }] of expectedTensors(architecture, shape)) {
+    known.add(name)
     const tensor = found.get(name)
     if (tensor === undefined && optional) continue
     if (tensor === undefined) throw new TensorMismatch({ file, tensor: nameInFile(name), reason: "is missing" })
-    if (tensor.shape.join() !== shape.join()) {
-      const reason = `has shape [${tensor.shape}], the configuration calls for [${shape}]`
+    if (tensor.shape.join() !== wanted.join()) {
+      const reason = `has shape [${tensor.shape}], the configuration calls for [${wanted}]`
       throw new TensorMismatch({ file: tensor.file, tensor: nameInFile(name), reason })
     }
     if (!isWeightType(tensor.type)) {
       throw new TensorMismatch({ file: tensor.file, tensor: nameInFile(name), reason: `is of type ${tensor.type}` })
     }
   }
-  const unknown = tensors.find((tensor) => !expected.has(tensor.name))
+  const unknown = tensors.find((tensor) => !known.has(tensor.name))
   if (unknown !== undefined) {
     const reason = `tensor ${nameInFile(unknown.name)} is not part of the ${architecture} architecture`
     throw new ModelUnsupported({ file: unknown.file, reason })
@@ -96,7 +94,4 @@ export const checkShape = (file: string, shape: Shape): void => {
   }
   if (!(shape.normEps > 0 && shape.normEps < 1)) throw refuse(`the norms' epsilon is ${shape.normEps}`)
   if (!(shape.ropeTheta > 0 && Number.isFinite(shape.ropeTheta))) throw refuse(`the rope's base is ${shape.ropeTheta}`)
-  if (shape.ropeFactors !== null && !shape.ropeFactors.every((factor) => factor > 0 && Number.isFinite(factor))) {
-    throw refuse("a rope factor is not a positive number")
-  }
 }

@@ -4,6 +4,7 @@ import type { Shape, TensorSource } from "../../native/index.ts"
 import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "./architecture.ts"
 import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "./errors.ts"
 import { type Metadata, readGguf } from "./gguf.ts"
+import { checkFactors } from "./rope.ts"
 
 export interface GgufModel {
   readonly architecture: Architecture
@@ -85,7 +86,8 @@ const readRopeFactors = (file: string, tensors: ReadonlyArray<TensorSource>, rop
   } finally {
     closeSync(descriptor)
   }
-  return Float32Array.from({ length: ropeDim / 2 }, (_, i) => bytes.readFloatLE(4 * i))
+  const factors = Float32Array.from({ length: ropeDim / 2 }, (_, i) => bytes.readFloatLE(4 * i))
+  return checkFactors(file, factors)
 }
 
 const number = (file: string, metadata: Metadata, key: string, otherwise?: number): number => {

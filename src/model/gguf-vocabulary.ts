@@ -25,7 +25,9 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
     throw new ModelCorrupt({ file, reason: `it has ${all.length} tokens, its embedding ${rows} rows` })
   }
   const types = typesOf(file, metadata, all.length)
-  const tokens = all.map((token, id) => (types[id] === UNUSED ? undefined : token))
+  const used = types.findLastIndex((type) => type !== UNUSED) + 1 // after it comes padding, up to the embedding's rows
+  const tokens = all.slice(0, used).map((token, id) => (types[id] === UNUSED ? undefined : token))
+  const merges = array(file, metadata, "tokenizer.ggml.merges")
   const special = new Map<number, SpecialKind>()
   types.forEach((type, id) => {
     if (type === CONTROL || type === UNKNOWN) special.set(id, "control")
@@ -42,7 +44,7 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
     addBos: addBos === true && id("bos") !== null,
     eos,
     ends: endsOf(tokens, [eos, id("eot"), id("eom")]),
-    definition: () => definitionOf(file, metadata, tokens, special, pre),
+    definition: () => definitionOf(file, merges, tokens, special, pre),
   }
 }
 
@@ -67,12 +69,12 @@ const typesOf = (file: string, metadata: Metadata, tokens: number): ReadonlyArra
 
 const definitionOf = (
   file: string,
-  metadata: Metadata,
+  mergeArray: MetadataArray,
   tokens: ReadonlyArray<string | undefined>,
   special: ReadonlyMap<number, SpecialKind>,
   pre: ReturnType<typeof preTokenizerOf>,
 ): TokenizerDefinition => {
-  const merges = array(file, metadata, "tokenizer.ggml.merges").strings()
+  const merges = mergeArray.strings()
   if (merges === null) throw new ModelCorrupt({ file, reason: "tokenizer.ggml.merges does not hold strings" })
   // Without a prototype: "constructor" and "__proto__" are words like any other.
   const vocab: Record<string, number> = Object.create(null)

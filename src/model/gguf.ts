@@ -2,6 +2,7 @@
 // until someone asks. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import type { TensorSource } from "../../native/index.ts"
 import { ModelUnsupported } from "./errors.ts"
+import { checkExtents } from "./extents.ts"
 import { FileCursor } from "./file-cursor.ts"
 import { bytesOf, tensorTypes } from "./weights.ts"
 
@@ -144,22 +145,4 @@ const place = (cursor: FileCursor, metadata: Metadata, tensors: ReadonlyArray<Te
   })
   checkExtents(cursor, placed)
   return placed
-}
-
-/** Every tensor ends within the file, no two share bytes or a name. */
-export const checkExtents = (cursor: FileCursor, tensors: ReadonlyArray<TensorSource>): void => {
-  let previous: TensorSource | undefined
-  const names = new Set<string>()
-  for (const tensor of tensors.toSorted((a, b) => a.offset - b.offset)) {
-    const end = tensor.offset + tensor.bytes
-    if (end > cursor.size) {
-      throw cursor.corrupt(`tensor ${tensor.name} ends at byte ${end}, the file has ${cursor.size}`)
-    }
-    if (previous !== undefined && tensor.offset < previous.offset + previous.bytes) {
-      throw cursor.corrupt(`tensors ${previous.name} and ${tensor.name} overlap`)
-    }
-    if (names.has(tensor.name)) throw cursor.corrupt(`tensor ${tensor.name} is there twice`)
-    names.add(tensor.name)
-    previous = tensor
-  }
 }

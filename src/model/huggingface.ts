@@ -6,7 +6,7 @@ import type { Shape, TensorSource } from "../../native/index.ts"
 import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "./architecture.ts"
 import { ModelCorrupt, ModelUnreadable, ModelUnsupported, TensorMismatch } from "./errors.ts"
 import { readJson } from "./json.ts"
-import { llama3Factors } from "./rope.ts"
+import { checkFactors, llama3Factors } from "./rope.ts"
 import { readSafetensors } from "./safetensors.ts"
 
 const RopeParameters = Schema.Struct({
@@ -62,7 +62,7 @@ export const readHuggingFace = (folder: string): HuggingFaceModel => {
   const config = readJson(file, Config)
   if (config === null) throw new ModelUnreadable({ file, reason: "it vanished while it was read" })
   checkConfig(file, config)
-  const shape = shapeOf(file, config)
+  const shape = shapeOf(config)
   checkShape(file, shape)
   const { tensors, bytes } = readWeights(folder)
   const kept = tensors.filter((tensor) => !isDerived(tensor.name, config))
@@ -71,7 +71,7 @@ export const readHuggingFace = (folder: string): HuggingFaceModel => {
   if (config.tie_word_embeddings === false && !named.some((tensor) => tensor.name === "output.weight")) {
     throw new TensorMismatch({ file: folder, tensor: "lm_head.weight", reason: "is missing, and the head is not tied" })
   }
-  return { architecture, shape, tensors: named, bytes }
+  return { architecture, shape: { ...shape, ropeFactors: ropeFactorsOf(file, config, shape) }, tensors: named, bytes }
 }
 
 /** What would change the computation, and is not implemented. */
@@ -86,10 +86,9 @@ const checkConfig = (file: string, config: Config): void => {
   if ((config.partial_rotary_factor ?? 1) !== 1) throw refuse("partial_rotary_factor is not 1")
 }
 
-const shapeOf = (file: string, config: Config): Shape => {
+/** Without the rope's factors: how many there are is believed once the tensors have been seen. */
+const shapeOf = (config: Config): Shape => {
   const headDim = config.head_dim ?? config.hidden_size / config.num_attention_heads
-  const rope = config.rope_parameters ?? config.rope_scaling ?? {}
-  const ropeTheta = config.rope_parameters?.rope_theta ?? config.rope_theta ?? 10_000
   return {
     layers: config.num_hidden_layers,
     width: config.hidden_size,
@@ -100,19 +99,15 @@ const shapeOf = (file: string, config: Config): Shape => {
     vocab: config.vocab_size,
     context: config.max_position_embeddings,
     normEps: config.rms_norm_eps,
-    ropeTheta,
+    ropeTheta: config.rope_parameters?.rope_theta ?? config.rope_theta ?? 10_000,
     ropeDim: headDim,
     ropePairs: "halves",
-    ropeFactors: ropeFactorsOf(file, rope, ropeTheta, headDim),
+    ropeFactors: null,
   }
 }
 
-const ropeFactorsOf = (
-  file: string,
-  rope: typeof RopeParameters.Type,
-  theta: number,
-  ropeDim: number,
-): Float32Array | null => {
+const ropeFactorsOf = (file: string, config: Config, { ropeTheta, ropeDim }: Shape): Float32Array | null => {
+  const rope = config.rope_parameters ?? config.rope_scaling ?? {}
   const kind = rope.rope_type ?? rope.type ?? "default"
   if (kind === "default") return null
   if (kind !== "llama3") {
@@ -130,7 +125,7 @@ const ropeFactorsOf = (
     throw new ModelCorrupt({ file, reason })
   }
   const scaling = { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }
-  return llama3Factors(scaling, theta, ropeDim)
+  return checkFactors(file, llama3Factors(scaling, ropeTheta, ropeDim))
 }
 
 const Index = Schema.Struct({ weight_map: Schema.Record(Schema.String, Schema.String) })

@@ -5,6 +5,8 @@ import { ModelCorrupt, ModelUnreadable } from "./errors.ts"
 
 const MAX_BYTES = 128 * 2 ** 20 // the largest tokenizer.json in use has some 35 MB
 
+const MAX_REASON = 400 // characters; a failure quotes the value that it is about
+
 /** Null if there is no such file. */
 export const readText = (file: string): string | null => {
   try {
@@ -28,7 +30,8 @@ export const readJson = <S extends Schema.Decoder<unknown>>(file: string, schema
 export const decodeJson = <S extends Schema.Decoder<unknown>>(file: string, json: unknown, schema: S): S["Type"] => {
   const decoded = Schema.decodeUnknownResult(schema)(typeof json === "string" ? parse(file, json) : json)
   if (Result.isFailure(decoded)) {
-    throw new ModelCorrupt({ file, reason: decoded.failure.message.replaceAll(/\s*\n\s*/g, " ") })
+    const reason = decoded.failure.message.replaceAll(/\s*\n\s*/g, " ")
+    throw new ModelCorrupt({ file, reason: reason.slice(0, MAX_REASON) })
   }
   return decoded.success
 }

@@ -1,4 +1,5 @@
 // Llama 3's stretching of the rotary embedding to longer contexts, as divisors of its frequencies.
+import { ModelCorrupt } from "./errors.ts"
 
 export interface Llama3Scaling {
   readonly factor: number
@@ -20,4 +21,12 @@ export const llama3Factors = (scaling: Llama3Scaling, theta: number, ropeDim: nu
     const smooth = (original / wavelength - low) / (high - low)
     return 1 / ((1 - smooth) / factor + smooth)
   })
+}
+
+/** Throws unless every divisor is a positive number. */
+export const checkFactors = (file: string, factors: Float32Array): Float32Array => {
+  const bad = factors.find((factor) => !(factor > 0 && Number.isFinite(factor)))
+  if (bad !== undefined)
+    throw new ModelCorrupt({ file, reason: `${bad} is among the divisors of its rope frequencies` })
+  return factors
 }

@@ -3,8 +3,8 @@
 import { Schema } from "effect"
 import type { TensorSource } from "../../native/index.ts"
 import { ModelUnsupported } from "./errors.ts"
+import { checkExtents } from "./extents.ts"
 import { FileCursor } from "./file-cursor.ts"
-import { checkExtents } from "./gguf.ts"
 import { decodeJson } from "./json.ts"
 
 const MAX_HEADER = 100_000_000 // bytes, the format's own limit

@@ -1,6 +1,7 @@
 // Text to tokens and tokens to bytes. Merging is @huggingface/tokenizers'; bytes are our own affair, because a stream has
 // to be exact to the byte.
 import { Tokenizer as Encoder } from "@huggingface/tokenizers"
+import { ModelUnsupported } from "./errors.ts"
 import type { Vocabulary } from "./vocabulary.ts"
 
 export interface EncodeOptions {
@@ -24,6 +25,7 @@ export class Tokenizer {
     return this.vocabulary.tokens.length
   }
 
+  /** Throws ModelUnsupported if the model's files describe a tokenizer that cannot be built. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const { special = true, bos = this.vocabulary.addBos } = options
     const { ids } = this.#encoder(special).encode(text, { add_special_tokens: false })
@@ -58,8 +60,18 @@ export class Tokenizer {
   }
 
   #encoder(special: boolean): Encoder {
-    this.#encoders ??= buildEncoders(this.vocabulary)
+    this.#encoders ??= encodersOf(this.vocabulary)
     return special ? this.#encoders.special : this.#encoders.plain
+  }
+}
+
+const encodersOf = (vocabulary: Vocabulary) => {
+  try {
+    return buildEncoders(vocabulary)
+  } catch (error) {
+    if (error instanceof ModelUnsupported) throw error
+    const reason = `no tokenizer can be built from it: ${error instanceof Error ? error.message : String(error)}`
+    throw new ModelUnsupported({ file: vocabulary.file, reason })
   }
 }
 
