@@ -37,9 +37,10 @@ const main = async (options) => {
   )
   try {
     clearScratch() // of a set-up that was killed
-    writeFileSync(log, "")
     if (cuda) await addCuda(steps)
-    await runAll(steps.filter((step) => !step.done()))
+    const pending = steps.filter((step) => !step.done())
+    if (pending.length > 0) writeFileSync(log, "")
+    await runAll(pending)
     linkBackends()
   } finally {
     clearScratch()
