@@ -1,0 +1,171 @@
+// The options that several commands share, with what each may hold. A value out of range is refused by the option's name.
+import { availableParallelism } from "node:os"
+import { Option } from "effect"
+import { Flag } from "effect/cli"
+import { Strategy } from "../wire/deployment.ts"
+import { isName } from "../wire/subjects.ts"
+
+const described =
+  (text: string, metavar?: string) =>
+  <A>(flag: Flag.Flag<A>): Flag.Flag<A> => {
+    const with_ = flag.pipe(Flag.withDescription(text))
+    return metavar === undefined ? with_ : with_.pipe(Flag.withMetavar(metavar))
+  }
+
+const int = (name: string, least: number, most: number = Number.MAX_SAFE_INTEGER) =>
+  Flag.Int(name).pipe(
+    Flag.filter(
+      (value) => value >= least && value <= most,
+      () => (most === Number.MAX_SAFE_INTEGER ? `an integer, ${least} or more` : `an integer from ${least} to ${most}`),
+    ),
+  )
+
+const finite = (name: string, least: number, most: number) =>
+  Flag.Finite(name).pipe(
+    Flag.filter(
+      (value) => value >= least && value <= most,
+      () => `a number from ${least} to ${most}`,
+    ),
+  )
+
+const name = (flag: string) =>
+  Flag.String(flag).pipe(Flag.filter(isName, () => "a name of letters, digits, - and _, at most 64 of them"))
+
+const MAX_SEED = 2n ** 64n - 1n
+
+const seed = Flag.String("seed").pipe(
+  Flag.filterMap(
+    (text) => {
+      const value = /^\d{1,20}$/.test(text) ? BigInt(text) : undefined
+      return value === undefined || value > MAX_SEED ? Option.none() : Option.some(value)
+    },
+    () => "an integer from 0 to 2^64 - 1",
+  ),
+)
+
+export interface Tree {
+  readonly depth: number
+  readonly width: number
+  readonly nodes: number
+}
+
+/** depth,width,nodes. */
+const tree = Flag.String("tree").pipe(
+  Flag.filterMap(
+    (text) => {
+      const [, depth, width, nodes] = (/^([1-9]\d{0,3}),([1-9]\d{0,3}),([1-9]\d{0,3})$/.exec(text) ?? []).map(Number)
+      if (depth === undefined || width === undefined || nodes === undefined) return Option.none<Tree>()
+      return Option.some({ depth, width, nodes })
+    },
+    () => "three positive integers, depth,width,nodes, such as 5,4,16",
+  ),
+)
+
+/** Which models, and how their groups are spread over ranks. None of them given: the demo pair. */
+export const placement = {
+  base: Flag.String("base").pipe(
+    described("the model to generate with: a Hugging Face folder or a GGUF file (default: the demo pair)", "PATH"),
+    Flag.optional,
+  ),
+  draft: Flag.String("draft").pipe(
+    described("a small model of the same vocabulary that drafts for it; --base without one decodes plainly", "PATH"),
+    Flag.optional,
+  ),
+  strategy: Flag.Literals("strategy", Strategy.literals).pipe(
+    described(
+      "how a model is split over its ranks (default: single for one rank, pipeline for a base, layer for a draft of several)",
+    ),
+    Flag.optional,
+  ),
+  "base-ranks": int("base-ranks", 1, 64).pipe(described("ranks of the base (default: 1)", "N"), Flag.optional),
+  "draft-ranks": int("draft-ranks", 1, 64).pipe(described("ranks of the draft (default: 2)", "N"), Flag.optional),
+  threads: int("threads", 1, 1024).pipe(
+    described(
+      `threads of each rank (default: this machine's ${availableParallelism()} cores divided by the ranks of a group)`,
+      "N",
+    ),
+    Flag.optional,
+  ),
+  device: Flag.String("device").pipe(
+    described("CPU, CUDA0, ... as `chorus doctor` lists them (default: a GPU where there is one)", "NAME"),
+    Flag.optional,
+  ),
+  context: int("context", 1).pipe(
+    described("tokens that a prompt and its answer may have together (default: the model's own, at most 4096)", "N"),
+    Flag.optional,
+  ),
+  deterministic: Flag.Boolean("deterministic").pipe(
+    described(
+      "the same bits in every batch, tree and strategy, so the same tokens with and without speculation (default); --no-deterministic for speed instead",
+    ),
+    Flag.optional,
+  ),
+}
+
+/** How to generate. */
+export const sampling = {
+  "max-tokens": int("max-tokens", 1).pipe(described("end after this many tokens (default: 256)", "N"), Flag.optional),
+  temperature: finite("temperature", 0, 100).pipe(
+    described("0 takes the most probable token (default), 1 samples the model's own distribution", "T"),
+    Flag.optional,
+  ),
+  "top-k": int("top-k", 0).pipe(
+    described("sample from the K most probable tokens (default: 0, all)", "K"),
+    Flag.optional,
+  ),
+  "top-p": finite("top-p", 0, 1).pipe(
+    described("sample from the fewest tokens whose probabilities reach P (default: 1, all)", "P"),
+    Flag.optional,
+  ),
+  "min-p": finite("min-p", 0, 1).pipe(
+    described("leave out tokens less than P times as probable as the best (default: 0, none)", "P"),
+    Flag.optional,
+  ),
+  "repetition-penalty": finite("repetition-penalty", 0.01, 100).pipe(
+    described("above 1 makes tokens that were there less probable (default: 1)", "X"),
+    Flag.optional,
+  ),
+  seed: seed.pipe(
+    described("of the sampler; the same seed gives the same tokens (default: random)", "N"),
+    Flag.optional,
+  ),
+  stop: Flag.String("stop").pipe(
+    described("end before this text; may be given several times", "TEXT"),
+    Flag.atLeast(0),
+  ),
+}
+
+/** How to speculate. Never a matter of which tokens come out. */
+export const speculation = {
+  speculation: Flag.Boolean("speculation").pipe(
+    described("draft and verify, adapted to what pays on this machine (default); --no-speculation decodes plainly"),
+    Flag.optional,
+  ),
+  tree: tree.pipe(described("force draft trees of this shape, such as 5,4,16", "DEPTH,WIDTH,NODES"), Flag.optional),
+  fuzzy: int("fuzzy", 1, 1024).pipe(
+    described("N: attention layers of the draft that run at once; 1 is an exact draft (default: 4)", "N"),
+    Flag.optional,
+  ),
+}
+
+export const nats = Flag.String("nats").pipe(
+  Flag.filter(
+    (url) => url.split(",").every((one) => URL.canParse(one) && /^(nats|tls|ws|wss):$/.test(new URL(one).protocol)),
+    () => "a NATS URL, such as nats://127.0.0.1:4222",
+  ),
+  Flag.withMetavar("URL"),
+)
+
+export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))
+
+export const stats = Flag.Boolean("stats").pipe(
+  Flag.withDescription("say on stderr what it took: speed, accepted tokens, and each kind of pass"),
+  Flag.withDefault(false),
+)
+
+export const jsonOf = (text: string) => Flag.Boolean("json").pipe(Flag.withDescription(text), Flag.withDefault(false))
+
+/** What a command's handler gets of a set of flags. */
+export type Values<Flags extends Record<string, Flag.Flag<unknown>>> = {
+  readonly [Name in keyof Flags]: Flags[Name] extends Flag.Flag<infer Value> ? Value : never
+}

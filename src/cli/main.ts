@@ -1,0 +1,27 @@
+// The command line: `npx chorus COMMAND`. Each command is a file of its own; run.ts says how it ends.
+import { createRequire } from "node:module"
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { doctor } from "./doctor.ts"
+import { presenter } from "./presenter.ts"
+import { run } from "./run.ts"
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
+
+const chorus = Command.make("chorus").pipe(
+  Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
+  Command.withSubcommands([doctor]),
+)
+
+chorus.pipe(
+  Command.run({ version }),
+  Effect.provide(
+    Layer.mergeAll(
+      NodeServices.layer,
+      CliOutput.layerPresenter(presenter),
+      CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] }),
+    ),
+  ),
+  run,
+)
