@@ -11,7 +11,13 @@ export interface Progress {
 const CLEAR_LINE = "\r\u001b[2K"
 const BAR_WIDTH = 24
 
-export const progressOn = (stream: NodeJS.WriteStream | { isTTY?: false; write(text: string): unknown }): Progress => {
+export interface Output {
+  readonly isTTY?: boolean | undefined
+  readonly columns?: number | undefined
+  write(text: string): unknown
+}
+
+export const progressOn = (stream: Output): Progress => {
   let shown = ""
   if (stream.isTTY !== true) {
     return {
@@ -25,7 +31,7 @@ export const progressOn = (stream: NodeJS.WriteStream | { isTTY?: false; write(t
   return {
     report: (doing, fraction) => {
       const line = fraction === undefined ? `${doing} ...` : `${doing} ${bar(fraction)}`
-      if (line !== shown) stream.write(`${CLEAR_LINE}${line.slice(0, Math.max(20, stream.columns - 1))}`)
+      if (line !== shown) stream.write(`${CLEAR_LINE}${line.slice(0, Math.max(20, (stream.columns ?? 80) - 1))}`)
       shown = line
     },
     clear: () => {
@@ -37,8 +43,9 @@ export const progressOn = (stream: NodeJS.WriteStream | { isTTY?: false; write(t
 
 /** ████████░░░░ 67% */
 export const bar = (fraction: number): string => {
-  const full = Math.round(Math.min(1, Math.max(0, fraction)) * BAR_WIDTH)
-  return `${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)} ${Math.round(fraction * 100)}%`
+  const done = Math.min(1, Math.max(0, fraction))
+  const full = Math.round(done * BAR_WIDTH)
+  return `${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)} ${Math.round(done * 100)}%`
 }
 
 /** For --json and tests: nobody is told. */
