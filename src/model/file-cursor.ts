@@ -1,6 +1,6 @@
 // Reads the head of a file piece by piece. A length that comes from the file is held against the file's size before it is
 // believed, and the buffer grows with what is read, so the weights behind the head never come into memory.
-import { closeSync, fstatSync, openSync, readSync } from "node:fs"
+import { closeSync, openSync, readSync, statSync } from "node:fs"
 import { ModelCorrupt, ModelUnreadable } from "./errors.ts"
 
 const FIRST_READ = 1 << 20
@@ -20,10 +20,10 @@ export class FileCursor {
 
   /** Runs `read` on the file and closes it, whatever comes. */
   static read<A>(file: string, read: (cursor: FileCursor) => A): A {
-    const descriptor = unreadable(file, () => openSync(file, "r"))
+    const stat = attempt(file, () => statSync(file)) // before opening, which waits for ever at a pipe
+    if (!stat.isFile()) throw new ModelUnreadable({ file, reason: "it is not a regular file" })
+    const descriptor = attempt(file, () => openSync(file, "r"))
     try {
-      const stat = unreadable(file, () => fstatSync(descriptor))
-      if (!stat.isFile()) throw new ModelUnreadable({ file, reason: "it is not a regular file" })
       return read(new FileCursor(file, descriptor, stat.size))
     } finally {
       closeSync(descriptor)
@@ -63,7 +63,7 @@ export class FileCursor {
     this.#buffer.copy(grown)
     let filled = this.#buffer.length
     while (filled < grown.length) {
-      const got = unreadable(this.file, () => readSync(this.#descriptor, grown, filled, grown.length - filled, filled))
+      const got = attempt(this.file, () => readSync(this.#descriptor, grown, filled, grown.length - filled, filled))
       if (got === 0) throw this.corrupt(`it was cut to ${filled} bytes while it was read`)
       filled += got
     }
@@ -71,9 +71,10 @@ export class FileCursor {
   }
 }
 
-const unreadable = <A>(file: string, attempt: () => A): A => {
+/** What the file system refuses is the model's error, and names the file. */
+export const attempt = <A>(file: string, access: () => A): A => {
   try {
-    return attempt()
+    return access()
   } catch (error) {
     throw new ModelUnreadable({ file, reason: error instanceof Error ? error.message : String(error) })
   }

@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync } from "node:fs"
 import type { Shape, TensorSource } from "../../native/index.ts"
 import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "./architecture.ts"
 import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "./errors.ts"
+import { attempt } from "./file-cursor.ts"
 import { type Metadata, readGguf } from "./gguf.ts"
 import { checkFactors } from "./rope.ts"
 
@@ -80,9 +81,9 @@ const readRopeFactors = (file: string, tensors: ReadonlyArray<TensorSource>, rop
     throw new TensorMismatch({ file, tensor: ROPE_FACTORS, reason })
   }
   const bytes = Buffer.alloc(tensor.bytes)
-  const descriptor = openSync(file, "r")
+  const descriptor = attempt(file, () => openSync(file, "r"))
   try {
-    readSync(descriptor, bytes, 0, tensor.bytes, tensor.offset)
+    attempt(file, () => readSync(descriptor, bytes, 0, tensor.bytes, tensor.offset))
   } finally {
     closeSync(descriptor)
   }

@@ -6,6 +6,7 @@ import type { Shape, TensorSource } from "../../native/index.ts"
 import type { Architecture } from "./architecture.ts"
 import { ChatTemplate, ChatTemplateField, defaultTemplate } from "./chat.ts"
 import { ContextTooLong, ModelError, ModelUnreadable, VocabularyMismatch } from "./errors.ts"
+import { attempt } from "./file-cursor.ts"
 import { readGgufModel } from "./gguf-model.ts"
 import { ggufVocabulary } from "./gguf-vocabulary.ts"
 import { readHuggingFace } from "./huggingface.ts"
@@ -44,7 +45,7 @@ export const open = (path: string, options: OpenOptions = {}): Effect.Effect<Mod
   }).pipe(Effect.withSpan("model.open", { attributes: { path } }))
 
 const read = (path: string, options: OpenOptions): Model => {
-  const stat = statSync(path, { throwIfNoEntry: false })
+  const stat = attempt(path, () => statSync(path, { throwIfNoEntry: false }))
   if (stat === undefined) {
     throw new ModelUnreadable({ file: path, reason: "there is nothing at this path" })
   }

@@ -28,6 +28,7 @@ const opened = (name: string) => Effect.runPromise(open(pathOf(name)))
 /** For the name of a test that is skipped. */
 const howToGet = (missing: ReadonlyArray<string>): string => {
   const files = missing.map((name) => `${name}.gguf`).join(" and ")
+  if (missing.length > 0) console.warn(`tests on ${files} are skipped: put it into ${folder}, or set CHORUS_MODELS_DIR`)
   return missing.length === 0 ? "" : ` (put ${files} into ${folder}, or name its folder in CHORUS_MODELS_DIR)`
 }
 

@@ -1,5 +1,5 @@
 // Hugging Face folders: what is read from a sound one, and the message for each way of not being one.
-import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
@@ -291,6 +291,13 @@ describe("a folder with files missing", () => {
   test("nothing at the path", async () => {
     const path = join(temporaryFolder(), "nothing")
     expect((await refused(path)).message).toBe(`cannot read ${path}: there is nothing at this path`)
+  })
+
+  test("a link to itself, or no file at all", async () => {
+    const loop = join(temporaryFolder(), "loop")
+    symlinkSync(loop, loop)
+    expect((await refused(loop)).message).toContain(`cannot read ${loop}: ELOOP`)
+    expect((await refused("/dev/null")).message).toBe("cannot read /dev/null: it is not a regular file")
   })
 
   test.each(["config.json", "tokenizer.json"])("no %s", async (name) => {
