@@ -5,13 +5,14 @@ import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { doctor } from "./doctor.ts"
 import { presenter } from "./presenter.ts"
+import { ps } from "./ps.ts"
 import { run } from "./run.ts"
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([doctor]),
+  Command.withSubcommands([ps, doctor]),
 )
 
 chorus.pipe(

@@ -1,0 +1,104 @@
+// Who is there: services answer $SRV.STATS, ranks beat. Both are collected for some beats' time, and nobody is asked twice.
+import { Effect, Option, Result, Schema } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
+import { codec } from "../wire/codec.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+
+export interface ServiceSeen {
+  readonly deployment: string
+  readonly name: string
+  readonly id: string
+  readonly version: string
+  readonly metadata: Readonly<Record<string, string>>
+  readonly endpoints: ReadonlyArray<typeof EndpointStats.Type>
+}
+
+export type RankSeen = { readonly deployment: string } & RankBeat
+
+export interface Census {
+  readonly services: ReadonlyArray<ServiceSeen>
+  readonly ranks: ReadonlyArray<RankSeen>
+}
+
+const WINDOW_MILLIS = 3 * BEAT_MILLIS // one beat may be late
+
+export const census: Effect.Effect<Census, never, Nats> = Effect.suspend(() =>
+  Effect.all([services, ranks], { concurrency: "unbounded" }),
+).pipe(Effect.map(([services, ranks]) => ({ services, ranks })))
+
+/** An answer to $SRV.STATS, the parts that are used: github.com/nats-io/nats-architecture-and-design, ADR-32. */
+const EndpointStats = Schema.Struct({
+  name: Schema.String,
+  subject: Schema.String,
+  num_requests: Schema.Finite,
+  num_errors: Schema.Finite,
+  data: Schema.optionalKey(Schema.Unknown),
+})
+const Stats = Schema.Struct({
+  name: Schema.String,
+  id: Schema.String,
+  version: Schema.String,
+  metadata: Schema.optionalKey(Schema.NullOr(Schema.Record(Schema.String, Schema.String))),
+  endpoints: Schema.optionalKey(Schema.NullOr(Schema.Array(EndpointStats))),
+})
+const decodeStats = Schema.decodeUnknownOption(Schema.fromJsonString(Stats))
+
+const services = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.promise(async () => {
+    const seen: Array<ServiceSeen> = []
+    try {
+      const options = { strategy: "timer", maxWait: WINDOW_MILLIS } as const
+      for await (const message of await connection.requestMany("$SRV.STATS", "", options)) {
+        const stats = decodeStats(message.string())
+        if (Option.isSome(stats)) seen.push(...serviceOf(stats.value))
+      }
+    } catch {
+      // nobody answers
+    }
+    return seen.sort((a, b) => compare(a.deployment, b.deployment) || compare(a.name, b.name) || compare(a.id, b.id))
+  }),
+)
+
+/** None where the service is not one of Chorus: other services share the server. */
+const serviceOf = (stats: typeof Stats.Type): ReadonlyArray<ServiceSeen> => {
+  const endpoints = stats.endpoints ?? []
+  const deployment = endpoints.map(({ subject }) => deploymentOf(subject)).find((name) => name !== undefined)
+  if (deployment === undefined) return []
+  const { name, id, version } = stats
+  return [{ deployment, name, id, version, metadata: stats.metadata ?? {}, endpoints }]
+}
+
+const beat = codec("heartbeat", RankBeat)
+
+const ranks = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const latest = new Map<string, RankSeen>()
+      const subscription = connection.subscribe(subjectsOf("*").beats, {
+        callback: (error, message) => {
+          const decoded = error ? undefined : beat.decode(message.data)
+          const deployment = deploymentOf(message.subject)
+          if (decoded === undefined || Result.isFailure(decoded) || deployment === undefined) return
+          latest.set(message.subject, { deployment, ...decoded.success })
+        },
+      })
+      return { latest, subscription }
+    }),
+    ({ latest }) =>
+      Effect.map(Effect.sleep(WINDOW_MILLIS), () =>
+        [...latest.values()].sort(
+          (a, b) => compare(a.deployment, b.deployment) || compare(a.group, b.group) || a.rank - b.rank,
+        ),
+      ),
+    ({ subscription }) => Effect.sync(() => subscription.unsubscribe()),
+  ),
+)
+
+/** The deployment of a subject of Chorus. */
+const deploymentOf = (subject: string): string | undefined => {
+  const [chorus, version, deployment] = subject.split(".")
+  return chorus === "chorus" && version === "v1" ? deployment : undefined
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)

@@ -1,0 +1,96 @@
+// chorus ps: the actors of the deployments on a server, by the NATS services protocol ($SRV), and what each rank says of
+// itself in its heartbeats: device, shard, memory, sessions.
+import { Console, Effect, Option } from "effect"
+import { Command, Flag } from "effect/cli"
+import { Nats } from "../fabric/nats.ts"
+import { type Census, census } from "./census.ts"
+import { CommandFailed } from "./errors.ts"
+import * as flags from "./flags.ts"
+import { bytes, counted } from "./quantities.ts"
+import { folderOf, running } from "./runtimeState.ts"
+import { table } from "./table.ts"
+
+export const ps = Command.make(
+  "ps",
+  {
+    nats: flags.nats.pipe(
+      Flag.withDescription("the NATS server to look at (default: those of `chorus up` on this machine)"),
+      Flag.optional,
+    ),
+    json: flags.jsonOf("print one array, an object for each server"),
+  },
+  Effect.fnUntraced(function* ({ nats, json }) {
+    const urls = Option.isSome(nats) ? [nats.value] : yield* urlsHere
+    const servers = yield* Effect.forEach(urls, (url) => Effect.map(look(url), (seen) => ({ nats: url, ...seen })), {
+      concurrency: "unbounded",
+    })
+    yield* Console.log(json ? JSON.stringify(servers, null, 2) : servers.flatMap(pageOf).join("\n"))
+  }),
+).pipe(
+  Command.withDescription("List the actors, devices, shards and sessions of running deployments"),
+  Command.withExamples([
+    { command: "chorus ps", description: "What `chorus up` runs on this machine" },
+    { command: "chorus ps --nats nats://10.0.0.5:4222", description: "What runs on a server" },
+    { command: "chorus ps --json | jq '.[].ranks[] | {group, rank, state}'", description: "For a script" },
+  ]),
+)
+
+const urlsHere = Effect.suspend(() => {
+  const here = running(folderOf(process.env)).map(({ nats }) => nats)
+  if (here.length > 0) return Effect.succeed([...new Set(here)])
+  const reason = "nothing runs on this machine. Start it with `chorus up`, or name a server with --nats."
+  return Effect.fail(new CommandFailed({ reason }))
+})
+
+const look = (url: string) => census.pipe(Effect.provide(Nats.layer({ url, name: "chorus ps" })))
+
+const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<string> => {
+  const { services, ranks } = server
+  if (services.length + ranks.length === 0) return [`${server.nats}: no actor of Chorus answers there`]
+  const actors = table(
+    ["deployment", "actor", "id", "requests", "errors"].map((title, index) => ({
+      title,
+      align: index < 3 ? "left" : "right",
+    })),
+    services.map((service) => [
+      service.deployment,
+      service.name,
+      service.id,
+      String(sum(service.endpoints.map((endpoint) => endpoint.num_requests))),
+      String(sum(service.endpoints.map((endpoint) => endpoint.num_errors))),
+    ]),
+  )
+  const titles = [
+    "deployment",
+    "rank",
+    "state",
+    "sessions",
+    "weights",
+    "kv",
+    "pid",
+    "strategy",
+    "device",
+    "model",
+    "shard",
+  ]
+  const rankTable = table(
+    titles.map((title, index) => ({ title, align: index >= 3 && index <= 6 ? "right" : "left" })),
+    ranks.map((rank) => [
+      rank.deployment,
+      `${rank.group} ${rank.rank + 1}/${rank.ranks}`,
+      rank.state === "loading" ? `loading ${Math.round(rank.progress * 100)}%` : rank.state,
+      String(rank.sessions),
+      bytes(rank.bytesOfWeights),
+      bytes(rank.bytesOfKv),
+      String(rank.pid),
+      rank.strategy,
+      rank.device,
+      rank.model.split("/").at(-1) ?? rank.model,
+      rank.shard,
+    ]),
+  )
+  const title = `${server.nats}: ${counted(services.length, "service")}, ${counted(ranks.length, "rank")}`
+  return [title, "", ...(services.length > 0 ? [...actors, ""] : []), ...(ranks.length > 0 ? rankTable : [])]
+}
+
+const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((total, number) => total + number, 0)
