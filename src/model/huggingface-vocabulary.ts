@@ -67,7 +67,7 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
   const added = json.added_tokens ?? []
   const tokens = tokensOf(file, json.model.vocab, added, rows)
   const config = readJson(join(folder, "tokenizer_config.json"), TokenizerConfig) ?? {}
-  const ids = { ...readJson(join(folder, "config.json"), Generation) }
+  const ids = readJson(join(folder, "config.json"), Generation) ?? {}
   const generation = readJson(join(folder, "generation_config.json"), Generation) ?? {}
   const find = (text: typeof TokenText.Type | null | undefined) => idOf(tokens, text)
   const prefix = prefixOf(json)
