@@ -2,4 +2,7 @@
 import { inRoot } from "../infra/workspace.js"
 import { launch } from "./launch.js"
 
-await launch(inRoot("src/cli/main.ts"), process.argv.slice(2), ["build/Release/chorus.node"])
+const args = process.argv.slice(2)
+// `doctor` is there to say what is missing, so it asks for less.
+const needs = ["node_modules/effect", ...(args[0] === "doctor" ? [] : ["build/Release/chorus.node"])]
+await launch(inRoot("src/cli/main.ts"), args, needs)

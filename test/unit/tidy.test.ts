@@ -1,0 +1,171 @@
+// The style that a machine can check: imports point one way, nothing is exported for nobody, nothing is left for later,
+// types, format and lint are clean, and what the documents name exists.
+import { spawnSync } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { dirname, join, relative } from "node:path"
+import { expect, test } from "vitest"
+
+const ROOT = join(import.meta.dirname, "../..")
+const text = (file: string): string => readFileSync(join(ROOT, file), "utf8")
+
+const run = (program: string, ...args: ReadonlyArray<string>) => {
+  const { status, stdout, stderr } = spawnSync(program, args, { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 26 })
+  return { status, output: `${stdout}${stderr}` }
+}
+
+/** Tracked files, and new ones that are not ignored. */
+const files = run("git", "ls-files", "--cached", "--others", "--exclude-standard")
+  .output.split("\n")
+  .filter((file) => file !== "" && existsSync(join(ROOT, file)))
+const sources = files.filter((file) => /^(src|actors|native|bench)\/.*\.ts$/.test(file))
+const typescript = files.filter((file) => file.endsWith(".ts"))
+
+interface Import {
+  readonly target: string // path from the root
+  readonly typeOnly: boolean
+}
+
+const importsOf = (file: string): ReadonlyArray<Import> =>
+  [
+    ...text(file).matchAll(
+      /^(?:import|export)\s+(type\s)?[^"']*?["'](\.{1,2}\/[^"']+)["']|import\(["'](\.[^"']+)["']\)/gms,
+    ),
+  ].map(([, type, path, dynamicPath]) => ({
+    target: relative(ROOT, join(ROOT, dirname(file), path ?? dynamicPath ?? "")),
+    typeOnly: type !== undefined,
+  }))
+
+// wire <- fabric, model <- speculation, rank <- workflow <- the rest; what stands later may import what stands before.
+const LAYERS = [
+  ["native"],
+  ["src/wire"],
+  ["src/fabric", "src/model", "src/speculation"],
+  ["src/rank"],
+  ["src/workflow"],
+  ["src/supervisor", "src/planner"],
+  ["src/client"],
+  ["src/gateway", "src/cli"],
+  ["actors", "bench"],
+]
+
+const folderOf = (file: string): string => /^(src\/[^/]+|[^/]+)/.exec(file)?.[0] ?? file
+const layerOf = (file: string): number => LAYERS.findIndex((folders) => folders.includes(folderOf(file)))
+
+test("every folder of sources has its layer", () => {
+  expect([...new Set(sources.filter((file) => layerOf(file) === -1).map(folderOf))]).toEqual([])
+})
+
+test("imports point one way", () => {
+  const wrong = sources.flatMap((file) =>
+    importsOf(file)
+      .filter(({ target }) => folderOf(target) !== folderOf(file) && layerOf(target) >= layerOf(file))
+      .map(({ target }) => `${file} imports ${target}`),
+  )
+  expect(wrong).toEqual([])
+})
+
+test("the protocol knows nothing of models, and the native module nothing of the rest", () => {
+  const wrong = sources
+    .filter((file) => /^(src\/wire|native)\//.test(file))
+    .flatMap((file) => importsOf(file).map(({ target }) => `${file} imports ${target}`))
+    .filter((line) => !/^(\S+)\/\S+ imports (\1|build)\//.test(line))
+  expect(wrong).toEqual([])
+})
+
+test("no two files need each other to run", () => {
+  const needs = new Map(
+    sources.map((file) => [file, importsOf(file).flatMap(({ target, typeOnly }) => (typeOnly ? [] : [target]))]),
+  )
+  const cycles: Array<string> = []
+  const done = new Set<string>()
+  const visit = (file: string, path: ReadonlyArray<string>) => {
+    const start = path.indexOf(file)
+    if (start !== -1) cycles.push([...path.slice(start), file].join(" -> "))
+    if (start !== -1 || done.has(file)) return
+    for (const target of needs.get(file) ?? []) visit(target, [...path, file])
+    done.add(file)
+  }
+  for (const file of sources) visit(file, [])
+  expect(cycles).toEqual([])
+})
+
+test("nothing is exported for nobody", () => {
+  // Types and errors that stand in a signature belong to it; values are exported for an importer.
+  const importers = new Map<string, Array<string>>()
+  for (const file of typescript) {
+    for (const { target } of importsOf(file)) importers.set(target, [...(importers.get(target) ?? []), file])
+  }
+  const dead = sources
+    .filter((file) => file !== "native/index.ts") // the contract with the addon, whole
+    .flatMap((file) =>
+      [...text(file).matchAll(/^export (?:async )?(const|function\*?|class|interface|type) (\w+)/gm)]
+        .filter(([, kind, name]) => {
+          const word = new RegExp(`\\b${name}\\b`, "g")
+          const inSignature = kind !== "const" && kind !== "function" && (text(file).match(word)?.length ?? 0) > 1
+          return !inSignature && !(importers.get(file) ?? []).some((importer) => text(importer).match(word))
+        })
+        .map(([, , name]) => `${file}: ${name}`),
+    )
+  expect(dead).toEqual([])
+})
+
+test("nothing is left for later", () => {
+  const marker = new RegExp(`\\b(${["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"].join("|")})\\b`)
+  const marked = files
+    .filter((file) => /\.(ts|js|cpp|h|md|sh|conf|yml|txt)$|^\.ci\//.test(file) && !file.startsWith("models/"))
+    .flatMap((file) =>
+      text(file)
+        .split("\n")
+        .flatMap((line, index) => (marker.test(line) ? [`${file}:${index + 1}: ${line.trim()}`] : [])),
+    )
+  expect(marked).toEqual([])
+})
+
+test("types are sound", { timeout: 180_000 }, () => {
+  const { status, output } = run(process.execPath, "node_modules/typescript/bin/tsc", "--noEmit")
+  expect(output).toBe("")
+  expect(status).toBe(0)
+})
+
+test("format and lint are clean", { timeout: 180_000 }, () => {
+  const { status, output } = run("node_modules/.bin/biome", "check", "--error-on-warnings", "--colors=off")
+  expect(output).toMatch(/Checked \d+ files/)
+  expect(output).not.toMatch(/Found \d+/)
+  expect(status).toBe(0)
+})
+
+const readme = text("README.md")
+
+test("README's npm commands exist", () => {
+  const { scripts }: { scripts: Record<string, string> } = JSON.parse(text("package.json"))
+  const named = [...readme.matchAll(/npm (?:run ([\w:-]+)|(test))/g)].map(([, script, test]) => script ?? test)
+  expect(named).toContain("demo")
+  expect(named.filter((name) => name === undefined || scripts[name] === undefined)).toEqual([])
+})
+
+test("README's chorus commands exist", () => {
+  const named = new Set(
+    [...readme.matchAll(/\bchorus (?!--)([a-z]+)\b(?=[`\s])/g)].filter(inCode).map(([, name]) => name ?? ""),
+  )
+  expect([...named]).toContain("generate")
+  const refused = [...named].filter((name) => run(process.execPath, "src/cli/main.ts", name, "--help").status !== 0)
+  expect(refused).toEqual([])
+})
+
+/** Whether a match of the README stands in a code span or block. */
+const inCode = (match: RegExpExecArray): boolean => {
+  const before = readme.slice(0, match.index)
+  const inBlock = (before.match(/^```/gm)?.length ?? 0) % 2 === 1
+  const line = before.slice(before.lastIndexOf("\n") + 1)
+  return inBlock || (line.match(/`/g)?.length ?? 0) % 2 === 1
+}
+
+test("the files that the documents name exist", () => {
+  const missing = ["README.md", "ARCHITECTURE.md"].flatMap((document) => {
+    const links = [...text(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, path]) => path ?? "")
+    const spans = [...text(document).matchAll(/`((?:src|actors|native|infra|bin|test|models|bench)\/[\w./-]+)`/g)]
+    const named = [...links, ...spans.map(([, path]) => path ?? "")]
+    return named.filter((path) => !existsSync(join(ROOT, path))).map((path) => `${document}: ${path}`)
+  })
+  expect(missing).toEqual([])
+})
