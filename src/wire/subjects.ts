@@ -19,6 +19,8 @@ export const subjectsOf = (deployment: string) => {
     activation: (group: string, rank: number) => `${root}.group.${group}.rank.${rank}.act`,
     /** Activations to all the other ranks of a group: one message out, fanned out by the server. */
     activations: (group: string) => `${root}.group.${group}.act`,
+    /** One rank's state, asked for: its newest beat. The endpoint of its entry in the services protocol. */
+    status: (group: string, rank: number) => `${root}.group.${group}.rank.${rank}.status`,
     /** Session control to a whole group: release, cancel. */
     control: (group: string) => `${root}.group.${group}.ctl`,
     /** A client's wish to end a session. */

@@ -1,0 +1,148 @@
+// The engine as this rank's passes share it: one stretch at a time, so that stopping a session's stretch stops no other
+// session's, and failures as PassFailed.
+import { Context, Effect, Layer, Schema, Semaphore } from "effect"
+import { join } from "node:path"
+import {
+  type Device,
+  type Engine,
+  native,
+  type Op,
+  type Pass,
+  type Sampling,
+  type Segment,
+  type Shard,
+  type StretchResult,
+} from "../../native/index.ts"
+import type { Model } from "../model/index.ts"
+
+/** ggml's backends: a link that the set-up keeps. */
+const BACKENDS = join(import.meta.dirname, "../../.chorus/backends")
+
+/** The engine refused or could not finish what it was asked for. */
+export class ComputeFailed extends Schema.TaggedError<ComputeFailed>()("ComputeFailed", { reason: Schema.String }) {
+  override get message() {
+    return this.reason
+  }
+}
+
+export interface LoadOptions {
+  readonly model: Model
+  readonly shard: Shard
+  readonly device: string // "auto": a GPU where there is one
+  readonly threads: number
+  readonly deterministic: boolean
+  readonly progress?: (fraction: number) => void
+}
+
+/** A pass on this rank's device. */
+export interface Batch {
+  readonly tokens: number
+  /** Microseconds of computing so far. */
+  readonly micros: () => number
+  /** One native call. Interruption stops it, and waits until it has stopped. */
+  readonly run: (ops: ReadonlyArray<Op>) => Effect.Effect<StretchResult, ComputeFailed>
+}
+
+export class Compute extends Context.Service<
+  Compute,
+  {
+    readonly device: Device
+    readonly maxRows: number
+    readonly bytesOfWeights: number
+    readonly bytesOfKv: () => number
+    readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
+    readonly close: (session: string) => Effect.Effect<void>
+    readonly sessions: () => ReadonlyArray<string>
+    readonly used: (session: string) => number
+    readonly committed: (session: string) => number
+    readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
+    readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /** Runs `use` with a batch of one session's rows. */
+    readonly batch: <A, E>(segment: Segment, use: (batch: Batch) => Effect.Effect<A, E>) => Effect.Effect<A, E | ComputeFailed>
+  }
+>()("chorus/rank/Compute") {
+  static layer(options: LoadOptions) {
+    return Layer.effect(this, load(options))
+  }
+}
+
+export const load = Effect.fnUntraced(function* ({ model, shard, device: wanted, threads, ...options }: LoadOptions) {
+  const device = yield* attempt(() => {
+    native.loadBackends(BACKENDS)
+    return choose(native.devices(), wanted)
+  })
+  const engine = yield* Effect.acquireRelease(
+    Effect.tryPromise({
+      try: () =>
+        native.load(
+          {
+            ...{ shape: model.shape, tensors: model.tensors, shard, device: device.name, threads },
+            ...{ deterministic: options.deterministic, kvType: "f16" },
+          },
+          options.progress,
+        ),
+      catch: failed,
+    }),
+    (engine) => Effect.sync(() => engine.dispose()),
+  )
+  return of(engine, device)
+})
+
+const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
+  const device =
+    wanted === "auto"
+      ? (devices.find(({ kind }) => kind === "gpu") ?? devices.find(({ kind }) => kind === "cpu"))
+      : devices.find(({ name }) => name === wanted)
+  if (device !== undefined) return device
+  throw new Error(`there is no device ${wanted}; this machine has ${devices.map(({ name }) => name).join(", ") || "none"}`)
+}
+
+const of = (engine: Engine, device: Device) => {
+  const turn = Semaphore.makeUnsafe(1)
+  const run = (pass: Pass, ops: ReadonlyArray<Op>) =>
+    turn.withPermits(1)(
+      Effect.callback<StretchResult, ComputeFailed>((resume) => {
+        const running = promised(() => pass.run(ops))
+        running.then(
+          (result) => resume(Effect.succeed(result)),
+          (error) => resume(Effect.fail(failed(error))),
+        )
+        return Effect.promise(() => {
+          engine.abort()
+          return running.then(ignore, ignore)
+        })
+      }),
+    )
+  return Compute.of({
+    device,
+    maxRows: engine.maxRows,
+    bytesOfWeights: engine.bytesOfWeights,
+    bytesOfKv: () => engine.bytesOfKv(),
+    open: (session, sampling) => attempt(() => engine.open(session, sampling)),
+    close: (session) => Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined)),
+    sessions: () => engine.sessions(),
+    used: (session) => engine.used(session),
+    committed: (session) => engine.committed(session),
+    commit: (session, slots) =>
+      turn.withPermits(1)(
+        Effect.uninterruptible(Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })),
+      ),
+    truncate: (session, length) => attempt(() => engine.truncate(session, length)),
+    batch: (segment, use) =>
+      Effect.acquireUseRelease(
+        attempt(() => engine.begin([segment])),
+        (pass) => {
+          let micros = 0
+          const counted = (ops: ReadonlyArray<Op>) =>
+            Effect.tap(run(pass, ops), (result) => Effect.sync(() => (micros += result.micros)))
+          return use({ tokens: segment.tokens.length, micros: () => micros, run: counted })
+        },
+        (pass) => Effect.sync(() => pass.end()),
+      ),
+  })
+}
+
+const promised = async <A>(start: () => Promise<A>): Promise<A> => start()
+const ignore = () => undefined
+const failed = (error: unknown) => new ComputeFailed({ reason: error instanceof Error ? error.message : String(error) })
+const attempt = <A>(call: () => A) => Effect.try({ try: call, catch: failed })

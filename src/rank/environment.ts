@@ -1,0 +1,36 @@
+// A rank's options, as its environment gives them.
+import { Result, Schema } from "effect"
+import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
+import type { RankOptions } from "./rank.ts"
+
+const Count = Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.isGreaterThanOrEqualTo(0)))
+
+const Environment = Schema.Struct({
+  [ENVIRONMENT.nats]: Schema.NonEmptyString,
+  [ENVIRONMENT.deployment]: Schema.fromJsonString(Deployment),
+  [ENVIRONMENT.group]: Schema.Literals(["base", "draft"]),
+  [ENVIRONMENT.rank]: Count,
+  [ENVIRONMENT.epoch]: Count,
+})
+
+export interface RankEnvironment extends RankOptions {
+  readonly url: string // of NATS
+}
+
+export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", { reason: Schema.String }) {
+  override get message() {
+    return `a rank is started by \`chorus up\`, which sets its environment: ${this.reason}`
+  }
+}
+
+export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<RankEnvironment, BadEnvironment> => {
+  const decoded = Schema.decodeUnknownResult(Environment)(environment)
+  if (Result.isFailure(decoded)) return bad(decoded.failure.message.replaceAll(/\s*\n\s*/g, " "))
+  const { CHORUS_DEPLOYMENT: deployment, CHORUS_GROUP: name, CHORUS_RANK: rank, ...rest } = decoded.success
+  const group = deployment[name]
+  if (group === null) return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
+  if (rank >= group.ranks) return bad(`${ENVIRONMENT.rank} is ${rank}, the group ${name} has ${group.ranks} ranks`)
+  return Result.succeed({ url: rest.CHORUS_NATS, epoch: rest.CHORUS_EPOCH, deployment, group, rank })
+}
+
+const bad = (reason: string) => Result.fail(new BadEnvironment({ reason }))

@@ -1,0 +1,56 @@
+// What a rank says of itself: four beats a second, and an entry in the NATS services protocol, so that `nats micro ls` and
+// `chorus ps` find it.
+import { Effect } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { register as registerService } from "../fabric/services.ts"
+import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
+import { codec } from "../wire/codec.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+
+const beats = codec("rank beat", RankBeat)
+
+/** What may change while a rank lives. */
+export type Condition = Pick<RankBeat, "state" | "progress" | "reason" | "shard" | "device" | "bytesOfWeights"> & {
+  readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions">
+}
+/** What does not. */
+export type Identity = Pick<RankBeat, "group" | "rank" | "ranks" | "epoch" | "pid" | "strategy" | "model">
+
+/** Beats until the scope closes. */
+export const announce = Effect.fnUntraced(function* (deployment: string, identity: Identity) {
+  const { connection } = yield* Nats
+  const subjects = subjectsOf(deployment)
+  let condition: Condition = {
+    ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0 },
+    load: () => ({ bytesOfKv: 0, sessions: 0 }),
+  }
+  const message = () => {
+    const { load, ...rest } = condition
+    return beats.encode({ _tag: "RankBeat", ...identity, ...rest, ...load() })
+  }
+  const beat = Effect.sync(() => {
+    if (!connection.isClosed()) connection.publish(subjects.beat(`${identity.group}.${identity.rank}`), message())
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat, Effect.sleep(BEAT_MILLIS))))
+  const note = (change: Partial<Condition>): void => {
+    condition = { ...condition, ...change }
+  }
+  const register = Effect.suspend(() =>
+    registerService({
+      name: "chorus-rank",
+      description: `rank ${identity.rank} of ${identity.ranks}, ${identity.group} of ${deployment}`,
+      metadata: {
+        ...{ deployment, group: identity.group, rank: `${identity.rank}`, ranks: `${identity.ranks}` },
+        ...{ strategy: identity.strategy, model: identity.model, pid: `${identity.pid}` },
+        ...{ shard: condition.shard, device: condition.device },
+      },
+      endpoint: "status",
+      subject: subjects.status(identity.group, identity.rank),
+      answer: message,
+    }),
+  )
+  return { note, register, set: (change: Partial<Condition>) => Effect.andThen(Effect.sync(() => note(change)), beat) }
+})
+
+/** `note` changes the condition, `set` also says so at once, `register` makes the rank known to the services protocol. */
+export type Status = Effect.Success<ReturnType<typeof announce>>
