@@ -1,11 +1,10 @@
 // ggml: its headers (and sources) from the release that npm's ready-built binaries were made from, and its CUDA backend
 // where a driver can use it.
-import { createHash } from "node:crypto"
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync } from "node:fs"
+import { existsSync, readdirSync, renameSync, statSync } from "node:fs"
 import { basename, join } from "node:path"
+import { download, pack } from "./download.js"
 import { cuda, cuda12, llama } from "./pins.js"
-import { npm } from "./tools.js"
-import { inRoot, place, run, SetupFailed, scratch, which } from "./workspace.js"
+import { inRoot, place, run, scratch, which } from "./workspace.js"
 
 export const sources = inRoot(".chorus/ggml") // include/, src/, CMakeLists.txt
 const cudaFolder = inRoot(".chorus/cuda")
@@ -80,33 +79,6 @@ const bringCuda = async (major) => {
     if (/^lib(cudart|cublas|cublasLt)\.so\.\d+$/.test(basename(file))) renameSync(file, join(backends, basename(file)))
   }
   place(backends, cudaFolder)
-}
-
-/** A package's tarball, checked; returns its path. */
-const pack = async ({ spec, integrity }, folder) => {
-  const target = join(folder, spec.replace(/\W+/g, "-"))
-  mkdirSync(target)
-  const [command, ...first] = npm()
-  await run(command, [...first, "pack", spec, "--ignore-scripts", "--loglevel=error", "--pack-destination", target], {
-    cwd: target,
-  })
-  const tarball = join(target, readdirSync(target)[0])
-  const actual = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`
-  if (actual !== integrity) {
-    throw new SetupFailed(
-      `npm's ${spec} is not what it was: its hash is ${actual}, infra/pins.js says ${integrity}. Try again; if it stays so, do not use it.`,
-    )
-  }
-  return tarball
-}
-
-/** Python packages of a requirements file with hashes; returns the wheels' paths. */
-export const download = async (requirements, folder) => {
-  const target = join(folder, "downloads")
-  mkdirSync(target)
-  const options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--quiet"]
-  await run("python3", ["-m", "pip", "download", ...options, "--dest", target, "--requirement", inRoot(requirements)])
-  return readdirSync(target).map((name) => join(target, name))
 }
 
 /** Every file below a folder. */

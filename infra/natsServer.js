@@ -2,7 +2,8 @@
 import { spawnSync } from "node:child_process"
 import { chmodSync, existsSync, mkdirSync } from "node:fs"
 import { basename, join } from "node:path"
-import { download, filesIn } from "./ggml.js"
+import { download } from "./download.js"
+import { filesIn } from "./ggml.js"
 import { natsMinimum, natsVersion } from "./pins.js"
 import { atLeast, inRoot, place, run, SetupFailed, scratch, which } from "./workspace.js"
 
