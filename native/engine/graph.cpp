@@ -1,0 +1,208 @@
+#include "graph.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+namespace chorus {
+
+constexpr size_t MAX_NODES = 16384;
+constexpr int KV_PADDING = 32;         // slots; the view of a cache ends at a multiple
+constexpr int MAX_QUERIES = 63;        // 64 rows and more take another path through flash attention, with other roundings
+constexpr float MASKED = -INFINITY;
+
+size_t Graph::memory() { return ggml_tensor_overhead() * MAX_NODES + ggml_graph_overhead_custom(MAX_NODES, false); }
+
+Graph::Graph(Weights & weights, const Options & options, Pass & pass, std::vector<uint8_t> & memory)
+    : weights_(weights), options_(options), pass_(pass), owner_(ggml_init({memory.size(), memory.data(), true})), ctx_(owner_.get()) {
+    graph = ggml_new_graph_custom(ctx_, MAX_NODES, false);
+    if (pass.has_h) h = pass.h;
+    masks_.resize(pass.parts.size());
+    mask_values_.resize(pass.parts.size());
+}
+
+void Graph::record(Op & op) {
+    switch (op.kind) {
+        case Op::Kind::embed: h = embed(); break;
+        case Op::Kind::receive: h = input(GGML_TYPE_F32, options_.shape.width, pass_.rows(), op.hidden.data()); break;
+        case Op::Kind::layers:
+            for (int i = op.from; i < op.to; ++i) {
+                h = ggml_add(ctx_, h, attention(i, h));
+                h = ggml_add(ctx_, h, mlp(i, h));
+            }
+            break;
+        case Op::Kind::attend:
+            for (const int i : op.layers) {
+                attended.emplace_back(i, copied(attention(i, h)));
+            }
+            ggml_build_forward_expand(graph, ggml_cpy(ctx_, h, pass_.first));
+            break;
+        case Op::Kind::mlps: h = mlps(op, h); break;
+        case Op::Kind::emit: emitted.push_back(copied(h)); break;
+        case Op::Kind::head:
+            head = logits(h, op.rows);
+            head_op = &op;
+            break;
+    }
+    if (h != nullptr) ggml_build_forward_expand(graph, h);
+}
+
+// A result that is read after the graph has run must not share memory with anything later.
+ggml_tensor * Graph::copied(ggml_tensor * x) {
+    ggml_tensor * copy = ggml_cont(ctx_, x);
+    ggml_set_output(copy);
+    ggml_build_forward_expand(graph, copy);
+    return copy;
+}
+
+void Graph::finish() {
+    if (h != nullptr && h != pass_.h) ggml_build_forward_expand(graph, ggml_cpy(ctx_, h, pass_.h));
+}
+
+void Graph::fill() {
+    for (const auto & [tensor, data] : inputs_) ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
+}
+
+ggml_tensor * Graph::input(ggml_type type, int64_t ne0, int64_t ne1, const void * data) {
+    ggml_tensor * tensor = ggml_new_tensor_2d(ctx_, type, ne0, ne1);
+    ggml_set_input(tensor);
+    ggml_build_forward_expand(graph, tensor);
+    inputs_.emplace_back(tensor, data);
+    return tensor;
+}
+
+ggml_tensor * Graph::embed() {
+    return ggml_get_rows(ctx_, weights_.embedding, input(GGML_TYPE_I32, pass_.rows(), 1, pass_.tokens.data()));  // [width, rows]
+}
+
+// The attention of one layer, without its residual: Wo softmax(q k^T / sqrt(head_dim) + mask) v. The fuzzy schedule adds it
+// later, to a hidden state that does not exist yet.
+ggml_tensor * Graph::attention(int layer, ggml_tensor * x0) {
+    const Layer & w = weights_.layers[size_t(layer)];
+    const Shape & s = options_.shape;
+    const int64_t rows = pass_.rows();
+    ggml_tensor * x = norm(x0, w.attn_norm);  // [width, rows]
+    ggml_tensor * q = ggml_reshape_3d(ctx_, linear(w.q, w.q_bias, x), s.head_dim, s.heads, rows);
+    ggml_tensor * k = ggml_reshape_3d(ctx_, linear(w.k, w.k_bias, x), s.head_dim, s.kv_heads, rows);
+    ggml_tensor * v = linear(w.v, w.v_bias, x);  // [head_dim * kv_heads, rows]
+    if (w.q_norm != nullptr) q = norm(q, w.q_norm);
+    if (w.k_norm != nullptr) k = norm(k, w.k_norm);
+    q = rope(q);
+    k = ggml_reshape_2d(ctx_, rope(k), int64_t(s.head_dim) * s.kv_heads, rows);
+    ggml_tensor * all = nullptr;  // [head_dim * heads, rows]
+    for (size_t p = 0; p < pass_.parts.size(); ++p) {
+        ggml_tensor * a = attend(pass_.parts[p], p, q, k, v, layer);
+        all = all == nullptr ? a : ggml_concat(ctx_, all, a, 1);
+    }
+    return linear(w.o, w.o_bias, all);
+}
+
+// One session's rows: their K and V are written first and read back with the rest; the mask decides what a row sees.
+ggml_tensor * Graph::attend(const Pass::Part & part, size_t index, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int layer) {
+    const Shape & s = options_.shape;
+    const Session & session = *part.session;
+    const auto write = [&](ggml_tensor * cache, ggml_tensor * x) {
+        ggml_tensor * rows = ggml_view_2d(ctx_, x, x->ne[0], part.rows, x->nb[1], size_t(part.first_row) * x->nb[1]);
+        ggml_tensor * slots = ggml_view_2d(ctx_, cache, cache->ne[0], part.rows, cache->nb[1], size_t(part.slot) * cache->nb[1]);
+        ggml_build_forward_expand(graph, ggml_cpy(ctx_, rows, slots));
+    };
+    const auto read = [&](ggml_tensor * cache) {  // [head_dim, slots, kv_heads]
+        const int64_t slots = (part.slot + part.rows + KV_PADDING - 1) / KV_PADDING * KV_PADDING;
+        return ggml_view_3d(ctx_, cache, s.head_dim, slots, s.kv_heads, cache->nb[1], ggml_row_size(cache->type, s.head_dim), 0);
+    };
+    write(session.keys[size_t(layer)], k);
+    write(session.values[size_t(layer)], v);
+    ggml_tensor * keys = read(session.keys[size_t(layer)]);
+    ggml_tensor * values = read(session.values[size_t(layer)]);
+    ggml_tensor * mask = mask_of(index);  // [slots, max(rows, 2)]
+    const float scale = 1.0f / std::sqrt(float(s.head_dim));
+    const int pieces = options_.deterministic ? (part.rows + MAX_QUERIES - 1) / MAX_QUERIES : 1;
+    ggml_tensor * all = nullptr;
+    for (int piece = 0; piece < pieces; ++piece) {
+        const int from = part.rows * piece / pieces, rows = part.rows * (piece + 1) / pieces - from;
+        ggml_tensor * queries = ggml_view_3d(ctx_, q, s.head_dim, s.heads, rows, q->nb[1], q->nb[2], size_t(part.first_row + from) * q->nb[2]);
+        const bool lonely = options_.deterministic && rows == 1;  // one query row splits the slots over threads
+        if (lonely) queries = ggml_repeat_4d(ctx_, ggml_cont(ctx_, queries), s.head_dim, s.heads, 2, 1);
+        queries = ggml_permute(ctx_, queries, 0, 2, 1, 3);  // [head_dim, rows, heads]
+        ggml_tensor * seen = ggml_view_2d(ctx_, mask, mask->ne[0], lonely ? 2 : rows, mask->nb[1], size_t(from) * mask->nb[1]);
+        ggml_tensor * a = ggml_flash_attn_ext(ctx_, queries, keys, values, seen, scale, 0.0f, 0.0f);  // [head_dim, heads, rows]
+        a = ggml_view_2d(ctx_, a, int64_t(s.head_dim) * s.heads, rows, a->nb[2], 0);
+        all = all == nullptr ? a : ggml_concat(ctx_, all, a, 1);
+    }
+    return all;
+}
+
+ggml_tensor * Graph::mask_of(size_t index) {
+    if (masks_[index] != nullptr) return masks_[index];
+    const Pass::Part & part = pass_.parts[index];
+    const int slots = (part.slot + part.rows + KV_PADDING - 1) / KV_PADDING * KV_PADDING;
+    const int rows = part.rows == 1 ? 2 : part.rows;
+    const ggml_fp16_t hidden = ggml_fp32_to_fp16(MASKED), seen = ggml_fp32_to_fp16(0.0f);
+    auto & values = mask_values_[index];
+    values.assign(size_t(slots) * size_t(rows), hidden);
+    for (int row = 0; row < rows; ++row) {
+        ggml_fp16_t * at = values.data() + size_t(row) * size_t(slots);
+        for (int slot = 0; slot < part.session->committed; ++slot) at[slot] = seen;
+        for (const int slot : part.ancestors[size_t(std::min(row, part.rows - 1))]) at[slot] = seen;
+    }
+    return masks_[index] = input(GGML_TYPE_F16, slots, rows, values.data());
+}
+
+ggml_tensor * Graph::mlp(int layer, ggml_tensor * x0) {
+    const Layer & w = weights_.layers[size_t(layer)];
+    ggml_tensor * x = norm(x0, w.ffn_norm);
+    return linear(w.down, nullptr, ggml_swiglu_split(ctx_, linear(w.gate, nullptr, x), linear(w.up, nullptr, x)));
+}
+
+// h += A_i; h += MLP_i(h), in the order of the layers; or, as an ablation, whole layers in parallel: h += A_i + MLP_i(first + A_i).
+ggml_tensor * Graph::mlps(Op & op, ggml_tensor * x) {
+    for (size_t j = 0; j < op.layers.size(); ++j) {
+        ggml_tensor * a = attended_of(op, j);
+        if (op.whole) {
+            x = ggml_add(ctx_, ggml_add(ctx_, x, a), mlp(op.layers[j], ggml_add(ctx_, pass_.first, a)));
+        } else {
+            x = ggml_add(ctx_, x, a);
+            x = ggml_add(ctx_, x, mlp(op.layers[j], x));
+        }
+    }
+    return x;
+}
+
+ggml_tensor * Graph::attended_of(Op & op, size_t index) {
+    if (op.attended[index]) return input(GGML_TYPE_F32, options_.shape.width, pass_.rows(), op.attended[index]->data());
+    for (const auto & [layer, tensor] : attended) {
+        if (layer == op.layers[index]) return tensor;
+    }
+    return pass_.kept.at(op.layers[index]);
+}
+
+ggml_tensor * Graph::logits(ggml_tensor * x, const std::vector<int32_t> & rows) {
+    if (int(rows.size()) != pass_.rows()) x = ggml_get_rows(ctx_, x, input(GGML_TYPE_I32, int64_t(rows.size()), 1, rows.data()));
+    ggml_tensor * out = linear(weights_.output, nullptr, norm(x, weights_.output_norm));
+    ggml_set_output(out);
+    ggml_build_forward_expand(graph, out);
+    return out;
+}
+
+// Weights that are not quantised take a path of their own for one row, with other roundings: such a row gets a twin.
+ggml_tensor * Graph::linear(ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x) {
+    const bool lonely = options_.deterministic && x->ne[1] == 1 && !ggml_is_quantized(weight->type);
+    ggml_tensor * y;
+    if (lonely) {
+        y = ggml_mul_mat(ctx_, weight, ggml_repeat_4d(ctx_, x, x->ne[0], 2, 1, 1));
+        y = ggml_view_2d(ctx_, y, y->ne[0], 1, y->nb[1], 0);
+    } else {
+        y = ggml_mul_mat(ctx_, weight, x);
+    }
+    return bias == nullptr ? y : ggml_add(ctx_, y, bias);
+}
+
+ggml_tensor * Graph::norm(ggml_tensor * x, ggml_tensor * weight) { return ggml_mul(ctx_, ggml_rms_norm(ctx_, x, options_.shape.norm_eps), weight); }
+
+ggml_tensor * Graph::rope(ggml_tensor * x) {
+    const Shape & s = options_.shape;
+    if (positions_ == nullptr) positions_ = input(GGML_TYPE_I32, pass_.rows(), 1, pass_.positions.data());
+    return ggml_rope_ext(ctx_, x, positions_, weights_.rope_factors, s.rope_dim, s.rope_neighbours ? GGML_ROPE_TYPE_NORMAL : GGML_ROPE_TYPE_NEOX, s.context,
+                         s.rope_theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+}
+
+}  // namespace chorus
