@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs"
 import { cpus } from "node:os"
-import { basename, dirname, join, relative, resolve } from "node:path"
+import { basename, delimiter, dirname, join, relative, resolve } from "node:path"
 import { cudaBackends, filesIn, readyBuilt, sources } from "./ggml.js"
 import { node24, packagesOf } from "./packages.js"
 import { llama } from "./pins.js"
@@ -44,8 +44,9 @@ export const native = ({ cuda }) => ({
     if (existsSync(unfinished)) rmSync(tree, { recursive: true, force: true })
     mkdirSync(tree, { recursive: true })
     writeFileSync(unfinished, "")
-    const cmake = (command) =>
-      run(node24(), [inRoot("node_modules/cmake-js/bin/cmake-js"), command, "--out", tree, ...definitions(chosen)])
+    const env = { PATH: [dirname(node24()), process.env.PATH].join(delimiter) } // CMakeLists.txt asks node for headers
+    const cmakeJs = inRoot("node_modules/cmake-js/bin/cmake-js")
+    const cmake = (command) => run(node24(), [cmakeJs, command, "--out", tree, ...definitions(chosen)], { env })
     await cmake("configure")
     await cmake("build")
     const copy = join(scratch(), "chorus.node")
