@@ -49,9 +49,11 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
       catch: (error) => new NatsUnreachable({ url, reason: error instanceof Error ? error.message : String(error) }),
     }),
     (connection) =>
-      connection.isClosed()
-        ? Effect.void
-        : Effect.promise(() => connection.drain()).pipe(Effect.timeoutOption("3 seconds"), Effect.ignore),
+      Effect.tryPromise(() => connection.drain()).pipe(
+        Effect.timeout("3 seconds"),
+        Effect.catch(() => Effect.promise(() => connection.close())), // disconnected: nothing to drain, but dialling goes on
+        Effect.when(Effect.sync(() => !connection.isClosed())),
+      ),
   )
   const disconnects = yield* PubSub.sliding<void>(1)
   yield* Effect.forkScoped(

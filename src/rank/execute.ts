@@ -4,6 +4,7 @@ import type { Segment } from "../../native/index.ts"
 import type { Exchange } from "../fabric/peers.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
 import type { PassAnswer, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import { chain } from "./chain.ts"
 import { draft } from "./draft.ts"
 import { layer } from "./layer.ts"
 import { type Meter, meter } from "./meter.ts"
@@ -17,6 +18,7 @@ export const STRATEGIES: Readonly<Record<StrategyName, Strategy>> = { single, pi
 export interface Crew extends Member {
   readonly place: Place
   readonly strategy: Strategy
+  readonly vocabulary: number // tokens that have a meaning: the model may have more rows, as padding
 }
 
 /** The answer on the leader, null on the others. */
@@ -27,7 +29,7 @@ export const execute = (
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course: Course = { place: crew.place, compute: crew.compute, exchange, computed: cost.computed }
+    const course: Course = { place: crew.place, compute: crew.compute, exchange, computed: cost.computed, vocabulary: crew.vocabulary }
     yield* prepare(crew, command)
     switch (command._tag) {
       case "Prefill":
@@ -67,13 +69,6 @@ const commitChain = Effect.fnUntraced(function* (
 ) {
   yield* strategy.exact(course, chain(session, committed, tokens), null)
   yield* course.compute.commit(session, Int32Array.from(tokens, (_, row) => committed + row))
-})
-
-/** Tokens one after the other, from slot `committed` on. */
-export const chain = (session: string, committed: number, tokens: ReadonlyArray<number>): Segment => ({
-  session,
-  tokens: Int32Array.from(tokens),
-  parents: Int32Array.from(tokens, (_, row) => committed + row - 1), // -1 for a sequence's first token
 })
 
 const leads = (strategy: Strategy, { place }: Course): boolean => strategy.leader(place.ranks) === place.rank

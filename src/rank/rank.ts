@@ -1,10 +1,9 @@
 // One rank from its options: opens the model, loads its shard, and serves until the scope closes. It beats from the first
 // moment, so that whoever waits sees the loading, or why it failed.
 import { Effect, Layer } from "effect"
-import type { Shape } from "../../native/index.ts"
 import { Nats } from "../fabric/nats.ts"
 import { Peers } from "../fabric/peers.ts"
-import { open } from "../model/index.ts"
+import { type Model, open } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
 import { Compute } from "./compute.ts"
 import { STRATEGIES } from "./execute.ts"
@@ -44,21 +43,22 @@ const start = Effect.fnUntraced(function* ({ deployment, group, epoch, rank }: R
       Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }),
     ),
   )
-  yield* work({ deployment, group, epoch, rank }, status, model.shape).pipe(Effect.provide(services))
+  yield* work({ deployment, group, epoch, rank }, status, model).pipe(Effect.provide(services))
 })
 
 const work = Effect.fnUntraced(function* (
   { deployment, group, epoch, rank }: RankOptions,
   status: Status,
-  shape: Shape,
+  model: Model,
 ) {
   const compute = yield* Compute
-  const { layers, width, vocab, context } = shape
+  const { layers, width, vocab, context } = model.shape
   const owners = ownersOf(group, layers, deployment.fuzzy)
   yield* serve({
     ...{ deployment: deployment.name, epoch },
     crew: {
       ...{ group: group.name, rank, compute, strategy: STRATEGIES[group.strategy] },
+      vocabulary: model.tokenizer.vocabulary.tokens.length,
       bounds: { vocab, context, maxRows: compute.maxRows },
       place: { rank, ranks: group.ranks, layers, width, owners },
     },

@@ -26,6 +26,7 @@ export interface Course {
   readonly compute: Compute["Service"]
   readonly exchange: Exchange
   readonly computed: (micros: number) => void
+  readonly vocabulary: number // tokens that may be proposed
 }
 
 export interface Strategy {
