@@ -2,7 +2,7 @@
 // The leader has the head and so the tree; the others follow it from frontier to frontier.
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../native/index.ts"
-import { type Candidate, expand, frontier, prune, root, type Tree } from "../speculation/tree.ts"
+import { type Candidate, expand, frontier, prune, ROOT, root, type Tree } from "../speculation/tree.ts"
 import type { Draft, Drafted } from "../wire/pass.ts"
 import { chain } from "./chain.ts"
 import type { Meter } from "./meter.ts"
@@ -67,8 +67,6 @@ const follow = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
   }
   return null
 })
-
-const ROOT = -1
 
 const candidates = (rows: Int32Array, k: number): Head => ({ op: "head", rows, want: "candidates", k })
 
