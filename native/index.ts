@@ -100,9 +100,19 @@ export type Op =
   | { readonly op: "receive"; readonly hidden: Uint8Array }
   | { readonly op: "layers"; readonly from: number; readonly to: number }
   | { readonly op: "attend"; readonly layers: ReadonlyArray<number> }
-  | { readonly op: "mlps"; readonly layers: ReadonlyArray<number>; readonly attended: ReadonlyArray<Uint8Array | null>; readonly whole?: boolean }
+  | {
+      readonly op: "mlps"
+      readonly layers: ReadonlyArray<number>
+      readonly attended: ReadonlyArray<Uint8Array | null>
+      readonly whole?: boolean
+    }
   | { readonly op: "emit" }
-  | { readonly op: "head"; readonly rows: Int32Array; readonly want: "tokens" | "candidates" | "logits"; readonly k?: number }
+  | {
+      readonly op: "head"
+      readonly rows: Int32Array
+      readonly want: "tokens" | "candidates" | "logits"
+      readonly k?: number
+    }
 
 export interface StretchResult {
   readonly hiddens: ReadonlyArray<Uint8Array> // of each `emit`, f32 [tokens, width]

@@ -2,7 +2,10 @@
 import type { TokenOrigin } from "../wire/infer.ts"
 
 /** Whether to colour what goes to a stream: on terminals, unless NO_COLOR is set; FORCE_COLOR asks for it elsewhere. */
-export const wantsColour = (stream: { readonly isTTY?: boolean }, environment: NodeJS.ProcessEnv): boolean => {
+export const wantsColour = (
+  stream: { readonly isTTY?: boolean | undefined },
+  environment: NodeJS.ProcessEnv,
+): boolean => {
   if (environment.NO_COLOR !== undefined && environment.NO_COLOR !== "") return false
   if (environment.FORCE_COLOR !== undefined && environment.FORCE_COLOR !== "") return environment.FORCE_COLOR !== "0"
   return stream.isTTY === true && environment.TERM !== "dumb"

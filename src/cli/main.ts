@@ -1,6 +1,6 @@
 // The command line: `npx chorus COMMAND`. Each command is a file of its own; run.ts says how it ends.
 import { createRequire } from "node:module"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices" // the whole package takes half a second to load
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { doctor } from "./doctor.ts"

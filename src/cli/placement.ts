@@ -10,6 +10,18 @@ import type { placement, Values } from "./flags.ts"
 
 export type PlacementFlags = Values<typeof placement>
 
+export const noPlacement: PlacementFlags = {
+  base: Option.none(),
+  draft: Option.none(),
+  strategy: Option.none(),
+  "base-ranks": Option.none(),
+  "draft-ranks": Option.none(),
+  threads: Option.none(),
+  device: Option.none(),
+  context: Option.none(),
+  deterministic: Option.none(),
+}
+
 export const root = fileURLToPath(new URL("../../", import.meta.url))
 
 export const DEMO_PAIR = { base: resolve(root, "models/demo/base"), draft: resolve(root, "models/demo/draft") }

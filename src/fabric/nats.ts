@@ -1,7 +1,8 @@
 // The connection to NATS as a service. Reconnecting clients lose what they publish meanwhile without a word (see
 // ARCHITECTURE.md), so whoever waits for an answer watches `disconnects` and repeats by pass number.
-import { Context, Effect, Layer, PubSub, Schema } from "effect"
+
 import { connect, type NatsConnection } from "@nats-io/transport-node"
+import { Context, Effect, Layer, PubSub, Schema } from "effect"
 
 export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
   url: Schema.String,
@@ -59,7 +60,8 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
   yield* Effect.forkScoped(
     Effect.tryPromise(async () => {
       for await (const status of connection.status()) {
-        if (status.type === "disconnect" || status.type === "staleConnection") PubSub.publishUnsafe(disconnects, undefined)
+        if (status.type === "disconnect" || status.type === "staleConnection")
+          PubSub.publishUnsafe(disconnects, undefined)
       }
     }).pipe(Effect.ignore),
   )

@@ -84,7 +84,10 @@ const listen = Effect.fnUntraced(function* (options: PeersOptions) {
     Effect.forkScoped,
   )
   const publish = (to: number | "all", message: Uint8Array) =>
-    connection.publish(to === "all" ? subjects.activations(options.group) : subjects.activation(options.group, to), message)
+    connection.publish(
+      to === "all" ? subjects.activations(options.group) : subjects.activation(options.group, to),
+      message,
+    )
   const maxPayload = () => connection.info?.max_payload ?? 2 ** 20
   return Peers.of({
     exchange: (pass, attempt) => new Exchange({ ...options, pass, attempt }, inbox, publish, maxPayload),
@@ -178,7 +181,10 @@ export class Exchange {
     const { epoch, pass, attempt, rank } = this.#of
     const step = this.#hops + hop
     const values = payload.blocks.length === 1 ? payload.blocks[0] : undefined
-    const size = payload.blocks.reduce((sum, { byteLength }) => sum + byteLength, HEADER_BYTES + payload.nodes.byteLength)
+    const size = payload.blocks.reduce(
+      (sum, { byteLength }) => sum + byteLength,
+      HEADER_BYTES + payload.nodes.byteLength,
+    )
     const maxPayload = this.#maxPayload()
     const parts = partsOf(size, maxPayload)
     this.#total = {

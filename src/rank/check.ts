@@ -54,16 +54,22 @@ const checkTokens = (
 }
 
 const checkTree = ({ tokens, parents }: Verify) => {
-  if (parents.length !== tokens.length) return invalid("parents", `has ${parents.length} entries for ${tokens.length} tokens`)
+  if (parents.length !== tokens.length)
+    return invalid("parents", `has ${parents.length} entries for ${tokens.length} tokens`)
   const wrong = parents.findIndex((parent, row) => (row === 0 ? parent !== -1 : parent < 0 || parent >= row))
   if (wrong < 0) return null
-  return invalid(`parents[${wrong}]`, `is ${parents[wrong]}; expected ${wrong === 0 ? "-1" : `a row from 0 to ${wrong - 1}`}`)
+  return invalid(
+    `parents[${wrong}]`,
+    `is ${parents[wrong]}; expected ${wrong === 0 ? "-1" : `a row from 0 to ${wrong - 1}`}`,
+  )
 }
 
 const checkKeep = ({ keep, committed }: Verify) => {
   const wrong = keep.findIndex((row, i) => row <= (keep[i - 1] ?? -1))
   if (wrong >= 0) return invalid(`keep[${wrong}]`, `is ${keep[wrong]}; rows are named in rising order`)
-  return keep.length <= committed ? null : invalid("keep", `has ${keep.length} rows, more than the ${committed} committed tokens`)
+  return keep.length <= committed
+    ? null
+    : invalid("keep", `has ${keep.length} rows, more than the ${committed} committed tokens`)
 }
 
 const checkTreeSize = ({ context, maxRows }: Bounds, { committed, accepted, depth, width }: Draft) => {

@@ -1,7 +1,8 @@
 // The engine as this rank's passes share it: one stretch at a time, so that stopping a session's stretch stops no other
 // session's, and failures as PassFailed.
-import { Context, Effect, Layer, Schema, Semaphore } from "effect"
+
 import { join } from "node:path"
+import { Context, Effect, Layer, Schema, Semaphore } from "effect"
 import {
   type Device,
   type Engine,
@@ -58,7 +59,10 @@ export class Compute extends Context.Service<
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
     /** Runs `use` with a batch of one session's rows. */
-    readonly batch: <A, E>(segment: Segment, use: (batch: Batch) => Effect.Effect<A, E>) => Effect.Effect<A, E | ComputeFailed>
+    readonly batch: <A, E>(
+      segment: Segment,
+      use: (batch: Batch) => Effect.Effect<A, E>,
+    ) => Effect.Effect<A, E | ComputeFailed>
   }
 >()("chorus/rank/Compute") {
   static layer(options: LoadOptions) {
@@ -94,7 +98,9 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
       ? (devices.find(({ kind }) => kind === "gpu") ?? devices.find(({ kind }) => kind === "cpu"))
       : devices.find(({ name }) => name === wanted)
   if (device !== undefined) return device
-  throw new Error(`there is no device ${wanted}; this machine has ${devices.map(({ name }) => name).join(", ") || "none"}`)
+  throw new Error(
+    `there is no device ${wanted}; this machine has ${devices.map(({ name }) => name).join(", ") || "none"}`,
+  )
 }
 
 const of = (engine: Engine, device: Device) => {

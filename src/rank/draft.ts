@@ -22,7 +22,16 @@ export const draft = Effect.fnUntraced(function* (
   const steps: Array<Step> = []
   const tree = yield* grow(strategy, course, command, calibrated, steps)
   const { tokens, parents, logProbs } = prune(tree, command.nodes)
-  return { _tag: "Drafted", pass: command.pass, tokens, parents, logProbs, calibrate: calibration, draft: cost.read(), steps }
+  return {
+    _tag: "Drafted",
+    pass: command.pass,
+    tokens,
+    parents,
+    logProbs,
+    calibrate: calibration,
+    draft: cost.read(),
+    steps,
+  }
 })
 
 /** Bonus calibration (section 3.2): what was accepted, and the bonus token, exactly and at once; its KV is kept. */
@@ -30,7 +39,10 @@ const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Cours
   const { session, committed, accepted, width } = command
   const rows = chain(session, committed, accepted)
   const result = yield* strategy.exact(course, rows, candidates(Int32Array.of(accepted.length - 1), width))
-  yield* course.compute.commit(session, Int32Array.from(accepted, (_, row) => committed + row))
+  yield* course.compute.commit(
+    session,
+    Int32Array.from(accepted, (_, row) => committed + row),
+  )
   return result
 })
 
@@ -80,7 +92,12 @@ const candidatesOf = ({ vocabulary }: Course, result: StretchResult | null, k: n
   )
 }
 
-const frontierRows = (session: string, tree: Tree, nodes: ReadonlyArray<number>, slots: ReadonlyMap<number, number>): Segment => ({
+const frontierRows = (
+  session: string,
+  tree: Tree,
+  nodes: ReadonlyArray<number>,
+  slots: ReadonlyMap<number, number>,
+): Segment => ({
   session,
   tokens: Int32Array.from(nodes, (node) => tree.tokens[node] ?? 0),
   parents: Int32Array.from(nodes, (node) => slots.get(tree.parents[node] ?? ROOT) ?? 0),

@@ -28,7 +28,8 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<R
   if (Result.isFailure(decoded)) return bad(decoded.failure.message.replaceAll(/\s*\n\s*/g, " "))
   const { CHORUS_DEPLOYMENT: deployment, CHORUS_GROUP: name, CHORUS_RANK: rank, ...rest } = decoded.success
   const group = deployment[name]
-  if (group === null) return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
+  if (group === null)
+    return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
   if (rank >= group.ranks) return bad(`${ENVIRONMENT.rank} is ${rank}, the group ${name} has ${group.ranks} ranks`)
   return Result.succeed({ url: rest.CHORUS_NATS, epoch: rest.CHORUS_EPOCH, deployment, group, rank })
 }

@@ -29,7 +29,13 @@ export const execute = (
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course: Course = { place: crew.place, compute: crew.compute, exchange, computed: cost.computed, vocabulary: crew.vocabulary }
+    const course: Course = {
+      place: crew.place,
+      compute: crew.compute,
+      exchange,
+      computed: cost.computed,
+      vocabulary: crew.vocabulary,
+    }
     yield* prepare(crew, command)
     switch (command._tag) {
       case "Prefill":
@@ -40,8 +46,6 @@ export const execute = (
         return yield* draft(crew.strategy, course, command, cost)
     }
   })
-
-
 
 const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
   if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
@@ -68,7 +72,10 @@ const commitChain = Effect.fnUntraced(function* (
   tokens: ReadonlyArray<number>,
 ) {
   yield* strategy.exact(course, chain(session, committed, tokens), null)
-  yield* course.compute.commit(session, Int32Array.from(tokens, (_, row) => committed + row))
+  yield* course.compute.commit(
+    session,
+    Int32Array.from(tokens, (_, row) => committed + row),
+  )
 })
 
 const leads = (strategy: Strategy, { place }: Course): boolean => strategy.leader(place.ranks) === place.rank

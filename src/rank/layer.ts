@@ -32,15 +32,15 @@ export const layer: Strategy = {
     if (first.nodes.byteLength === 0) return false
     const rows = unpackFrontier(session, first.nodes)
     yield* batch(course, rows, (part) =>
-      n === 1
-        ? handOver(course, part, { head: null, draft: first.nodes, first })
-        : followFuzzy(course, part, first, n),
+      n === 1 ? handOver(course, part, { head: null, draft: first.nodes, first }) : followFuzzy(course, part, first, n),
     )
     return true
   }),
 
   end: (course) =>
-    course.place.ranks === 1 ? Effect.void : course.exchange.send(1, "all", { ...frontierAlone(course), nodes: NO_NODES }),
+    course.place.ranks === 1
+      ? Effect.void
+      : course.exchange.send(1, "all", { ...frontierAlone(course), nodes: NO_NODES }),
 }
 
 interface HandOver {
@@ -64,7 +64,8 @@ const handOver = Effect.fnUntraced(function* (
     if (owner !== rank) continue
     const before = runs[step - 1]
     const after = runs[step + 1]
-    const h = before === undefined ? null : step === 1 && first ? first : yield* course.exchange.receive(step, before.owner)
+    const h =
+      before === undefined ? null : step === 1 && first ? first : yield* course.exchange.receive(step, before.owner)
     const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h.values }
     const end: ReadonlyArray<Op> = after === undefined ? (head === null ? [] : [head]) : [{ op: "emit" }]
     result = yield* run([begin, { op: "layers", from, to }, ...end])

@@ -6,7 +6,7 @@ import type { Op, Segment } from "../../native/index.ts"
 import { NO_NODES } from "../fabric/peers.ts"
 import { fuzzy } from "../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
-import { type Course, groupOps, type Head, batch, hidden, type Strategy } from "./strategy.ts"
+import { batch, type Course, groupOps, type Head, hidden, type Strategy } from "./strategy.ts"
 
 export const pipeline: Strategy = {
   leader: (ranks) => ranks - 1,
@@ -47,8 +47,7 @@ export const pipeline: Strategy = {
     return goesOn
   }),
 
-  end: (course) =>
-    course.place.ranks > 1 ? course.exchange.send(1, 0, frontierAlone(course, NO_NODES)) : Effect.void,
+  end: (course) => (course.place.ranks > 1 ? course.exchange.send(1, 0, frontierAlone(course, NO_NODES)) : Effect.void),
 }
 
 /** This rank's layers, in one native call. */
@@ -69,4 +68,9 @@ const layersOf = ({ place }: Course) => ({
 const fuzzyOps = ({ place }: Course, n: number): ReadonlyArray<Op> =>
   fuzzy(place.layers, n).flatMap((group) => groupOps(group.filter((layer) => place.owners[layer] === place.rank)))
 
-const frontierAlone = (course: Course, nodes: Uint8Array) => ({ tokens: 0, width: course.place.width, blocks: [], nodes })
+const frontierAlone = (course: Course, nodes: Uint8Array) => ({
+  tokens: 0,
+  width: course.place.width,
+  blocks: [],
+  nodes,
+})

@@ -47,12 +47,9 @@ export const shardOf = (split: Split, shape: Pick<Shape, "layers">, n: number, r
 
 /** A shard in words: "attention 0-3,8; mlp 0-9; embed; head". */
 export const describeShard = ({ attention, mlp, embed, head }: Shard): string =>
-  [
-    `attention ${ranges(attention)}`,
-    `mlp ${ranges(mlp)}`,
-    ...(embed ? ["embed"] : []),
-    ...(head ? ["head"] : []),
-  ].join("; ")
+  [`attention ${ranges(attention)}`, `mlp ${ranges(mlp)}`, ...(embed ? ["embed"] : []), ...(head ? ["head"] : [])].join(
+    "; ",
+  )
 
 const ranges = (layers: ReadonlyArray<number>): string => {
   const starts = layers.filter((layer, i) => layer !== (layers[i - 1] ?? -2) + 1)

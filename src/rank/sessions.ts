@@ -3,8 +3,8 @@
 import { Effect } from "effect"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.ts"
 import type { Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
-import type { Compute, ComputeFailed } from "./compute.ts"
 import { type Bounds, check } from "./check.ts"
+import type { Compute, ComputeFailed } from "./compute.ts"
 
 export interface Member {
   readonly group: string
@@ -46,7 +46,10 @@ const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Veri
   if (held < 0 || last === undefined || held + keep.length !== committed || held + last >= compute.used(session)) {
     return yield* unknown(member, command, held)
   }
-  yield* compute.commit(session, Int32Array.from(keep, (row) => held + row))
+  yield* compute.commit(
+    session,
+    Int32Array.from(keep, (row) => held + row),
+  )
 })
 
 /** Drops what lies beyond: fuzzy entries, and the rows of an earlier attempt. */

@@ -15,9 +15,7 @@ export const single: Strategy = {
 
   // The schedule's mathematics without its parallelism: what EasySpec does to the draft can be studied on one rank.
   lead: (course, rows, n, head) =>
-    batch(course, rows, ({ run }) =>
-      run([{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head]),
-    ),
+    batch(course, rows, ({ run }) => run([{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head])),
 
   follow: () => Effect.succeed(false),
   end: () => Effect.void,

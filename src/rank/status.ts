@@ -49,7 +49,15 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
       answer: message,
     }),
   )
-  return { note, register, set: (change: Partial<Condition>) => Effect.andThen(Effect.sync(() => note(change)), beat) }
+  return {
+    note,
+    register,
+    set: (change: Partial<Condition>) =>
+      Effect.andThen(
+        Effect.sync(() => note(change)),
+        beat,
+      ),
+  }
 })
 
 /** `note` changes the condition, `set` also says so at once, `register` makes the rank known to the services protocol. */

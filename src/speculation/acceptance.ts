@@ -8,11 +8,15 @@ export interface Accepted {
 }
 
 /** `choices[0]` is the base's token after the root, `choices[i + 1]` its token after node i. */
-export const accept = ({ tokens, parents }: Pick<Tree, "tokens" | "parents">, choices: ReadonlyArray<number>): Accepted => {
+export const accept = (
+  { tokens, parents }: Pick<Tree, "tokens" | "parents">,
+  choices: ReadonlyArray<number>,
+): Accepted => {
   const path: Array<number> = []
   for (let at = ROOT; ; ) {
     const choice = choices[at + 1]
-    if (choice === undefined) throw new RangeError(`choices has ${choices.length} tokens for a tree of ${tokens.length} nodes`)
+    if (choice === undefined)
+      throw new RangeError(`choices has ${choices.length} tokens for a tree of ${tokens.length} nodes`)
     const child = parents.findIndex((parent, node) => parent === at && tokens[node] === choice)
     if (child === -1) return { path, tokens: [...path.map((node) => tokens[node] ?? 0), choice] }
     path.push(child)

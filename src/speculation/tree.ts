@@ -79,4 +79,5 @@ export interface TreeShape {
 }
 
 /** Nodes that a tree of this shape can have at most. */
-export const nodesOf = ({ depth, width, nodes }: TreeShape): number => Math.min(nodes, width + (depth - 1) * width * width)
+export const nodesOf = ({ depth, width, nodes }: TreeShape): number =>
+  Math.min(nodes, width + (depth - 1) * width * width)

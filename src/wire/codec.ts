@@ -16,9 +16,23 @@ export const codec = <S extends Schema.Codec<unknown, unknown>>(kind: string, sc
       try {
         value = packr.unpack(message)
       } catch (error) {
-        return Result.fail(new MalformedMessage({ kind, field: "message", reason: `not msgpack: ${error instanceof Error ? error.message : error}` }))
+        return Result.fail(
+          new MalformedMessage({
+            kind,
+            field: "message",
+            reason: `not msgpack: ${error instanceof Error ? error.message : error}`,
+          }),
+        )
       }
-      return Result.mapError(decode(value), (error) => new MalformedMessage({ kind, field: fieldOf(error.message), reason: error.message.replaceAll(/\s*\n\s*/g, " ") }))
+      return Result.mapError(
+        decode(value),
+        (error) =>
+          new MalformedMessage({
+            kind,
+            field: fieldOf(error.message),
+            reason: error.message.replaceAll(/\s*\n\s*/g, " "),
+          }),
+      )
     },
   }
 }

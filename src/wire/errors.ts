@@ -97,9 +97,24 @@ export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("Cont
 }
 
 /** What a rank answers instead of a pass's result. */
-export const PassError = Schema.Union([MalformedMessage, InvalidRequest, UnknownSession, WrongEpoch, PassFailed, PeerSilent, Cancelled])
+export const PassError = Schema.Union([
+  MalformedMessage,
+  InvalidRequest,
+  UnknownSession,
+  WrongEpoch,
+  PassFailed,
+  PeerSilent,
+  Cancelled,
+])
 export type PassError = typeof PassError.Type
 
 /** What a client gets instead of a session. */
-export const InferError = Schema.Union([MalformedMessage, InvalidRequest, ContextExceeded, GroupSilent, PassFailed, Cancelled])
+export const InferError = Schema.Union([
+  MalformedMessage,
+  InvalidRequest,
+  ContextExceeded,
+  GroupSilent,
+  PassFailed,
+  Cancelled,
+])
 export type InferError = typeof InferError.Type

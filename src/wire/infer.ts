@@ -50,6 +50,8 @@ export const LoggedToken = Schema.Struct({
   origin: TokenOrigin,
 })
 
+export type LoggedToken = typeof LoggedToken.Type
+
 export const FinishReason = Schema.Literals(["stop", "length", "cancelled", "failed"])
 export type FinishReason = typeof FinishReason.Type
 

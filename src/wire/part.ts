@@ -72,4 +72,6 @@ export const decode = (message: Uint8Array): Result.Result<Part, MalformedMessag
 }
 
 const malformed = (field: string, expected: string, actual: number) =>
-  Result.fail(new MalformedMessage({ kind: "part of an activation", field, reason: `expected ${expected}, got ${actual}` }))
+  Result.fail(
+    new MalformedMessage({ kind: "part of an activation", field, reason: `expected ${expected}, got ${actual}` }),
+  )

@@ -109,7 +109,10 @@ it.live("what exceeds the server's max_payload is split, put together again, and
       const [a, b] = group.map(({ peers }) => peers.exchange(1, 0))
       if (!a || !b) throw new Error("two ranks")
       const width = 1000 // 4,000 bytes
-      yield* a.send(1, "all", { ...payload(0, 1, width), blocks: [Uint8Array.from({ length: 4000 }, (_, i) => i % 251)] })
+      yield* a.send(1, "all", {
+        ...payload(0, 1, width),
+        blocks: [Uint8Array.from({ length: 4000 }, (_, i) => i % 251)],
+      })
       const came = yield* b.receive(1, 0)
       expect(came.values.every((value, i) => value === i % 251)).toBe(true)
       expect(b.traffic).toEqual({ hops: 0, messages: 5, bytes: HEADER_BYTES + 4000 + 5 * PART_HEADER_BYTES })

@@ -1,20 +1,16 @@
 // From options to a deployment and a request: defaults, and combinations that make no sense.
 import { expect, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
-import { DEMO_PAIR, deploymentOf, type PlacementFlags, type Plan, placementGiven } from "../../../src/cli/placement.ts"
+import {
+  DEMO_PAIR,
+  deploymentOf,
+  noPlacement,
+  type PlacementFlags,
+  type Plan,
+  placementGiven,
+} from "../../../src/cli/placement.ts"
 import { type RequestFlags, requestOf } from "../../../src/cli/request.ts"
 
-const none: PlacementFlags = {
-  base: Option.none(),
-  draft: Option.none(),
-  strategy: Option.none(),
-  "base-ranks": Option.none(),
-  "draft-ranks": Option.none(),
-  threads: Option.none(),
-  device: Option.none(),
-  context: Option.none(),
-  deterministic: Option.none(),
-}
 const plan: Plan = { name: "d", speculation: true, fuzzy: Option.none(), context: 512, cores: 4 }
 
 const noSampling: RequestFlags = {
@@ -34,7 +30,7 @@ const hello = { text: "hello", chat: false }
 
 it.effect("is the demo pair by default, on one base rank and two draft ranks", () =>
   Effect.gen(function* () {
-    const deployment = yield* deploymentOf(none, plan)
+    const deployment = yield* deploymentOf(noPlacement, plan)
     expect(deployment).toEqual({
       name: "d",
       base: { name: "base", model: DEMO_PAIR.base, strategy: "single", ranks: 1, threads: 4, device: "auto" },
@@ -48,19 +44,22 @@ it.effect("is the demo pair by default, on one base rank and two draft ranks", (
 
 it.effect("has no draft for a base of one's own, nor without speculation", () =>
   Effect.gen(function* () {
-    const own = yield* deploymentOf({ ...none, base: Option.some("/m") }, plan)
+    const own = yield* deploymentOf({ ...noPlacement, base: Option.some("/m") }, plan)
     expect([own.base.model, own.draft]).toEqual(["/m", null])
-    expect((yield* deploymentOf(none, { ...plan, speculation: false })).draft).toBeNull()
-    const both = yield* deploymentOf({ ...none, base: Option.some("/m"), draft: Option.some("/d") }, plan)
+    expect((yield* deploymentOf(noPlacement, { ...plan, speculation: false })).draft).toBeNull()
+    const both = yield* deploymentOf({ ...noPlacement, base: Option.some("/m"), draft: Option.some("/d") }, plan)
     expect(both.draft?.model).toBe("/d")
   }),
 )
 
 it.effect("divides the cores by the ranks of a group, and gives each rank one at least", () =>
   Effect.gen(function* () {
-    const many = yield* deploymentOf({ ...none, "base-ranks": Option.some(3), "draft-ranks": Option.some(8) }, plan)
+    const many = yield* deploymentOf(
+      { ...noPlacement, "base-ranks": Option.some(3), "draft-ranks": Option.some(8) },
+      plan,
+    )
     expect([many.base.threads, many.draft?.threads]).toEqual([1, 1])
-    const said = yield* deploymentOf({ ...none, threads: Option.some(7) }, plan)
+    const said = yield* deploymentOf({ ...noPlacement, threads: Option.some(7) }, plan)
     expect([said.base.threads, said.draft?.threads]).toEqual([7, 7])
   }),
 )
@@ -68,7 +67,10 @@ it.effect("divides the cores by the ranks of a group, and gives each rank one at
 it.effect("splits groups of several ranks only", () =>
   Effect.gen(function* () {
     const strategies = (flags: Partial<PlacementFlags>) =>
-      Effect.map(deploymentOf({ ...none, ...flags }, plan), ({ base, draft }) => [base.strategy, draft?.strategy])
+      Effect.map(deploymentOf({ ...noPlacement, ...flags }, plan), ({ base, draft }) => [
+        base.strategy,
+        draft?.strategy,
+      ])
     expect(yield* strategies({ strategy: Option.some("pipeline") })).toEqual(["single", "pipeline"])
     expect(yield* strategies({ "base-ranks": Option.some(2) })).toEqual(["pipeline", "layer"])
     const layers = { "base-ranks": Option.some(2), strategy: Option.some("layer" as const) }
@@ -80,8 +82,8 @@ it.effect("splits groups of several ranks only", () =>
 )
 
 it("knows which options ask for ranks of one's own", () => {
-  expect(placementGiven(none)).toEqual([])
-  expect(placementGiven({ ...none, threads: Option.some(1), deterministic: Option.some(true) })).toEqual([
+  expect(placementGiven(noPlacement)).toEqual([])
+  expect(placementGiven({ ...noPlacement, threads: Option.some(1), deterministic: Option.some(true) })).toEqual([
     "--threads",
     "--deterministic",
   ])

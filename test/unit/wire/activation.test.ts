@@ -67,19 +67,23 @@ test("a refusal names the field, what was expected, and what came", () => {
 
 test("parts are within max_payload and make the activation again in any order", () => {
   fc.assert(
-    fc.property(fc.uint8Array({ minLength: 1, maxLength: 400 }), fc.integer({ min: PART_HEADER_BYTES + 1, max: 200 }), (message, maxPayload) => {
-      const of = { epoch: 1, pass: 2, attempt: 3, step: 4, rank: 5 }
-      if (partsOf(message.byteLength, maxPayload) === 1) return
-      const messages = split(of, message, maxPayload)
-      expect(messages.length).toBe(partsOf(message.byteLength, maxPayload))
-      expect(Math.max(...messages.map(({ byteLength }) => byteLength))).toBeLessThanOrEqual(maxPayload)
-      const parts = messages.map((part, i) => {
-        expect(isPart(part)).toBe(true)
-        return Result.getOrThrow(decodePart(within(part, i % 5)))
-      })
-      expect(parts.map(({ index }) => index)).toEqual([...parts.keys()])
-      expect(Buffer.concat(parts.map(({ piece }) => piece)).equals(message)).toBe(true)
-    }),
+    fc.property(
+      fc.uint8Array({ minLength: 1, maxLength: 400 }),
+      fc.integer({ min: PART_HEADER_BYTES + 1, max: 200 }),
+      (message, maxPayload) => {
+        const of = { epoch: 1, pass: 2, attempt: 3, step: 4, rank: 5 }
+        if (partsOf(message.byteLength, maxPayload) === 1) return
+        const messages = split(of, message, maxPayload)
+        expect(messages.length).toBe(partsOf(message.byteLength, maxPayload))
+        expect(Math.max(...messages.map(({ byteLength }) => byteLength))).toBeLessThanOrEqual(maxPayload)
+        const parts = messages.map((part, i) => {
+          expect(isPart(part)).toBe(true)
+          return Result.getOrThrow(decodePart(within(part, i % 5)))
+        })
+        expect(parts.map(({ index }) => index)).toEqual([...parts.keys()])
+        expect(Buffer.concat(parts.map(({ piece }) => piece)).equals(message)).toBe(true)
+      },
+    ),
   )
 })
 

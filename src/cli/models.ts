@@ -1,0 +1,26 @@
+// Looks into the models that the options name before anything is started: what is wrong with them is said at once.
+import { Effect, Option } from "effect"
+import { open, sameVocabulary } from "../model/index.ts"
+import { modelsOf, type PlacementFlags } from "./placement.ts"
+
+/** Tokens of a session where nobody asked for more: KV memory is set aside for what may be, not for what is. */
+const DEFAULT_CONTEXT = 4096
+
+/** The context that sessions have: what was asked for, or what both models allow up to a default. */
+export const contextOf = Effect.fnUntraced(function* (flags: PlacementFlags) {
+  const paths = modelsOf(flags)
+  const options = Option.match(flags.context, { onNone: () => ({}), onSome: (context) => ({ context }) })
+  const base = yield* open(paths.base, options)
+  if (paths.draft === null)
+    return Math.min(
+      base.context,
+      Option.getOrElse(flags.context, () => DEFAULT_CONTEXT),
+    )
+  const draft = yield* open(paths.draft, options)
+  yield* sameVocabulary(base, draft)
+  const shorter = Math.min(base.context, draft.context)
+  return Math.min(
+    shorter,
+    Option.getOrElse(flags.context, () => DEFAULT_CONTEXT),
+  )
+})

@@ -1,0 +1,79 @@
+// chorus up: a deployment with all that it needs on this machine, until Ctrl-C. SIGTERM drains it and exits with 0.
+import { basename } from "node:path"
+import { Console, Effect, Option } from "effect"
+import { Command, Flag } from "effect/cli"
+import { type LocalCluster, localCluster } from "./cluster.ts"
+import * as flags from "./flags.ts"
+import { contextOf } from "./models.ts"
+import { deploymentOf } from "./placement.ts"
+import { progressOn } from "./progress.ts"
+import { counted } from "./quantities.ts"
+import { terminated } from "./run.ts"
+import { announce, folderOf } from "./runtimeState.ts"
+
+const options = {
+  ...flags.placement,
+  fuzzy: flags.speculation.fuzzy,
+  name: flags.deploymentName.pipe(
+    Flag.withDescription("of the deployment (default: demo, or the base's name)"),
+    Flag.optional,
+  ),
+  nats: flags.nats.pipe(
+    Flag.withDescription("use this NATS server (default: starts one, on a free port of this machine)"),
+    Flag.optional,
+  ),
+  json: flags.jsonOf("when ready, print one object instead of a line: nats, deployment, pids"),
+}
+
+type Options = flags.Values<typeof options>
+
+export const up = Command.make("up", options, (given) =>
+  Effect.raceFirst(terminated, Effect.scoped(serve(given))),
+).pipe(
+  Command.withDescription("Start a deployment on this machine and serve it until Ctrl-C"),
+  Command.withExamples([
+    { command: "chorus up", description: "The demo pair; then, elsewhere: chorus generate --name demo --prompt x" },
+    {
+      command: "chorus up --base model.gguf --draft small.gguf --draft-ranks 3 --name coder",
+      description: "A pair of one's own",
+    },
+    {
+      command: "chorus up --nats nats://10.0.0.5:4222",
+      description: "Ranks of this machine on a NATS that runs already",
+    },
+  ]),
+)
+
+const serve = Effect.fnUntraced(function* (given: Options) {
+  const name = Option.getOrElse(given.name, () => nameOf(given))
+  const progress = progressOn(process.stderr)
+  const deployment = yield* deploymentOf(given, {
+    name,
+    speculation: true,
+    fuzzy: given.fuzzy,
+    context: yield* contextOf(given),
+  })
+  const started = Date.now()
+  const cluster = yield* localCluster(deployment, { nats: given.nats, progress })
+  yield* announce(folderOf(process.env), name, cluster.url)
+  progress.clear()
+  yield* Console.log(given.json ? JSON.stringify(objectOf(cluster)) : lineOf(cluster, Date.now() - started))
+  return yield* cluster.failed
+})
+
+/** The base's file name as a name for subjects. */
+const nameOf = ({ base }: Options): string =>
+  Option.match(base, {
+    onNone: () => "demo",
+    onSome: (path) =>
+      basename(path, ".gguf")
+        .replaceAll(/[^A-Za-z0-9_-]+/g, "-")
+        .slice(0, 64) || "base",
+  })
+
+const objectOf = ({ url, deployment, pids }: LocalCluster) => ({ nats: url, deployment, pids })
+
+const lineOf = ({ url, deployment, pids }: LocalCluster, millis: number): string => {
+  const ranks = [counted(pids.base.length, "base rank"), counted(pids.draft.length, "draft rank")].join(" and ")
+  return `${deployment} is ready at ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${deployment} --prompt 'export class'`
+}

@@ -1,0 +1,210 @@
+// A group of real rank processes on a real nats-server, driven as a supervisor does: by pass commands.
+import { type ChildProcess, spawn } from "node:child_process"
+import { join } from "node:path"
+import { connect, type NatsConnection } from "@nats-io/transport-node"
+import { Effect, Exit, Result, Scope } from "effect"
+import { start } from "../../src/fabric/natsServer.ts"
+import { RankBeat } from "../../src/wire/beat.ts"
+import { codec } from "../../src/wire/codec.ts"
+import { type Deployment, ENVIRONMENT, type Strategy } from "../../src/wire/deployment.ts"
+import {
+  type Drafted,
+  GroupControl,
+  PassAnswer,
+  PassCommand,
+  type Prefilled,
+  type Sampling,
+  type Verified,
+} from "../../src/wire/pass.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
+
+const ROOT = join(import.meta.dirname, "../..")
+const beats = codec("rank beat", RankBeat)
+const commands = codec("pass command", PassCommand)
+const answers = codec("pass answer", PassAnswer)
+const controls = codec("group control", GroupControl)
+
+export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
+
+/** Rows of a prefill pass. */
+const CHUNK = 48
+
+/** Generous: the machine may be busy with other things. */
+const ANSWER_MILLIS = 60_000
+
+export class Server implements AsyncDisposable {
+  readonly url: string
+  readonly #scope: Scope.Closeable
+  constructor(url: string, scope: Scope.Closeable) {
+    this.url = url
+    this.#scope = scope
+  }
+  static async start(): Promise<Server> {
+    const scope = Scope.makeUnsafe()
+    const { url } = await Effect.runPromise(Scope.provide(start(), scope))
+    return new Server(url, scope)
+  }
+  async [Symbol.asyncDispose]() {
+    await Effect.runPromise(Scope.close(this.#scope, Exit.void))
+  }
+}
+
+export interface GroupOptions {
+  readonly name: string
+  readonly model: string // path
+  readonly strategy: Strategy
+  readonly ranks: number
+  readonly fuzzy?: number
+  readonly epoch?: number
+}
+
+/** What a session's driver leaves out. */
+type Rest<C extends PassCommand> = Omit<C, "_tag" | "session" | "epoch" | "pass" | "attempt">
+
+export class RankGroup implements AsyncDisposable {
+  readonly connection: NatsConnection
+  readonly epoch: number
+  readonly beats = new Map<number, RankBeat>()
+  readonly processes: ReadonlyArray<ChildProcess>
+  readonly subjects: ReturnType<typeof subjectsOf>
+  #pass = 0
+
+  static async start({ url }: Server, options: GroupOptions): Promise<RankGroup> {
+    const group = new RankGroup(await connect({ servers: url }), url, options)
+    await group.ready()
+    return group
+  }
+
+  private constructor(connection: NatsConnection, url: string, options: GroupOptions) {
+    this.connection = connection
+    this.epoch = options.epoch ?? 1
+    this.subjects = subjectsOf(options.name)
+    this.processes = Array.from({ length: options.ranks }, (_, rank) => spawnRank(url, options, rank))
+  }
+
+  /** Ends when every rank says that it is ready; fails as soon as one says that it cannot, or ends. */
+  async ready(): Promise<void> {
+    const gone = Promise.race(
+      this.processes.map(
+        (child, rank) =>
+          new Promise<never>((_, no) => child.once("exit", (code) => no(new Error(`rank ${rank}: ${code}`)))),
+      ),
+    )
+    gone.catch(() => {})
+    const heard = async () => {
+      for await (const { data } of this.connection.subscribe(this.subjects.beats)) {
+        const beat = Result.getOrThrow(beats.decode(data))
+        this.beats.set(beat.rank, beat)
+        if (beat.state === "failed") throw new Error(beat.reason)
+        if ([...this.processes.keys()].every((rank) => this.beats.get(rank)?.state === "ready")) return
+      }
+    }
+    await Promise.race([heard(), gone])
+  }
+
+  /** Sends bytes as a pass command, and gives the first answer. */
+  async send(message: Uint8Array): Promise<PassAnswer> {
+    const { data } = await this.connection.request(this.subjects.pass("base"), message, { timeout: ANSWER_MILLIS })
+    return Result.getOrThrow(answers.decode(data))
+  }
+
+  command(command: PassCommand): Promise<PassAnswer> {
+    return this.send(commands.encode(command))
+  }
+
+  control(control: GroupControl): void {
+    this.connection.publish(this.subjects.control("base"), controls.encode(control))
+  }
+
+  /** Numbers of the next pass. */
+  next() {
+    this.#pass += 1
+    return { epoch: this.epoch, pass: this.#pass, attempt: 0 }
+  }
+
+  async prefill(session: string, tokens: ReadonlyArray<number>, sampling = GREEDY): Promise<ReadonlyArray<Prefilled>> {
+    const answers: Array<Prefilled> = []
+    for (let committed = 0; committed === 0 || committed < tokens.length; committed += CHUNK) {
+      const chunk = tokens.slice(committed, committed + CHUNK)
+      const command = { _tag: "Prefill" as const, session, ...this.next(), committed, tokens: chunk, sampling }
+      answers.push(expectTag(await this.command(command), "Prefilled"))
+    }
+    return answers
+  }
+
+  async verify(session: string, rest: Rest<PassCommand & { _tag: "Verify" }>): Promise<Verified> {
+    return expectTag(await this.command({ _tag: "Verify", session, ...this.next(), ...rest }), "Verified")
+  }
+
+  async draft(session: string, rest: Rest<PassCommand & { _tag: "Draft" }>): Promise<Drafted> {
+    return expectTag(await this.command({ _tag: "Draft", session, ...this.next(), ...rest }), "Drafted")
+  }
+
+  /** Plain decoding, a row a pass. */
+  async greedy(session: string, prompt: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
+    await this.prefill(session, prompt.slice(0, -1))
+    const generated: Array<number> = []
+    while (generated.length < count) {
+      const committed = prompt.length - 1 + generated.length
+      const token = generated.at(-1) ?? prompt.at(-1) ?? 0
+      const keep = generated.length === 0 ? [] : [0]
+      const { choices } = await this.verify(session, { committed, keep, tokens: [token], parents: [-1] })
+      generated.push(choices[0] ?? -1)
+    }
+    this.control({ _tag: "Release", session })
+    return generated
+  }
+
+  /** Drains the ranks; their exit codes. */
+  async stop(): Promise<ReadonlyArray<number | null>> {
+    return Promise.all(
+      this.processes.map(
+        (child) =>
+          new Promise<number | null>((done) => {
+            if (child.exitCode !== null || child.signalCode !== null) return done(child.exitCode)
+            child.once("exit", (code) => done(code))
+            child.kill("SIGTERM")
+          }),
+      ),
+    )
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.stop()
+    await this.connection.close()
+  }
+}
+
+const spawnRank = (url: string, options: GroupOptions, rank: number): ChildProcess => {
+  const deployment: Deployment = {
+    ...{ name: options.name, draft: null, fuzzy: options.fuzzy ?? 4, deterministic: true, context: 512 },
+    base: {
+      ...{ name: "base", model: options.model, strategy: options.strategy, ranks: options.ranks },
+      ...{ threads: 1, device: "CPU" },
+    },
+  }
+  return spawn(process.execPath, [join(ROOT, "actors/rank.ts")], {
+    stdio: ["pipe", "inherit", "inherit"], // the pipe: a rank ends with the test that started it
+    env: {
+      ...process.env,
+      [ENVIRONMENT.nats]: url,
+      [ENVIRONMENT.deployment]: JSON.stringify(deployment),
+      [ENVIRONMENT.group]: "base",
+      [ENVIRONMENT.rank]: `${rank}`,
+      [ENVIRONMENT.epoch]: `${options.epoch ?? 1}`,
+    },
+  })
+}
+
+const expectTag = <T extends PassAnswer["_tag"]>(
+  answer: PassAnswer,
+  tag: T,
+): Extract<PassAnswer, { readonly _tag: T }> => {
+  if (isTagged(answer, tag)) return answer
+  throw answer._tag === "Refused" ? answer.error : new Error(`expected ${tag}, got ${answer._tag}`)
+}
+
+const isTagged = <T extends PassAnswer["_tag"]>(
+  answer: PassAnswer,
+  tag: T,
+): answer is Extract<PassAnswer, { readonly _tag: T }> => answer._tag === tag
