@@ -3,16 +3,19 @@ import { createRequire } from "node:module"
 import * as NodeServices from "@effect/platform-node/NodeServices" // the whole package takes half a second to load
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { demo } from "./demo.ts"
 import { doctor } from "./doctor.ts"
+import { generate } from "./generate.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
 import { run } from "./run.ts"
+import { up } from "./up.ts"
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([ps, doctor]),
+  Command.withSubcommands([generate, up, ps, doctor, demo]),
 )
 
 chorus.pipe(

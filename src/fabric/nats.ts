@@ -2,7 +2,7 @@
 // ARCHITECTURE.md), so whoever waits for an answer watches `disconnects` and repeats by pass number.
 
 import { connect, type NatsConnection } from "@nats-io/transport-node"
-import { Context, Effect, Layer, PubSub, Schema } from "effect"
+import { Context, Effect, Layer, PubSub, Schema, Stream, SubscriptionRef } from "effect"
 
 export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
   url: Schema.String,
@@ -25,6 +25,8 @@ export class Nats extends Context.Service<
     readonly connection: NatsConnection
     /** One element each time the connection is lost. */
     readonly disconnects: PubSub.PubSub<void>
+    /** Whether it stands now, and each change of that. */
+    readonly connected: SubscriptionRef.SubscriptionRef<boolean>
   }
 >()("chorus/fabric/Nats") {
   static layer(options: NatsOptions) {
@@ -57,13 +59,16 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
       ),
   )
   const disconnects = yield* PubSub.sliding<void>(1)
+  const connected = yield* SubscriptionRef.make(true)
   yield* Effect.forkScoped(
-    Effect.tryPromise(async () => {
-      for await (const status of connection.status()) {
-        if (status.type === "disconnect" || status.type === "staleConnection")
-          PubSub.publishUnsafe(disconnects, undefined)
-      }
-    }).pipe(Effect.ignore),
+    Stream.fromAsyncIterable(connection.status(), () => undefined).pipe(
+      Stream.runForEach(({ type }) => {
+        if (type === "reconnect") return SubscriptionRef.set(connected, true)
+        if (type !== "disconnect" && type !== "staleConnection") return Effect.void
+        return Effect.andThen(SubscriptionRef.set(connected, false), PubSub.publish(disconnects, undefined))
+      }),
+      Effect.ignore,
+    ),
   )
-  return Nats.of({ connection, disconnects })
+  return Nats.of({ connection, disconnects, connected })
 })

@@ -11,7 +11,8 @@ export interface ServiceEntry {
   readonly metadata: Readonly<Record<string, string>>
   readonly endpoint: string
   readonly subject: string // of the endpoint
-  readonly answer: () => Uint8Array
+  readonly queue: string // of those that share the work; empty where each actor answers for itself
+  readonly answer: (message: Uint8Array) => Uint8Array | Promise<Uint8Array>
 }
 
 /** Registers until the scope closes. */
@@ -24,9 +25,9 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
   )
   service.addEndpoint(entry.endpoint, {
     subject: entry.subject,
-    queue: "", // each actor answers for itself
-    handler: (error, message) => {
-      if (error === null) message.respond(entry.answer())
+    queue: entry.queue,
+    handler: async (error, message) => {
+      if (error === null) message.respond(await entry.answer(message.data))
     },
   })
 })

@@ -11,6 +11,9 @@ const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 const Tokens = Schema.Array(Count)
 
+/** Rows that a pass takes at most: a chunk of a prompt, or the bonus token and a tree. */
+export const PASS_ROWS = 512
+
 export const Sampling = Schema.Struct({
   temperature: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 100 }))),
   topK: Count, // 0: off

@@ -1,0 +1,304 @@
+// The adaptive control: which tree to draft next, or none. It changes speed alone, never a token.
+//
+// With a tree of depth D and width w an iteration is expected to take and to bring
+//
+//   millis(D, w, n) = calibrate(E) + (D - 1) step(w) + verify(1 + n) + overhead
+//   E(D, w)         = 1 + sum over d = 1..D of a_w(1) a_w(2) ... a_w(d)
+//
+// a_w(d) is the chance that the base's choice at depth d is in the tree, given that the one before was. `calibrate`,
+// `step` and `verify` are the curves of costs.ts; in the steady state, calibration runs what one iteration accepts. A
+// draft that was not asked for a while lacks `pending` tokens; what their calibration costs beyond that is spread over
+// the tokens that are still to come: as many as have come, an old rule for lives of unknown length. The tree with the
+// fewest milliseconds a token is drafted if that is less than plain decoding's verify(1) + overhead.
+//
+// It never loses much against plain decoding. All that speculation lost or won is in `balance`, and a tree that is not
+// known to pay (a probe), or a long catching-up, must fit into BUDGET of all time spent, a constant, and what was won.
+// Probes grow rare while they do not pay; after one that did, the next follows at once.
+//
+// All is plain immutable data, without clock or chance. `Known` belongs to a deployment and goes from session to session,
+// also while they run; the rest of `Adaptive` is one session's.
+import { type Curve, costOf, countOf, learn, leastOf, type Timed, unknown } from "./costs.ts"
+import { nodesOf, type TreeShape } from "./tree.ts"
+
+/** What ran, in the order in which it ran; `calibrate` includes prefill of the draft, `verify` that of the base. */
+export interface Passes {
+  readonly verify: ReadonlyArray<Timed>
+  readonly calibrate: ReadonlyArray<Timed>
+  readonly steps: ReadonlyArray<Timed>
+}
+
+export interface Iteration extends Passes {
+  readonly shape: TreeShape | null // null: a plain decoding step
+  readonly accepted: number // drafted tokens, so without the bonus token
+  readonly millis: number // of the whole iteration, what lies between the passes included
+}
+
+interface Trials {
+  readonly hits: number
+  readonly tries: number
+}
+/** By width, then by depth from 1 on. */
+type Acceptance = Readonly<Record<number, ReadonlyArray<Trials>>>
+
+/** What all sessions of a deployment learn together. */
+export interface Known {
+  readonly costs: { readonly [kind in keyof Passes]: Curve }
+  readonly overhead: { readonly plain: Timed; readonly speculative: Timed } // rows: iterations that were seen
+  readonly acceptance: Acceptance
+  readonly spent: number // millis, of everything
+  readonly balance: number // millis that speculation won against plain decoding
+  readonly quiet: number // iterations since the last probe
+  readonly interval: number // iterations from probe to probe
+}
+
+export interface Adaptive {
+  readonly limits: TreeShape
+  readonly known: Known
+  readonly acceptance: Acceptance // of this session's text, and mostly of the newest part
+  readonly tokens: number // of this session
+}
+
+const BUDGET = 0.02 // of all time spent
+const CONSTANT = 1.5 // plain steps
+const CREDIT = 0.05 // of all time spent: so much of what was won may be put at risk again
+const WIDTHS = [1, 2, 4, 8]
+const FIRST_INTERVAL = 4
+const LAST_INTERVAL = 1024
+const SESSION_MEMORY = 0.95 // weight that an iteration keeps when the next one comes
+const DEPLOYMENT_MEMORY = 0.995
+const PRIOR_TRIES = 4
+const OWN_TRIES = 16 // that a width needs until its own trials weigh as much as those of all
+const HOPE = 0.5 // of what is in doubt
+const PRIOR = 0.7 // acceptance at depth 1 while nothing is known
+const WIDENING = 0.7 // of the misses stay when the width is doubled, while nothing is known
+const HORIZON = 32 // tokens that a session is thought to have before it, at least
+const MARGIN = 0.99 // a tree must promise so much of plain decoding's time, or less
+
+const none: Known = {
+  costs: { verify: unknown, calibrate: unknown, steps: unknown },
+  overhead: { plain: { rows: 0, millis: 0 }, speculative: { rows: 0, millis: 0 } },
+  acceptance: {},
+  spent: 0,
+  balance: 0,
+  quiet: FIRST_INTERVAL,
+  interval: FIRST_INTERVAL,
+}
+
+/** A session's begin. `known`: what the deployment's sessions have learned so far. */
+export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
+  limits,
+  known,
+  acceptance: {},
+  tokens: 0,
+})
+
+/** Learns from passes that are no iteration: the prompt's prefill, a warm-up. */
+export const measured = (state: Adaptive, passes: Passes): Adaptive => {
+  const { known } = state
+  return { ...state, known: { ...known, costs: costsAfter(known, passes), spent: known.spent + millisOf(passes) } }
+}
+
+/** Learns from an iteration. */
+export const observe = (state: Adaptive, iteration: Iteration): Adaptive => {
+  const { known } = state
+  const { shape, accepted, millis } = iteration
+  const costs = costsAfter(known, iteration)
+  const kind = shape === null ? "plain" : "speculative"
+  const overhead = { ...known.overhead, [kind]: mean(known.overhead[kind], millis - millisOf(iteration)) }
+  const spent = known.spent + millis
+  const plain = plainMillis({ ...known, costs, overhead }) ?? 0
+  const won = shape === null ? 0 : (accepted + 1) * plain - millis
+  const balance = Math.min(known.balance + won, CREDIT * spent)
+  const acceptance = tried(state.acceptance, SESSION_MEMORY, iteration)
+  const learned = {
+    ...{ costs, overhead, spent, balance, ...paceAfter(state, iteration, won) },
+    acceptance: shape === null ? known.acceptance : tried(known.acceptance, DEPLOYMENT_MEMORY, iteration),
+  }
+  return { ...state, known: learned, acceptance, tokens: state.tokens + accepted + 1 }
+}
+
+/**
+ * The next iteration's tree, or null for a plain decoding step. `pending`: tokens that the draft's KV lacks, the bonus
+ * token included; `remaining`: tokens that the session may still bring.
+ */
+export const choose = (
+  state: Adaptive,
+  pending: number,
+  remaining: number = Number.POSITIVE_INFINITY,
+): TreeShape | null => {
+  const plain = plainMillis(state.known)
+  if (plain === undefined || countOf(state.known.costs.verify, 1) < 2 || remaining < 2) return null
+  const budget = BUDGET * state.known.spent + CONSTANT * plain
+  const risk = budget + state.known.balance
+  const best = favourite(state, pending, remaining, false)
+  // Past the budget a tree that seems to pay goes on a little: the estimates may be right, and the losses chance.
+  const affordable = best !== null && (best.catchUp === 0 ? risk > -budget / 2 : risk > best.catchUp)
+  const pays = affordable && best.perToken < MARGIN * plain
+  if (state.known.quiet >= state.known.interval) {
+    const probe = probeOf(state, pending, remaining, pays ? best : null)
+    if (probe !== null && probe.atOnce - plain <= risk) return probe.shape
+  }
+  return pays ? best.shape : null
+}
+
+/** The tree that is tried though the figures do not speak for it; null: none is worth it. */
+const probeOf = (state: Adaptive, pending: number, remaining: number, best: Plan | null): Plan | null => {
+  if (best === null && state.known.costs.steps.fit.length === 0) {
+    const depth = Math.min(2, state.limits.depth, remaining - 1)
+    return planOf(state, { depth, width: 1, nodes: depth }, pending, remaining, true)
+  }
+  const hoped = favourite(state, pending, remaining, true)
+  if (best === null) return hoped
+  return hoped !== null && hoped.shape.width !== best.shape.width && hoped.perToken < 0.95 * best.perToken
+    ? hoped
+    : null
+}
+
+/** Probes grow rare while they do not pay, and follow one another while they do. */
+const paceAfter = (
+  state: Adaptive,
+  { shape, calibrate }: Iteration,
+  won: number,
+): Pick<Known, "quiet" | "interval"> => {
+  const { quiet, interval } = state.known
+  const plain = plainMillis(state.known)
+  if (shape === null || plain === undefined) return { quiet: quiet + 1, interval }
+  const pending = calibrate.reduce((sum, { rows }) => sum + rows, 0)
+  const best = favourite(state, pending, Number.POSITIVE_INFINITY, false)
+  const speculating = best !== null && best.perToken < MARGIN * plain
+  if (speculating && best.shape.width === shape.width) return { quiet: quiet + 1, interval }
+  if (won > 0 && !speculating) return { quiet: interval, interval }
+  return { quiet: 0, interval: Math.min(2 * interval, LAST_INTERVAL) }
+}
+
+interface Plan {
+  readonly shape: TreeShape
+  readonly perToken: number // millis, catching up included
+  readonly catchUp: number // millis beyond the steady state
+  readonly atOnce: number // millis of the next iteration
+}
+
+/** The tree with the fewest milliseconds a token; with `hopeful`, what is little known counts as good as it may be. */
+const favourite = (state: Adaptive, pending: number, remaining: number, hopeful: boolean): Plan | null => {
+  const depths = Math.min(state.limits.depth, remaining - 1)
+  const plans = WIDTHS.filter((width) => width <= state.limits.width).flatMap((width) => {
+    const rates = ratesOf(state, width, hopeful)
+    return Array.from({ length: depths }, (_, i) => {
+      const shape = { depth: i + 1, width, nodes: Math.min(width * (i + 1), state.limits.nodes) }
+      return planOf(state, shape, pending, remaining, hopeful, rates)
+    })
+  })
+  return plans.reduce<Plan | null>((best, plan) => (best === null || plan.perToken < best.perToken ? plan : best), null)
+}
+
+const planOf = (
+  state: Adaptive,
+  shape: TreeShape,
+  pending: number,
+  remaining: number,
+  hopeful: boolean,
+  rates = ratesOf(state, shape.width, hopeful),
+): Plan => {
+  const { costs, overhead } = state.known
+  const expected = expectedTokens(rates, shape.depth)
+  const verify = (hopeful ? leastOf : costOf)(costs.verify, 1 + nodesOf(shape)) ?? 0
+  const step = (hopeful ? leastOf : costOf)(costs.steps, shape.width) ?? calibration(state.known, shape.width)
+  const calibrate = calibration(state.known, expected)
+  const catchUp = Math.max(0, calibration(state.known, pending) - calibrate)
+  const between = overhead.speculative.rows > 0 ? overhead.speculative.millis : overhead.plain.millis
+  const steady = calibrate + (shape.depth - 1) * step + verify + between
+  const horizon = Math.min(remaining, Math.max(HORIZON, state.tokens))
+  return { shape, perToken: steady / expected + catchUp / horizon, catchUp, atOnce: steady + catchUp }
+}
+
+/** Until the draft has run, it is thought to cost half its base. */
+const calibration = ({ costs }: Known, rows: number): number =>
+  costOf(costs.calibrate, rows) ?? costOf(costs.steps, rows) ?? (costOf(costs.verify, rows) ?? 0) / 2
+
+const expectedTokens = (rates: ReadonlyArray<number>, depth: number): number => {
+  let reached = 1
+  let expected = 1
+  for (const rate of rates.slice(0, depth)) {
+    reached *= rate
+    expected += reached
+  }
+  return expected
+}
+
+/**
+ * a_w(d) for d = 1..: the width's own trials over what all widths' trials say. Misses of a wide tree count for more than
+ * one of a chain, as many as the deployment's trials say; for the deployment, as many as WIDENING says. What is not tried
+ * often goes by the depth above.
+ */
+const ratesOf = ({ acceptance, known, limits }: Adaptive, width: number, hopeful: boolean): ReadonlyArray<number> => {
+  const rates: Array<number> = []
+  let above: { long: number; now: number } | null = null // a chain's misses, one depth up
+  for (let d = 0; d < limits.depth; d++) {
+    const guessed = (w: number) => WIDENING ** Math.log2(w)
+    const long = missesOf(known.acceptance, d, above?.long ?? 1 - PRIOR, guessed)
+    const missed = (w: number) => over(known.acceptance[w]?.[d], guessed(w) * long)
+    const widening = (w: number) => missed(w) / missed(1)
+    const now = missesOf(acceptance, d, above === null ? missed(1) : (missed(1) + above.now) / 2, widening)
+    const rate = 1 - over(acceptance[width]?.[d], Math.min(1, widening(width) * now))
+    const doubt = PRIOR_TRIES / ((acceptance[width]?.[d]?.tries ?? 0) + PRIOR_TRIES)
+    rates.push(hopeful ? rate + (1 - rate) * doubt * HOPE : rate)
+    above = { long, now }
+  }
+  return rates
+}
+
+/** How often a chain misses at this depth, by the trials of all widths. `widening`: a width's misses for a chain's one. */
+const missesOf = (
+  acceptance: Acceptance,
+  depth: number,
+  prior: number,
+  widening: (width: number) => number,
+): number => {
+  let [misses, tries] = [PRIOR_TRIES * prior, PRIOR_TRIES]
+  for (const width of WIDTHS) {
+    const trials = acceptance[width]?.[depth]
+    if (trials === undefined) continue
+    misses += (trials.tries - trials.hits) / widening(width)
+    tries += trials.tries
+  }
+  return Math.min(1, misses / tries)
+}
+
+/** A width's own misses, with what all say as a prior. */
+const over = (trials: Trials | undefined, prior: number): number => {
+  const { hits, tries } = trials ?? { hits: 0, tries: 0 }
+  return (tries - hits + OWN_TRIES * prior) / (tries + OWN_TRIES)
+}
+
+/** Every depth down to the first miss was tried. What is older counts less, in plain steps too: texts change. */
+const tried = (acceptance: Acceptance, memory: number, { shape, accepted }: Iteration): Acceptance => {
+  const widths = new Set([...Object.keys(acceptance).map(Number), ...(shape === null ? [] : [shape.width])])
+  const trialsOf = (width: number) => {
+    const trials = acceptance[width] ?? []
+    const depth = shape === null || shape.width !== width ? 0 : Math.min(accepted + 1, shape.depth)
+    return Array.from({ length: Math.max(trials.length, depth) }, (_, d) => {
+      const { hits, tries } = trials[d] ?? { hits: 0, tries: 0 }
+      return { hits: memory * hits + (d < depth && d < accepted ? 1 : 0), tries: memory * tries + (d < depth ? 1 : 0) }
+    })
+  }
+  return Object.fromEntries([...widths].map((width) => [width, trialsOf(width)]))
+}
+
+const costsAfter = ({ costs }: Known, { verify, calibrate, steps }: Passes): Known["costs"] => ({
+  verify: verify.reduce(learn, costs.verify),
+  calibrate: calibrate.reduce(learn, costs.calibrate),
+  steps: steps.reduce(learn, costs.steps),
+})
+
+const plainMillis = ({ costs, overhead }: Pick<Known, "costs" | "overhead">): number | undefined => {
+  const verify = costOf(costs.verify, 1)
+  return verify === undefined ? undefined : verify + overhead.plain.millis
+}
+
+const millisOf = ({ verify, calibrate, steps }: Passes): number =>
+  [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0)
+
+const mean = ({ rows, millis }: Timed, newest: number): Timed => ({
+  rows: rows + 1,
+  millis: millis + Math.max(1 / (rows + 1), 0.1) * (Math.max(0, newest) - millis),
+})

@@ -1,0 +1,25 @@
+// Commit: accepted tokens to the token log, which publishes them too. The write goes on while the next pass computes; the
+// one after it waits for it, so the log is in order and at most one iteration behind.
+import { Effect, Fiber, Schema } from "effect"
+import { Activity } from "effect/workflow"
+import { TokenLog } from "../fabric/tokenLog.ts"
+import type { LogEntry } from "../wire/infer.ts"
+import { type GenerateError, LogError } from "./errors.ts"
+import type { Generation } from "./generation.ts"
+
+export const commit = Effect.fnUntraced(function* (generation: Generation, entry: LogEntry) {
+  const log = yield* TokenLog
+  const { session } = generation.request
+  const after = yield* written(generation)
+  const append = Activity.make({
+    name: `commit/${generation.passes++}`,
+    success: Schema.Int,
+    error: LogError,
+    execute: log.append(session, entry, after),
+  })
+  generation.written = yield* Effect.forkIn(append, generation.scope)
+})
+
+/** Waits until everything so far is in the log, and gives the last entry's sequence; 0 where there is none. */
+export const written = ({ written }: Generation): Effect.Effect<number, GenerateError> =>
+  written === null ? Effect.succeed(0) : Fiber.join(written)

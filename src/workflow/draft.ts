@@ -1,0 +1,52 @@
+// Calibrate and draft: one command to the draft group. It replaces the fuzzy KV by exact KV for what was accepted and the
+// bonus token (EasySpec, section 3.2), and grows the tree from there.
+import { Effect, Schema } from "effect"
+import { Activity } from "effect/workflow"
+import type { Group } from "../fabric/group.ts"
+import type { TreeShape } from "../speculation/tree.ts"
+import { Drafted } from "../wire/pass.ts"
+import { GroupError } from "./errors.ts"
+import type { Generation } from "./generation.ts"
+import { CHUNK, prefill } from "./prefill.ts"
+
+const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
+
+export const draft = Effect.fnUntraced(function* (generation: Generation, group: Group, shape: TreeShape) {
+  yield* catchUp(generation, group)
+  const drafted = yield* Effect.catchTag(tree(generation, group, shape), "UnknownSession", () => {
+    generation.draft = { committed: 0 }
+    return Effect.andThen(
+      catchUp(generation, group),
+      Effect.suspend(() => tree(generation, group, shape)),
+    )
+  })
+  generation.draft = { committed: generation.tokens.length }
+  const { answer, millis, bytes } = drafted
+  generation.tally.pass("calibrate", answer.calibrate, null)
+  generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })
+  return drafted
+})
+
+/** Calibration takes what one iteration accepts, and some more; the rest of what the draft lacks is prefilled. */
+const catchUp = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+  const { committed } = generation.draft
+  const last = generation.tokens.length - 1
+  if (committed > 0 && last - committed < CHUNK) return
+  yield* prefill(generation, group, committed, last)
+  generation.draft = { committed: last }
+})
+
+const tree = (generation: Generation, group: Group, shape: TreeShape) =>
+  Activity.make({
+    name: `draft/${generation.passes++}`,
+    success: Answered,
+    error: GroupError,
+    execute: group.draft({
+      _tag: "Draft",
+      session: generation.request.session,
+      committed: generation.draft.committed,
+      accepted: generation.tokens.slice(generation.draft.committed),
+      fuzzy: generation.request.fuzzy,
+      ...shape,
+    }),
+  })

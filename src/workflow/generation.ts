@@ -1,0 +1,61 @@
+// The state of one generation between its passes.
+import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
+import type { Group } from "../fabric/group.ts"
+import type { Tokenizer } from "../model/index.ts"
+import type { Cancelled } from "../wire/errors.ts"
+import { Sampling } from "../wire/pass.ts"
+import type { GenerateError } from "./errors.ts"
+import type { Tally } from "./stats.ts"
+import type { Transcript } from "./transcript.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+/** What is to be generated: the workflow's payload. Nothing in it is left to a default. */
+export const GenerateRequest = Schema.Struct({
+  session: Schema.NonEmptyString,
+  epoch: Count, // of the session's owner
+  prompt: Schema.NonEmptyArray(Count), // tokens
+  maxTokens: Positive,
+  sampling: Sampling,
+  stop: Schema.Array(Schema.NonEmptyString),
+  speculation: Schema.Union([
+    Schema.Literals(["adaptive", "none"]),
+    Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
+  ]),
+  fuzzy: Positive,
+})
+export type GenerateRequest = typeof GenerateRequest.Type
+
+/** The ranks that a generation runs on, and what their tokens mean. */
+export class Models extends Context.Service<
+  Models,
+  {
+    readonly base: Group
+    readonly draft: Group | null
+    readonly tokenizer: Tokenizer
+  }
+>()("chorus/workflow/Models") {}
+
+/** Fails when somebody wants the session to end. */
+export class Cancellation extends Context.Service<
+  Cancellation,
+  { readonly of: (session: string) => Effect.Effect<never, Cancelled> }
+>()("chorus/workflow/Cancellation") {}
+
+export interface Generation {
+  readonly request: GenerateRequest
+  readonly scope: Scope.Scope // that the writes to the log live in
+  readonly transcript: Transcript
+  readonly tally: Tally
+  /** Prompt and answer; the last one is the bonus token, which no KV has yet. */
+  readonly tokens: Array<number>
+  /** Exact KV in the base group, and the rows of its last verify pass that are to be kept in the next one. */
+  base: { readonly committed: number; readonly keep: ReadonlyArray<number> }
+  /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
+  draft: { readonly committed: number }
+  passes: number // names the activities
+  finish: "stop" | "length" | null
+  /** The newest write to the log; it gives the sequence that the next one comes after. */
+  written: Fiber.Fiber<number, GenerateError> | null
+}

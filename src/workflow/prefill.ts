@@ -1,0 +1,36 @@
+// Prefill: exact passes over the prompt, or over whatever a group's KV lacks, in chunks. Between two chunks other sessions
+// have their turn.
+import { Effect, Schema } from "effect"
+import { Activity } from "effect/workflow"
+import type { Group } from "../fabric/group.ts"
+import { Prefilled } from "../wire/pass.ts"
+import { GroupError } from "./errors.ts"
+import type { Generation } from "./generation.ts"
+
+/** Tokens of one pass. */
+export const CHUNK = 256
+
+const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
+
+/** Leaves the first `to` tokens in the group's KV, `from` of which are there; 0 begins the session anew. */
+export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
+  for (let at = from; at < to || at === 0; at += CHUNK) {
+    const { answer, millis, bytes } = yield* chunk(generation, group, at, Math.min(at + CHUNK, to))
+    generation.tally.pass("prefill", answer.cost, { millis, bytes })
+    if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
+  }
+})
+
+const chunk = (generation: Generation, group: Group, from: number, to: number) =>
+  Activity.make({
+    name: `prefill/${group.name}/${generation.passes++}`,
+    success: Answered,
+    error: GroupError,
+    execute: group.prefill({
+      _tag: "Prefill",
+      session: generation.request.session,
+      committed: from,
+      tokens: generation.tokens.slice(from, to),
+      sampling: generation.request.sampling,
+    }),
+  })

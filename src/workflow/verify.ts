@@ -1,0 +1,49 @@
+// Verify: one exact pass of the base group over the bonus token and the draft tree. Without a tree it is a decoding step.
+import { Effect, Schema } from "effect"
+import { Activity } from "effect/workflow"
+import type { Group } from "../fabric/group.ts"
+import type { Tree } from "../speculation/tree.ts"
+import { Verified } from "../wire/pass.ts"
+import { GroupError } from "./errors.ts"
+import type { Generation } from "./generation.ts"
+import { prefill } from "./prefill.ts"
+
+const Answered = Schema.Struct({ answer: Verified, millis: Schema.Finite, bytes: Schema.Finite })
+
+export type Proposed = Pick<Tree, "tokens" | "parents">
+
+/** The base's own token after the bonus token, and after each node of the tree. */
+export const verify = Effect.fnUntraced(function* (generation: Generation, group: Group, tree: Proposed) {
+  const verified = yield* Effect.catchTag(rows(generation, group, tree), "UnknownSession", () =>
+    Effect.andThen(
+      refill(generation, group),
+      Effect.suspend(() => rows(generation, group, tree)),
+    ),
+  )
+  const { answer, millis, bytes } = verified
+  generation.tally.pass(tree.tokens.length === 0 ? "decode" : "verify", answer.cost, { millis, bytes })
+  return verified
+})
+
+const refill = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+  const last = generation.tokens.length - 1
+  yield* prefill(generation, group, 0, last)
+  generation.base = { committed: last, keep: [] }
+})
+
+const rows = (generation: Generation, group: Group, { tokens, parents }: Proposed) => {
+  const last = generation.tokens.length - 1
+  return Activity.make({
+    name: `verify/${generation.passes++}`,
+    success: Answered,
+    error: GroupError,
+    execute: group.verify({
+      _tag: "Verify",
+      session: generation.request.session,
+      committed: generation.base.committed + generation.base.keep.length,
+      keep: generation.base.keep,
+      tokens: [generation.tokens[last] ?? 0, ...tokens],
+      parents: [-1, ...parents.map((parent) => parent + 1)], // row 0 is the root, node i is row i + 1
+    }),
+  })
+}
