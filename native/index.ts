@@ -60,7 +60,11 @@ export interface EngineOptions {
   readonly kvType: "f16" | "f32"
 }
 
-/** Design section 9. Zero, one or the empty value switches a setting off: topK 0, topP 1, minP 0, repetitionPenalty 1. */
+/**
+ * How a token is chosen (src/speculation/sampler.ts): the logits are penalised, divided by the temperature, cut by top-k,
+ * then top-p, then min-p, each of which keeps the best of what the one before left, and perturbed. Switched off by topK 0,
+ * topP 1, minP 0, repetitionPenalty 1.
+ */
 export interface Sampling {
   readonly temperature: number // 0 is argmax
   readonly topK: number

@@ -42,11 +42,11 @@ ggml_type type_of(const Napi::Value & value, const std::string & path) {
 Sampling sampling_of(const Napi::Value & value, const std::string & path) {
     const Napi::Object o = argument::object(value, path);
     Sampling s{};
-    s.temperature = float(argument::number(o.Get("temperature"), path + ".temperature", 0, 1e6));
+    s.temperature = argument::number(o.Get("temperature"), path + ".temperature", 0, 1e6);
     s.top_k = int(argument::integer(o.Get("topK"), path + ".topK", 0, std::numeric_limits<int32_t>::max()));
-    s.top_p = float(argument::number(o.Get("topP"), path + ".topP", 0, 1));
-    s.min_p = float(argument::number(o.Get("minP"), path + ".minP", 0, 1));
-    s.repetition_penalty = float(argument::number(o.Get("repetitionPenalty"), path + ".repetitionPenalty", 1e-6, 1e6));
+    s.top_p = argument::number(o.Get("topP"), path + ".topP", 0, 1);
+    s.min_p = argument::number(o.Get("minP"), path + ".minP", 0, 1);
+    s.repetition_penalty = argument::number(o.Get("repetitionPenalty"), path + ".repetitionPenalty", 1e-6, 1e6);
     if (!o.Get("seed").IsBigInt()) refuse(value.Env(), path + ".seed", "a bigint");
     bool lossless = false;
     s.seed = o.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);

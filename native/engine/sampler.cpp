@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <limits>
 #include <unordered_set>
 
@@ -17,97 +19,117 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2
     return c;
 }
 
-float gumbel(uint64_t seed, uint32_t position, uint32_t token) {
+double gumbel(uint64_t seed, uint32_t position, uint32_t token) {
     const uint32_t word = philox({token, position, 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)})[0];
     const double uniform = (double(word) + 0.5) * 0x1p-32;
-    return float(-std::log(-std::log(uniform)));
+    return -std::log(-std::log(uniform));
 }
 
-// The largest and the smallest Gumbel variate of a 32-bit uniform differ by less than this, so no token further behind the
-// best one (in units of the temperature) can win.
-static constexpr float REACH = 26.0f;
+namespace {
 
-static float best_of(const float * logits, int vocab) {
-    float best = -std::numeric_limits<float>::infinity();
-    for (int v = 0; v < vocab; ++v) best = std::max(best, logits[v]);
+constexpr double NEVER = -std::numeric_limits<double>::infinity();
+
+// The largest and the smallest Gumbel variate of a 32-bit uniform lie 26.004 apart, so no token further behind the best one
+// (in units of the temperature) can win: the generator runs for those within reach alone.
+constexpr double REACH = 26.01;
+
+void penalise(float * logits, int vocab, double penalty, const std::vector<int32_t> & history) {
+    if (penalty == 1) return;
+    for (const int32_t token : std::unordered_set<int32_t>(history.begin(), history.end())) {
+        if (token >= 0 && token < vocab) logits[token] = float(logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty);
+    }
+}
+
+// The lowest of equals; 0 where there is nothing to choose from.
+int argmax(const float * logits, int vocab) {
+    int best = 0;
+    float highest = -std::numeric_limits<float>::infinity();
+    for (int v = 0; v < vocab; ++v) {
+        if (logits[v] > highest) highest = logits[best = v];
+    }
     return best;
 }
 
-static void penalise(float * logits, int vocab, float penalty, const std::vector<int32_t> & history) {
-    if (penalty == 1.0f) return;
-    for (const int32_t token : std::unordered_set<int32_t>(history.begin(), history.end())) {
-        if (token >= 0 && token < vocab) logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
-    }
-}
+}  // namespace
 
-// Leaves in kept_ the tokens that top-k, top-p and min-p let through and that can win.
-void Sampler::survivors(float * logits, int vocab, const Sampling & s, const std::vector<int32_t> & history) {
-    penalise(logits, vocab, s.repetition_penalty, history);
-    const float best = best_of(logits, vocab);
-    const bool cuts = s.top_k > 0 || s.top_p < 1.0f;
-    // top-k and top-p look at tokens from the best down: those within reach, and no other, can be both kept and win; the
-    // mass that top-p counts is that of all.
-    const float floor = best - REACH * s.temperature;
+// Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
+// the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
+void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
+    const double best = logits[argmax(logits, vocab)];
+    const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
+    const double floor = best - REACH * s.temperature;
     kept_.clear();
-    double mass = 0;
     for (int v = 0; v < vocab; ++v) {
-        if (s.top_p < 1.0f) mass += std::exp(double(logits[v] - best) / s.temperature);
-        if (logits[v] >= floor) kept_.push_back({logits[v], 0, v});
+        if (logits[v] >= floor) kept_.push_back({logits[v], v, 0});
     }
-    if (s.min_p > 0) {
-        const float least = best + s.temperature * std::log(s.min_p);
-        kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return c.logit < least; }), kept_.end());
+    if (s.top_k > 0 || s.top_p < 1) {
+        std::sort(kept_.begin(), kept_.end(), [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); });
     }
-    if (!cuts) return;
-    std::sort(kept_.begin(), kept_.end(), [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); });
-    if (s.top_k > 0 && kept_.size() > size_t(s.top_k)) kept_.resize(size_t(s.top_k));
-    if (s.top_p < 1.0f) {
-        if (s.top_k > 0) {
-            mass = 0;
-            for (const auto & c : kept_) mass += std::exp(double(c.logit - best) / s.temperature);
+    const bool reached = s.top_k > 0 && kept_.size() >= size_t(s.top_k);  // the k best are all within reach
+    if (reached) kept_.resize(size_t(s.top_k));
+    if (s.top_p < 1) {
+        double mass = 0;
+        if (reached) {
+            for (const auto & c : kept_) mass += weight(c.logit);
+        } else {
+            sorted_.clear();
+            std::copy_if(logits, logits + vocab, std::back_inserter(sorted_), [](float logit) { return !std::isnan(logit); });
+            if (s.top_k > 0 && sorted_.size() > size_t(s.top_k)) {
+                std::nth_element(sorted_.begin(), sorted_.begin() + s.top_k, sorted_.end(), std::greater<float>());
+                sorted_.resize(size_t(s.top_k));
+            }
+            for (const float logit : sorted_) mass += weight(logit);
         }
         double seen = 0;
         size_t keep = 0;
-        while (keep < kept_.size() && (keep == 0 || seen < s.top_p * mass)) seen += std::exp(double(kept_[keep++].logit - best) / s.temperature);
+        while (keep < kept_.size() && (keep == 0 || seen < s.top_p * mass)) seen += weight(kept_[keep++].logit);
         kept_.resize(keep);
+    }
+    if (s.min_p > 0) {
+        kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return weight(c.logit) < s.min_p; }), kept_.end());
     }
 }
 
+void Sampler::score(const Sampling & s, uint32_t position) {
+    for (auto & c : kept_) c.score = double(c.logit) / s.temperature + gumbel(s.seed, position, uint32_t(c.token));
+}
+
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
-    if (s.temperature <= 0) {
-        penalise(logits, vocab, s.repetition_penalty, history);
-        return int32_t(std::max_element(logits, logits + vocab) - logits);
-    }
-    survivors(logits, vocab, s, history);
+    penalise(logits, vocab, s.repetition_penalty, history);
+    if (s.temperature == 0) return argmax(logits, vocab);
+    survivors(logits, vocab, s);
+    score(s, position);
     int32_t winner = 0;
-    float highest = -std::numeric_limits<float>::infinity();
+    double highest = NEVER;
     for (const auto & c : kept_) {
-        const float score = c.logit / s.temperature + gumbel(s.seed, position, uint32_t(c.token));
-        if (score > highest || (score == highest && c.token < winner)) highest = score, winner = c.token;
+        if (c.score > highest || (c.score == highest && c.token < winner)) highest = c.score, winner = c.token;
     }
     return winner;
 }
 
 void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out) {
-    if (s.temperature <= 0) {
-        penalise(logits, vocab, s.repetition_penalty, history);
+    penalise(logits, vocab, s.repetition_penalty, history);
+    if (s.temperature == 0) {
         kept_.clear();
-        for (int v = 0; v < vocab; ++v) kept_.push_back({logits[v], logits[v], v});
+        for (int v = 0; v < vocab; ++v) {
+            if (!std::isnan(logits[v])) kept_.push_back({logits[v], v, logits[v]});
+        }
     } else {
-        survivors(logits, vocab, s, history);
-        for (auto & c : kept_) c.score = c.logit + s.temperature * gumbel(s.seed, position, uint32_t(c.token));
+        survivors(logits, vocab, s);
+        score(s, position);
     }
     const auto higher = [](const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); };
     const size_t count = std::min(size_t(k), kept_.size());
-    float best = -std::numeric_limits<float>::infinity();
-    for (const auto & c : kept_) best = std::max(best, c.score);
-    double mass = 0;
-    for (const auto & c : kept_) mass += std::exp(double(c.score - best));
     std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(count), kept_.end(), higher);
-    const double log_mass = std::log(mass);
+    const double unit = s.temperature == 0 ? 1 : s.temperature;  // of the scores, in logits
+    const double best = kept_.empty() ? NEVER : kept_[0].score;
+    double mass = 0;
+    for (const auto & c : kept_) mass += std::exp((c.score - best) * unit);
     for (size_t i = 0; i < size_t(k); ++i) {
         // Fewer survivors than k: the rest cannot be chosen.
-        out[i] = i < count ? Candidate{kept_[i].token, float(double(kept_[i].score - best) - log_mass)} : Candidate{kept_[0].token, -std::numeric_limits<float>::infinity()};
+        const bool there = i < count && kept_[i].score > NEVER;
+        out[i] = there ? Candidate{kept_[i].token, float((kept_[i].score - best) * unit - std::log(mass))}
+                       : Candidate{kept_.empty() ? 0 : kept_[0].token, -std::numeric_limits<float>::infinity()};
     }
 }
 

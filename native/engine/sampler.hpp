@@ -1,4 +1,5 @@
-// The sampler: Gumbel-max with common random numbers. The token at position p is argmax over v of logit_v / T + g(seed, p, v).
+// The sampler: Gumbel-max with common random numbers (Daliri, Musco, Suresh 2024). The token at position p is argmax over v
+// of logit_v / T + g(seed, p, v). src/speculation/sampler.ts says the same in fewer words; a test holds the two together.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -7,9 +8,9 @@
 namespace chorus {
 
 struct Sampling {
-    float temperature;  // 0: argmax
-    int top_k;          // 0: off
-    float top_p, min_p, repetition_penalty;
+    double temperature;  // 0: argmax
+    int top_k;           // 0: off
+    double top_p, min_p, repetition_penalty;
     uint64_t seed;
 };
 
@@ -17,7 +18,7 @@ struct Sampling {
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // A standard Gumbel variate keyed by (seed, position, token).
-float gumbel(uint64_t seed, uint32_t position, uint32_t token);
+double gumbel(uint64_t seed, uint32_t position, uint32_t token);
 
 struct Candidate {
     int32_t token;
@@ -26,18 +27,21 @@ struct Candidate {
 
 class Sampler {
   public:
-    // logits [vocab], changed in place; history: the tokens before `position`.
+    // logits [vocab], changed in place; history: the tokens before `position`. A logit that is NaN is never chosen.
     int32_t sample(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history);
     // The k best by perturbed logits, best first, with log-probabilities under softmax(logit + T g).
     void candidates(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out);
 
   private:
     struct Scored {
-        float logit, score;
+        float logit;
         int32_t token;
+        double score;
     };
-    void survivors(float * logits, int vocab, const Sampling & sampling, const std::vector<int32_t> & history);
+    void survivors(const float * logits, int vocab, const Sampling & sampling);
+    void score(const Sampling & sampling, uint32_t position);
     std::vector<Scored> kept_;
+    std::vector<float> sorted_;
 };
 
 }  // namespace chorus
