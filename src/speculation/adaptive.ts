@@ -64,7 +64,7 @@ const CREDIT = 0.05 // of all time spent: so much of what was won may be put at 
 const WIDTHS = [1, 2, 4, 8]
 const FIRST_INTERVAL = 4
 const LAST_INTERVAL = 1024
-const SESSION_MEMORY = 0.95 // weight that an iteration keeps when the next one comes
+const SESSION_MEMORY = 0.97 // weight that an iteration keeps when the next one comes
 const DEPLOYMENT_MEMORY = 0.995
 const PRIOR_TRIES = 4
 const OWN_TRIES = 16 // that a width needs until its own trials weigh as much as those of all
@@ -72,6 +72,9 @@ const HOPE = 0.5 // of what is in doubt
 const PRIOR = 0.7 // acceptance at depth 1 while nothing is known
 const WIDENING = 0.7 // of the misses stay when the width is doubled, while nothing is known
 const HORIZON = 32 // tokens that a session is thought to have before it, at least
+const STAKE = 0.25 // of the expected winnings
+const PROMISE = 0.95 // another width is probed if it may take so much of the best tree's time, or less
+const DARING = 1.3 // and if it is not expected to take more than that
 const MARGIN = 0.99 // a tree must promise so much of plain decoding's time, or less
 
 const none: Known = {
@@ -92,10 +95,23 @@ export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
   tokens: 0,
 })
 
+/**
+ * Whether to prefill the draft with a prompt of so many tokens, beside the base. Without it the draft catches up when it is
+ * first asked, if that is ever worth it. While nothing is known of the draft, its prefill is the price of knowing.
+ */
+export const primes = (state: Adaptive, tokens: number): boolean => {
+  const plain = plainMillis(state.known)
+  if (plain === undefined || state.known.costs.steps.fit.length === 0) return true
+  const best = favourite(state, tokens, Number.POSITIVE_INFINITY, false)
+  return best !== null && pays(state, best, plain)
+}
+
 /** Learns from passes that are no iteration: the prompt's prefill, a warm-up. */
 export const measured = (state: Adaptive, passes: Passes): Adaptive => {
   const { known } = state
-  return { ...state, known: { ...known, costs: costsAfter(known, passes), spent: known.spent + millisOf(passes) } }
+  const staked = known.costs.steps.fit.length === 0 ? 0 : millisOf({ ...passes, verify: [] })
+  const spent = known.spent + millisOf(passes)
+  return { ...state, known: { ...known, costs: costsAfter(known, passes), spent, balance: known.balance - staked } }
 }
 
 /** Learns from an iteration. */
@@ -128,17 +144,28 @@ export const choose = (
 ): TreeShape | null => {
   const plain = plainMillis(state.known)
   if (plain === undefined || countOf(state.known.costs.verify, 1) < 2 || remaining < 2) return null
-  const budget = BUDGET * state.known.spent + CONSTANT * plain
-  const risk = budget + state.known.balance
   const best = favourite(state, pending, remaining, false)
-  // Past the budget a tree that seems to pay goes on a little: the estimates may be right, and the losses chance.
-  const affordable = best !== null && (best.catchUp === 0 ? risk > -budget / 2 : risk > best.catchUp)
-  const pays = affordable && best.perToken < MARGIN * plain
+  const paying = best !== null && pays(state, best, plain) ? best : null
   if (state.known.quiet >= state.known.interval) {
-    const probe = probeOf(state, pending, remaining, pays ? best : null)
-    if (probe !== null && probe.atOnce - plain <= risk) return probe.shape
+    const probe = probeOf(state, pending, remaining, paying)
+    if (probe !== null && probe.atOnce - plain <= budgetOf(state, plain) + state.known.balance) return probe.shape
   }
-  return pays ? best.shape : null
+  return paying?.shape ?? null
+}
+
+const budgetOf = ({ known }: Adaptive, plain: number): number => BUDGET * known.spent + CONSTANT * plain
+
+/**
+ * Whether a tree promises to pay. Catching up must fit into what is left to risk and a part of what the tree should win, as
+ * far as trials bear that out; without it a tree goes on until twice the budget is lost: that may be chance.
+ */
+const pays = (state: Adaptive, { perToken, catchUp, horizon }: Plan, plain: number): boolean => {
+  const budget = budgetOf(state, plain)
+  const { acceptance, balance } = state.known
+  const tries = Object.values(acceptance).reduce((sum, trials) => sum + (trials[0]?.tries ?? 0), 0)
+  const winnings = ((plain - perToken) * horizon * tries) / (tries + OWN_TRIES)
+  const affordable = catchUp <= Math.max(0, budget + balance) + STAKE * winnings
+  return perToken < MARGIN * plain && affordable && balance > -2 * budget
 }
 
 /** The tree that is tried though the figures do not speak for it; null: none is worth it. */
@@ -148,10 +175,11 @@ const probeOf = (state: Adaptive, pending: number, remaining: number, best: Plan
     return planOf(state, { depth, width: 1, nodes: depth }, pending, remaining, true)
   }
   const hoped = favourite(state, pending, remaining, true)
-  if (best === null) return hoped
-  return hoped !== null && hoped.shape.width !== best.shape.width && hoped.perToken < 0.95 * best.perToken
-    ? hoped
-    : null
+  if (hoped === null) return null
+  const probe = planOf(state, hoped.shape, pending, remaining, false)
+  if (best === null) return probe
+  const promising = hoped.perToken < PROMISE * best.perToken && probe.perToken < DARING * best.perToken
+  return hoped.shape.width !== best.shape.width && promising ? probe : null
 }
 
 /** Probes grow rare while they do not pay, and follow one another while they do. */
@@ -176,6 +204,7 @@ interface Plan {
   readonly perToken: number // millis, catching up included
   readonly catchUp: number // millis beyond the steady state
   readonly atOnce: number // millis of the next iteration
+  readonly horizon: number // tokens over which catching up is spread
 }
 
 /** The tree with the fewest milliseconds a token; with `hopeful`, what is little known counts as good as it may be. */
@@ -208,7 +237,7 @@ const planOf = (
   const between = overhead.speculative.rows > 0 ? overhead.speculative.millis : overhead.plain.millis
   const steady = calibrate + (shape.depth - 1) * step + verify + between
   const horizon = Math.min(remaining, Math.max(HORIZON, state.tokens))
-  return { shape, perToken: steady / expected + catchUp / horizon, catchUp, atOnce: steady + catchUp }
+  return { shape, perToken: steady / expected + catchUp / horizon, catchUp, atOnce: steady + catchUp, horizon }
 }
 
 /** Until the draft has run, it is thought to cost half its base. */
