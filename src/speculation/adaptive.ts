@@ -102,7 +102,7 @@ export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
 export const primes = (state: Adaptive, tokens: number): boolean => {
   const plain = plainMillis(state.known)
   if (plain === undefined || state.known.costs.steps.fit.length === 0) return true
-  const best = favourite(state, tokens, Number.POSITIVE_INFINITY, false)
+  const best = favourite(state, tokens, Number.POSITIVE_INFINITY)
   return best !== null && pays(state, best, plain)
 }
 
@@ -144,13 +144,10 @@ export const choose = (
 ): TreeShape | null => {
   const plain = plainMillis(state.known)
   if (plain === undefined || countOf(state.known.costs.verify, 1) < 2 || remaining < 2) return null
-  const best = favourite(state, pending, remaining, false)
+  const best = favourite(state, pending, remaining)
   const paying = best !== null && pays(state, best, plain) ? best : null
-  if (state.known.quiet >= state.known.interval) {
-    const probe = probeOf(state, pending, remaining, paying)
-    if (probe !== null && probe.atOnce - plain <= budgetOf(state, plain) + state.known.balance) return probe.shape
-  }
-  return paying?.shape ?? null
+  const due = state.known.quiet >= state.known.interval
+  return (due ? probeOf(state, pending, remaining, paying, plain) : null) ?? paying?.shape ?? null
 }
 
 const budgetOf = ({ known }: Adaptive, plain: number): number => BUDGET * known.spent + CONSTANT * plain
@@ -168,34 +165,43 @@ const pays = (state: Adaptive, { perToken, catchUp, horizon }: Plan, plain: numb
   return perToken < MARGIN * plain && affordable && balance > -2 * budget
 }
 
-/** The tree that is tried though the figures do not speak for it; null: none is worth it. */
-const probeOf = (state: Adaptive, pending: number, remaining: number, best: Plan | null): Plan | null => {
-  if (best === null && state.known.costs.steps.fit.length === 0) {
-    const depth = Math.min(2, state.limits.depth, remaining - 1)
-    return planOf(state, { depth, width: 1, nodes: depth }, pending, remaining, true)
-  }
-  const hoped = favourite(state, pending, remaining, true)
-  if (hoped === null) return null
-  const probe = planOf(state, hoped.shape, pending, remaining, false)
-  if (best === null) return probe
-  const promising = hoped.perToken < PROMISE * best.perToken && probe.perToken < DARING * best.perToken
-  return hoped.shape.width !== best.shape.width && promising ? probe : null
+/**
+ * The tree that is tried though the figures do not speak for it: the most hopeful one that fits into what is left to risk,
+ * should nothing be accepted. Null: none is worth it.
+ */
+const probeOf = (
+  state: Adaptive,
+  pending: number,
+  remaining: number,
+  best: Plan | null,
+  plain: number,
+): TreeShape | null => {
+  const risk = budgetOf(state, plain) + state.known.balance
+  const hopes = plansOf(state, pending, remaining, true)
+  const promising = plansOf(state, pending, remaining, false).flatMap((plan, i) => {
+    const hope = hopes[i]?.perToken ?? Number.POSITIVE_INFINITY
+    const other = best === null || (plan.shape.width !== best.shape.width && hope < PROMISE * best.perToken)
+    const sane = best === null || plan.perToken < DARING * best.perToken
+    return other && sane && plan.atOnce - plain <= risk ? [{ ...plan, perToken: hope }] : []
+  })
+  return fastest(promising)?.shape ?? null
 }
 
-/** Probes grow rare while they do not pay, and follow one another while they do. */
+/** Probes grow rare while they do not pay, and follow one another while they do; catching up is not held against them. */
 const paceAfter = (
   state: Adaptive,
-  { shape, calibrate }: Iteration,
+  { shape, calibrate, accepted }: Iteration,
   won: number,
 ): Pick<Known, "quiet" | "interval"> => {
   const { quiet, interval } = state.known
   const plain = plainMillis(state.known)
   if (shape === null || plain === undefined) return { quiet: quiet + 1, interval }
   const pending = calibrate.reduce((sum, { rows }) => sum + rows, 0)
-  const best = favourite(state, pending, Number.POSITIVE_INFINITY, false)
+  const best = favourite(state, pending, Number.POSITIVE_INFINITY)
   const speculating = best !== null && best.perToken < MARGIN * plain
   if (speculating && best.shape.width === shape.width) return { quiet: quiet + 1, interval }
-  if (won > 0 && !speculating) return { quiet: interval, interval }
+  const caughtUp = Math.max(0, calibration(state.known, pending) - calibration(state.known, accepted + 1))
+  if (won + caughtUp > 0 && !speculating) return { quiet: interval, interval }
   return { quiet: 0, interval: Math.min(2 * interval, LAST_INTERVAL) }
 }
 
@@ -207,26 +213,29 @@ interface Plan {
   readonly horizon: number // tokens over which catching up is spread
 }
 
-/** The tree with the fewest milliseconds a token; with `hopeful`, what is little known counts as good as it may be. */
-const favourite = (state: Adaptive, pending: number, remaining: number, hopeful: boolean): Plan | null => {
-  const depths = Math.min(state.limits.depth, remaining - 1)
-  const plans = WIDTHS.filter((width) => width <= state.limits.width).flatMap((width) => {
+const favourite = (state: Adaptive, pending: number, remaining: number): Plan | null =>
+  fastest(plansOf(state, pending, remaining, false))
+
+const fastest = (plans: ReadonlyArray<Plan>): Plan | null =>
+  plans.reduce<Plan | null>((best, plan) => (best === null || plan.perToken < best.perToken ? plan : best), null)
+
+/** All trees that may be drafted; with `hopeful`, what is little known counts as good as it may be. */
+const plansOf = (state: Adaptive, pending: number, remaining: number, hopeful: boolean): ReadonlyArray<Plan> =>
+  WIDTHS.filter((width) => width <= state.limits.width).flatMap((width) => {
     const rates = ratesOf(state, width, hopeful)
-    return Array.from({ length: depths }, (_, i) => {
+    return Array.from({ length: Math.min(state.limits.depth, remaining - 1) }, (_, i) => {
       const shape = { depth: i + 1, width, nodes: Math.min(width * (i + 1), state.limits.nodes) }
-      return planOf(state, shape, pending, remaining, hopeful, rates)
+      return planOf(state, shape, rates, pending, remaining, hopeful)
     })
   })
-  return plans.reduce<Plan | null>((best, plan) => (best === null || plan.perToken < best.perToken ? plan : best), null)
-}
 
 const planOf = (
   state: Adaptive,
   shape: TreeShape,
+  rates: ReadonlyArray<number>,
   pending: number,
   remaining: number,
   hopeful: boolean,
-  rates = ratesOf(state, shape.width, hopeful),
 ): Plan => {
   const { costs, overhead } = state.known
   const expected = expectedTokens(rates, shape.depth)
@@ -240,9 +249,9 @@ const planOf = (
   return { shape, perToken: steady / expected + catchUp / horizon, catchUp, atOnce: steady + catchUp, horizon }
 }
 
-/** Until the draft has run, it is thought to cost half its base. */
+/** Until the draft has run, it is thought to cost a quarter of its base. */
 const calibration = ({ costs }: Known, rows: number): number =>
-  costOf(costs.calibrate, rows) ?? costOf(costs.steps, rows) ?? (costOf(costs.verify, rows) ?? 0) / 2
+  costOf(costs.calibrate, rows) ?? costOf(costs.steps, rows) ?? (costOf(costs.verify, rows) ?? 0) / 4
 
 const expectedTokens = (rates: ReadonlyArray<number>, depth: number): number => {
   let reached = 1
