@@ -92,7 +92,7 @@ export interface Segment {
  *  layers    for i in [from, to): h += A_i(h); h += MLP_i(h)
  *  attend    A_i(h) for the given layers of this shard, all from the same h; kept for `mlps` and returned in `attended`
  *  mlps      for each layer i in order: h += A_i; h += MLP_i(h). `attended[j]` is layer j's A as bytes, or null: the one
- *            that this shard's own `attend` kept. `whole` is the ablation with whole layers in parallel:
+ *            that this shard's own `attend` kept last. A layer stands once in a list. `whole` is the ablation with whole layers in parallel:
  *            h += A_i + MLP_i(first + A_i), first being the h that `attend` read.
  *  emit      returns a copy of h in `hiddens`
  *  head      final norm and output matrix for the rows named (indices in the batch), then one of
@@ -127,13 +127,21 @@ export interface StretchResult {
   readonly micros: number // computing, on the module's own thread
 }
 
-/** A pass over a batch. Its slots are taken when it is made; its h lives until `end`. */
+/** A pass over a batch. Its slots are taken when it is made; its h lives until `end`, and until its stretches have settled. */
 export interface Pass {
-  /** One native call a stretch between hops. Rejects with code "ABORTED" after `Engine.abort`. */
+  /**
+   * One native call a stretch between hops; what is asked for at once runs in turn. Rejects with code "ABORTED" after
+   * `Engine.abort`, and then, or when it could not be finished, the next stretch begins with `embed` or `receive`. Rejects
+   * with code "INVALID" where a step lacks the h or the A_i that it starts from.
+   */
   run(ops: ReadonlyArray<Op>): Promise<StretchResult>
   end(): void
 }
 
+/**
+ * A session belongs to one caller at a time: while one of its passes has not ended, or a promise about it has not settled,
+ * whatever would change or close it throws.
+ */
 export interface Engine {
   readonly maxRows: number // of one pass
   readonly bytesOfWeights: number // mapped or uploaded for this shard

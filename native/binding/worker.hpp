@@ -15,6 +15,7 @@ class Worker {
     Worker();
     ~Worker();
     void post(std::function<void()> job);
+    void stop();  // once what was posted is done; nothing may be posted afterwards
 
   private:
     void loop();
@@ -25,7 +26,8 @@ class Worker {
     std::thread thread_;
 };
 
-// Runs `work` on the worker; its result becomes the promise's value through `convert`, on the event loop.
+// Runs `work` on the worker; its result becomes the promise's value through `convert`, on the event loop, where both
+// functions and what they hold are let go of.
 template <typename T>
 Napi::Value promise(Napi::Env env, Worker & worker, std::function<T()> work, std::function<Napi::Value(Napi::Env, T &)> convert, Napi::ObjectReference keep);
 

@@ -58,7 +58,6 @@ Engine::Engine(Options o, const std::function<void(double)> & progress) : option
     }
     weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, progress);
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
-    graph_memory_.resize(Graph::memory());
 }
 
 Engine::~Engine() { sessions.clear(); }
@@ -118,11 +117,22 @@ void Engine::reserve(Session & s, int slots) {
 
 std::shared_ptr<Pass> Engine::begin(const std::vector<Segment> & segments) {
     auto pass = std::make_shared<Pass>();
+    int batch = 0;
+    for (const auto & segment : segments) {
+        Session & s = *sessions.at(segment.session);
+        reserve(s, s.used + int(segment.tokens.size()));
+        batch += int(segment.tokens.size());
+    }
+    pass->ctx.reset(ggml_init({ggml_tensor_overhead() * 3, nullptr, true}));
+    pass->h = ggml_new_tensor_2d(pass->ctx.get(), GGML_TYPE_F32, options.shape.width, batch);
+    pass->first = ggml_new_tensor_2d(pass->ctx.get(), GGML_TYPE_F32, options.shape.width, batch);
+    pass->buffer.reset(ggml_backend_alloc_ctx_tensors(pass->ctx.get(), backend_.get()));
+    if (!pass->buffer) throw std::runtime_error("not enough memory for a pass");
+    // There is memory for all of it: from here on nothing fails, so no session is left with half a pass.
     for (const auto & segment : segments) {
         auto session = sessions.at(segment.session);
         Session & s = *session;
         const int rows = int(segment.tokens.size()), slot = s.used;
-        reserve(s, slot + rows);
         Pass::Part part{session, pass->rows(), rows, slot, {}};
         s.tokens.resize(size_t(slot));
         s.positions.resize(size_t(slot));
@@ -142,11 +152,6 @@ std::shared_ptr<Pass> Engine::begin(const std::vector<Segment> & segments) {
         s.used = slot + rows;
         pass->parts.push_back(std::move(part));
     }
-    pass->ctx.reset(ggml_init({ggml_tensor_overhead() * 3, nullptr, true}));
-    pass->h = ggml_new_tensor_2d(pass->ctx.get(), GGML_TYPE_F32, options.shape.width, pass->rows());
-    pass->first = ggml_new_tensor_2d(pass->ctx.get(), GGML_TYPE_F32, options.shape.width, pass->rows());
-    pass->buffer.reset(ggml_backend_alloc_ctx_tensors(pass->ctx.get(), backend_.get()));
-    if (!pass->buffer) throw std::runtime_error("not enough memory for a pass");
     return pass;
 }
 
@@ -159,13 +164,16 @@ void Engine::compute(ggml_cgraph * graph) {
 StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
     const auto begun = std::chrono::steady_clock::now();
     StretchResult result;
-    Graph graph(*weights_, options, pass, graph_memory_);
+    Graph graph(*weights_, options, pass, ops, graph_memory_);
     for (auto & op : ops) graph.record(op);
     graph.finish();
     if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) throw std::runtime_error("not enough memory on the device for a pass of " + std::to_string(pass.rows()) + " rows");
     graph.fill();
+    const bool has_first = pass.has_first || std::any_of(ops.begin(), ops.end(), [](const Op & op) { return op.kind == Op::Kind::attend; });
+    pass.has_h = pass.has_first = false;  // a stretch that is aborted may leave half of one behind
     compute(graph.graph);
     pass.has_h = graph.h != nullptr;
+    pass.has_first = has_first;
     for (ggml_tensor * tensor : graph.emitted) result.hiddens.push_back(bytes_of(tensor));
     for (const auto & [layer, tensor] : graph.attended) {
         result.attended.push_back(bytes_of(tensor));

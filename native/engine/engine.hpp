@@ -76,7 +76,7 @@ struct Pass {
     ggml_backend_buffer_ptr buffer;
     ggml_tensor * h = nullptr;      // [width, rows]
     ggml_tensor * first = nullptr;  // the h that the last `attend` read
-    bool has_h = false;
+    bool has_h = false, has_first = false;
     std::map<int, std::pair<ggml_context_ptr, ggml_backend_buffer_ptr>> kept_memory;
     std::map<int, ggml_tensor *> kept;  // A_i by layer
     bool ended = false;

@@ -5,16 +5,29 @@
 
 namespace chorus {
 
-constexpr size_t MAX_NODES = 16384;
+constexpr size_t MOST_NODES = 1 << 19;
 constexpr int KV_PADDING = 32;         // slots; the view of a cache ends at a multiple
 constexpr int MAX_QUERIES = 63;        // 64 rows and more take another path through flash attention, with other roundings
 constexpr float MASKED = -INFINITY;
 
-size_t Graph::memory() { return ggml_tensor_overhead() * MAX_NODES + ggml_graph_overhead_custom(MAX_NODES, false); }
+// More tensors than the stretch can need: each session has its own attention, in pieces where its rows are many.
+static size_t most_nodes(const Pass & pass, const std::vector<Op> & ops) {
+    size_t layers = 0, attention = 64;
+    for (const Op & op : ops) layers += 1 + op.layers.size() + size_t(op.to - op.from);
+    for (const auto & part : pass.parts) attention += 16 + 10 * size_t(part.rows / MAX_QUERIES + 1);
+    const size_t nodes = 64 + layers * attention;
+    if (nodes > MOST_NODES) throw std::invalid_argument("ops: expected less work in one stretch; it takes up to " + std::to_string(nodes) + " steps of at most " + std::to_string(MOST_NODES));
+    return nodes;
+}
 
-Graph::Graph(Weights & weights, const Options & options, Pass & pass, std::vector<uint8_t> & memory)
-    : weights_(weights), options_(options), pass_(pass), owner_(ggml_init({memory.size(), memory.data(), true})), ctx_(owner_.get()) {
-    graph = ggml_new_graph_custom(ctx_, MAX_NODES, false);
+Graph::Graph(Weights & weights, const Options & options, Pass & pass, const std::vector<Op> & ops, std::vector<uint8_t> & memory)
+    : weights_(weights), options_(options), pass_(pass) {
+    const size_t nodes = most_nodes(pass, ops);
+    const size_t needed = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false);
+    if (memory.size() < needed) memory.resize(needed);
+    owner_.reset(ggml_init({memory.size(), memory.data(), true}));
+    ctx_ = owner_.get();
+    graph = ggml_new_graph_custom(ctx_, nodes, false);
     if (pass.has_h) h = pass.h;
     masks_.resize(pass.parts.size());
     mask_values_.resize(pass.parts.size());
@@ -169,14 +182,16 @@ ggml_tensor * Graph::mlps(Op & op, ggml_tensor * x) {
 
 ggml_tensor * Graph::attended_of(Op & op, size_t index) {
     if (op.attended[index]) return input(GGML_TYPE_F32, options_.shape.width, pass_.rows(), op.attended[index]->data());
-    for (const auto & [layer, tensor] : attended) {
-        if (layer == op.layers[index]) return tensor;
+    for (auto at = attended.rbegin(); at != attended.rend(); ++at) {
+        if (at->first == op.layers[index]) return at->second;
     }
     return pass_.kept.at(op.layers[index]);
 }
 
 ggml_tensor * Graph::logits(ggml_tensor * x, const std::vector<int32_t> & rows) {
-    if (int(rows.size()) != pass_.rows()) x = ggml_get_rows(ctx_, x, input(GGML_TYPE_I32, int64_t(rows.size()), 1, rows.data()));
+    bool all = int(rows.size()) == pass_.rows();
+    for (size_t i = 0; all && i < rows.size(); ++i) all = rows[i] == int(i);
+    if (!all) x = ggml_get_rows(ctx_, x, input(GGML_TYPE_I32, int64_t(rows.size()), 1, rows.data()));
     ggml_tensor * out = linear(weights_.output, nullptr, norm(x, weights_.output_norm));
     ggml_set_output(out);
     ggml_build_forward_expand(graph, out);

@@ -6,8 +6,8 @@ namespace chorus {
 
 class Graph {
   public:
-    Graph(Weights & weights, const Options & options, Pass & pass, std::vector<uint8_t> & memory);
-    static size_t memory();
+    // memory: for the tensors' descriptions; it grows to what the stretch needs.
+    Graph(Weights & weights, const Options & options, Pass & pass, const std::vector<Op> & ops, std::vector<uint8_t> & memory);
 
     void record(Op & op);
     void finish();  // h goes back to the pass

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <stdexcept>
 
@@ -41,12 +42,12 @@ bool repackable(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, ggml
 }  // namespace
 
 MappedFile::MappedFile(const std::string & path) {
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer would wait for one
     if (fd < 0) throw std::runtime_error(path + ": " + std::strerror(errno));
     struct stat status {};
-    if (fstat(fd, &status) != 0 || status.st_size == 0) {
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0) {
         close(fd);
-        throw std::runtime_error(path + ": cannot be measured, or is empty");
+        throw std::runtime_error(path + ": is no file, or is empty");
     }
     size_ = size_t(status.st_size);
     // Private and writable in name only: ggml takes a plain pointer, and nothing writes to weights.
@@ -117,6 +118,7 @@ ggml_tensor * Weights::place(const std::string & name, bool required, std::vecto
         return nullptr;
     }
     const TensorSource & source = *found->second;
+    const bool vector = shape.size() == 1;
     while (source.shape.size() > shape.size()) shape.push_back(1);
     if (source.shape != shape) throw std::invalid_argument("tensors: " + name + " has another shape than `shape` asks for");
     auto & file = files_[source.file];
@@ -132,12 +134,12 @@ ggml_tensor * Weights::place(const std::string & name, bool required, std::vecto
     const char * data = file->data() + source.offset;
     bytes += source.bytes;
 
-    if (shape.size() == 1 && source.type != GGML_TYPE_F32) {  // norms and biases: elementwise kernels want f32
+    if (vector && source.type != GGML_TYPE_F32) {  // norms and biases: elementwise kernels want f32
         auto & values = converted_.emplace_back(size_t(shape[0]));
         ggml_get_type_traits(source.type)->to_float(data, values.data(), shape[0]);
-        ggml_tensor * vector = ggml_new_tensor_1d(upload_ctx_.get(), GGML_TYPE_F32, shape[0]);
-        uploads_.emplace_back(vector, reinterpret_cast<const char *>(values.data()));
-        return placed_[name] = vector;
+        ggml_tensor * tensor = ggml_new_tensor_1d(upload_ctx_.get(), GGML_TYPE_F32, shape[0]);
+        uploads_.emplace_back(tensor, reinterpret_cast<const char *>(values.data()));
+        return placed_[name] = tensor;
     }
     const size_t alignment = source.type == GGML_TYPE_F32 ? 4 : 2;  // quantised blocks begin with 16-bit scales
     const bool mappable = host_ && reinterpret_cast<uintptr_t>(data) % alignment == 0;

@@ -52,9 +52,9 @@ int argmax(const float * logits, int vocab) {
 
 }  // namespace
 
-// Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
+// Leaves in kept_, scored, the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
 // the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
-void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
+void Sampler::survivors(const float * logits, int vocab, const Sampling & s, uint32_t position) {
     const double best = logits[argmax(logits, vocab)];
     const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
     const double floor = best - REACH * s.temperature;
@@ -88,17 +88,13 @@ void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
     if (s.min_p > 0) {
         kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return weight(c.logit) < s.min_p; }), kept_.end());
     }
-}
-
-void Sampler::score(const Sampling & s, uint32_t position) {
-    for (auto & c : kept_) c.score = double(c.logit) / s.temperature + gumbel(s.seed, position, uint32_t(c.token));
+    for (auto & c : kept_) c.score = (double(c.logit) - best) / s.temperature + gumbel(s.seed, position, uint32_t(c.token));
 }
 
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
     penalise(logits, vocab, s.repetition_penalty, history);
     if (s.temperature == 0) return argmax(logits, vocab);
-    survivors(logits, vocab, s);
-    score(s, position);
+    survivors(logits, vocab, s, position);
     int32_t winner = 0;
     double highest = NEVER;
     for (const auto & c : kept_) {
@@ -115,8 +111,7 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
             if (!std::isnan(logits[v])) kept_.push_back({logits[v], v, logits[v]});
         }
     } else {
-        survivors(logits, vocab, s);
-        score(s, position);
+        survivors(logits, vocab, s, position);
     }
     const auto higher = [](const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); };
     const size_t count = std::min(size_t(k), kept_.size());

@@ -38,8 +38,7 @@ class Sampler {
         int32_t token;
         double score;
     };
-    void survivors(const float * logits, int vocab, const Sampling & sampling);
-    void score(const Sampling & sampling, uint32_t position);
+    void survivors(const float * logits, int vocab, const Sampling & sampling, uint32_t position);
     std::vector<Scored> kept_;
     std::vector<float> sorted_;
 };

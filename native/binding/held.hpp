@@ -1,0 +1,87 @@
+// The engine, its compute thread, and which sessions are in use. The JavaScript objects and the promises share it, so that
+// what outlives `dispose` finds what it uses. All of it belongs to the event loop, but for `proceed`.
+#pragma once
+#include <napi.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../engine/engine.hpp"
+#include "worker.hpp"
+
+namespace chorus {
+
+class Held {
+  public:
+    explicit Held(Napi::Env env) : env_(env) { napi_add_env_cleanup_hook(env_, stop, this); }
+    ~Held() {
+        napi_remove_env_cleanup_hook(env_, stop, this);
+        stop(this);
+    }
+    Held(const Held &) = delete;
+
+    Worker worker;
+    std::unique_ptr<Engine> engine;  // null before it is loaded and after dispose
+    std::map<std::string, int> uses;  // of a session, by passes that have not ended and promises that have not settled
+
+    // A stretch takes a ticket when it is asked for; abort makes those that are out worthless.
+    uint64_t ticket() const { return aborts_.load(); }
+    void abort() {
+        ++aborts_;
+        if (engine) engine->aborted.store(true);
+    }
+    // On the compute thread, before a stretch.
+    void proceed(uint64_t ticket) {
+        engine->aborted.store(false);
+        if (ticket != aborts_.load()) throw Aborted();
+    }
+    void dispose() {
+        stop(this);
+        engine.reset();
+    }
+
+  private:
+    // Before the environment goes too: nothing may compute while the process takes itself apart.
+    static void stop(void * self) {
+        auto * held = static_cast<Held *>(self);
+        held->abort();
+        held->worker.stop();
+    }
+    napi_env env_;
+    std::atomic<uint64_t> aborts_{0};
+};
+
+// Keeps sessions from being changed by anyone else while a pass or a promise uses them.
+class Use {
+  public:
+    Use(std::shared_ptr<Held> held, std::vector<std::string> sessions) : held_(std::move(held)), sessions_(std::move(sessions)) {
+        for (const auto & session : sessions_) ++held_->uses[session];
+    }
+    ~Use() {
+        for (const auto & session : sessions_) {
+            if (--held_->uses[session] == 0) held_->uses.erase(session);
+        }
+    }
+    Use(const Use &) = delete;
+
+  private:
+    std::shared_ptr<Held> held_;
+    std::vector<std::string> sessions_;
+};
+
+// The classes that JavaScript does not make itself.
+struct Classes {
+    Napi::FunctionReference engine, pass;
+};
+
+// A vector of int32 becomes an Int32Array, and so on.
+template <typename A, typename T> Napi::Value typed(Napi::Env env, const std::vector<T> & values) {
+    auto out = A::New(env, values.size());
+    std::copy(values.begin(), values.end(), out.Data());
+    return out;
+}
+
+}  // namespace chorus

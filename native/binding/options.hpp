@@ -1,0 +1,12 @@
+// What `load` and `open` are given, read from JavaScript and checked.
+#pragma once
+#include <napi.h>
+
+#include "../engine/engine.hpp"
+
+namespace chorus {
+
+Sampling sampling_of(const Napi::Value & value, const std::string & path);
+Options options_of(const Napi::Value & value);
+
+}  // namespace chorus
