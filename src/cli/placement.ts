@@ -31,7 +31,9 @@ const DEFAULT_DRAFT_RANKS = 2
 
 /** The options that ask for ranks of one's own, by name. */
 export const placementGiven = (flags: PlacementFlags): ReadonlyArray<string> =>
-  Object.entries(flags).flatMap(([name, value]) => (Option.isSome<unknown>(value) ? [`--${name}`] : []))
+  Object.keys(noPlacement)
+    .filter((name): name is keyof PlacementFlags => name in flags)
+    .flatMap((name) => (Option.isSome<unknown>(flags[name]) ? [`--${name}`] : []))
 
 export interface Plan {
   readonly name: string

@@ -16,7 +16,6 @@ export const terminated: Effect.Effect<void> = Effect.callback((resume) => {
 
 export const run = <A, E>(program: Effect.Effect<A, E>): void => {
   const alive = setInterval(() => {}, 2 ** 30) // a fibre that waits for a child process alone keeps nothing alive
-  const fiber = Effect.runFork(program.pipe(Effect.tapCause((cause) => Effect.sync(() => report(cause)))))
   const interrupt = () => fiber.interruptUnsafe()
   process.on("SIGINT", interrupt)
   process.on("SIGHUP", interrupt)
@@ -26,6 +25,7 @@ export const run = <A, E>(program: Effect.Effect<A, E>): void => {
   })
   process.stdout.on("error", interrupt) // nobody reads any more, as behind `| head`
   process.stderr.on("error", () => {})
+  const fiber = Effect.runFork(program.pipe(Effect.tapCause((cause) => Effect.sync(() => report(cause)))))
   fiber.addObserver((exit) => {
     clearInterval(alive)
     process.exit(exitCodeOf(exit))

@@ -17,6 +17,7 @@ export interface ServiceEntry {
 
 /** Registers until the scope closes. */
 export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
+  const { connection } = yield* Nats
   const manager = yield* services
   const { name, description, metadata } = entry
   const service = yield* Effect.acquireRelease(
@@ -30,6 +31,7 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
       if (error === null) message.respond(await entry.answer(message.data))
     },
   })
+  yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it
 })
 
 /** The services protocol over this process's connection. */

@@ -23,7 +23,10 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     { concurrency: "unbounded" },
   )
   const services = yield* Layer.build(
-    Layer.merge(TokenLog.layer(deployment.name), Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer })),
+    Layer.merge(
+      TokenLog.layer(deployment.name),
+      Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
+    ),
   )
   yield* Effect.provide(serve(deployment, model), services)
 })

@@ -20,15 +20,20 @@ export const draft = Effect.fnUntraced(function* (generation: Generation, group:
       Effect.suspend(() => tree(generation, group, shape)),
     )
   })
-  generation.draft = { committed: generation.tokens.length }
   const { answer, millis, bytes } = drafted
+  generation.measured.calibrate.push({
+    rows: generation.tokens.length - generation.draft.committed,
+    millis: answer.calibrate.millis,
+  })
+  generation.measured.steps.push(...answer.steps)
+  generation.draft = { committed: generation.tokens.length }
   generation.tally.pass("calibrate", answer.calibrate, null)
   generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })
   return drafted
 })
 
-/** Calibration takes what one iteration accepts, and some more; the rest of what the draft lacks is prefilled. */
-const catchUp = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+/** Leaves the draft behind by no more than calibration takes: that is what one iteration accepts, and some more. */
+export const catchUp = Effect.fnUntraced(function* (generation: Generation, group: Group) {
   const { committed } = generation.draft
   const last = generation.tokens.length - 1
   if (committed > 0 && last - committed < CHUNK) return

@@ -6,8 +6,8 @@ import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { FinishReason, LoggedToken, TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
-import { choose, observe } from "./control.ts"
-import { draft } from "./draft.ts"
+import { begin, choose, learn, nothing, prepares } from "./control.ts"
+import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
 import { prefill } from "./prefill.ts"
@@ -42,6 +42,8 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
     passes: 0,
+    adaptive: begin(request, models),
+    measured: nothing(),
     finish: null,
     written: null,
   }
@@ -56,10 +58,12 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
 }, Effect.scoped)
 
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
-  const { base } = yield* Models
+  const models = yield* Models
   const last = generation.tokens.length - 1
-  yield* prefill(generation, base, 0, last)
+  yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
+  if (models.draft !== null && prepares(generation)) yield* catchUp(generation, models.draft)
+  learn(generation, models, null)
   generation.tally.prefilled()
   for (;;) {
     yield* iteration(generation)
@@ -71,12 +75,13 @@ const PLAIN: Proposed = { tokens: [], parents: [] }
 
 const iteration = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
-  const shape = choose(generation)
+  const began = performance.now()
+  const shape = choose(generation, models)
   const drafted = shape === null || models.draft === null ? null : yield* draft(generation, models.draft, shape)
   const tree = drafted?.answer ?? PLAIN
   const verified = yield* verify(generation, models.base, tree)
   const { path, tokens } = accept(tree, verified.answer.choices)
-  observe(generation, { shape, drafted, verified, accepted: path.length })
+  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
   const at = generation.tokens.length - generation.request.prompt.length
   const logged = take(models.tokenizer, generation, tokens, path.length, drafted === null ? "plain" : "corrected")
   generation.base = {

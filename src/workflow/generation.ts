@@ -2,8 +2,10 @@
 import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
+import type { Adaptive, Known } from "../speculation/adaptive.ts"
 import type { Cancelled } from "../wire/errors.ts"
 import { Sampling } from "../wire/pass.ts"
+import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
 import type { Tally } from "./stats.ts"
 import type { Transcript } from "./transcript.ts"
@@ -34,6 +36,8 @@ export class Models extends Context.Service<
     readonly base: Group
     readonly draft: Group | null
     readonly tokenizer: Tokenizer
+    /** What the adaptive control has learned of this deployment. */
+    readonly learned: { current: Known | undefined }
   }
 >()("chorus/workflow/Models") {}
 
@@ -55,6 +59,8 @@ export interface Generation {
   /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
   draft: { readonly committed: number }
   passes: number // names the activities
+  adaptive: Adaptive | null // null where a setting is forced
+  measured: Measured
   finish: "stop" | "length" | null
   /** The newest write to the log; it gives the sequence that the next one comes after. */
   written: Fiber.Fiber<number, GenerateError> | null

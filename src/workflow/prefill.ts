@@ -17,6 +17,7 @@ export const prefill = Effect.fnUntraced(function* (generation: Generation, grou
   for (let at = from; at < to || at === 0; at += CHUNK) {
     const { answer, millis, bytes } = yield* chunk(generation, group, at, Math.min(at + CHUNK, to))
     generation.tally.pass("prefill", answer.cost, { millis, bytes })
+    generation.measured[group.name === "base" ? "verify" : "calibrate"].push({ rows: Math.min(CHUNK, to - at), millis })
     if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
   }
 })

@@ -21,6 +21,7 @@ export const verify = Effect.fnUntraced(function* (generation: Generation, group
     ),
   )
   const { answer, millis, bytes } = verified
+  generation.measured.verify.push({ rows: 1 + tree.tokens.length, millis })
   generation.tally.pass(tree.tokens.length === 0 ? "decode" : "verify", answer.cost, { millis, bytes })
   return verified
 })

@@ -15,7 +15,8 @@ afterEach(() => {
 })
 
 const PROMPT = "export class Queue<T> {\n"
-const generate = (...args: ReadonlyArray<string>) => ["generate", "--prompt", PROMPT, ...args]
+const ask = (...args: ReadonlyArray<string>) => ["generate", "--prompt", PROMPT, ...args]
+const generate = (...args: ReadonlyArray<string>) => ask("--threads", "1", ...args) // beside other tests
 const LONG = generate("--max-tokens", "900", "--tree", "3,2,6") // longer than anyone waits
 
 const answerOf = ({ code, stdout, stderr }: Ended) => {
@@ -46,10 +47,10 @@ describe("generate", () => {
     expect(speculative).toMatchObject({ finishReason: "length", tokens: expect.any(Array) })
     expect(speculative.tokens).toHaveLength(32)
     const { stats } = speculative
-    expect(stats.passes).toEqual({ prefill: PASS, calibrate: PASS, draft: PASS, verify: PASS })
+    expect(stats.passes).toMatchObject({ prefill: PASS, calibrate: PASS, draft: PASS, verify: PASS })
     expect(stats.tokensPerSecond).toBeGreaterThan(0)
     expect(stats.meanAcceptedLength).toBeGreaterThan(0.5) // the draft was distilled from the base
-    expect(stats.iterations).toBe(stats.passes.verify.count)
+    expect(stats.iterations).toBe(stats.passes.verify.count + (stats.passes.decode?.count ?? 0)) // a last token needs no draft
     expect(stats.passes.draft.messages).toBeGreaterThan(0)
     expect(plain.stats.passes.draft).toBeUndefined()
     expect(plain.stats.passes.decode.count).toBeGreaterThan(0)
@@ -124,7 +125,7 @@ const up = async (...args: ReadonlyArray<string>) => {
 
 describe("up", () => {
   test("serves generate and ps by name and by URL, and drains with exit code 0 on SIGTERM", async () => {
-    const { running, ready } = await up()
+    const { running, ready } = await up("--threads", "1")
     expect(ready).toEqual({
       nats: expect.stringMatching(/^nats:\/\/127\.0\.0\.1:\d+$/),
       deployment: "demo",
@@ -136,8 +137,8 @@ describe("up", () => {
       },
     })
     const options = ["--max-tokens", "8", "--json"]
-    const byName = answerOf(await chorus.run(generate("--name", "demo", ...options)))
-    const byUrl = answerOf(await chorus.run(generate("--nats", ready.nats, ...options)))
+    const byName = answerOf(await chorus.run(ask("--name", "demo", ...options)))
+    const byUrl = answerOf(await chorus.run(ask("--nats", ready.nats, ...options)))
     expect(byName.tokens).toEqual(byUrl.tokens)
 
     const [server] = JSON.parse((await chorus.run(["ps", "--json"])).stdout)
@@ -159,7 +160,7 @@ describe("up", () => {
   })
 
   test("ends on Ctrl-C with 130", async () => {
-    const { running } = await up("--name", "other")
+    const { running } = await up("--name", "other", "--threads", "1")
     interrupt(running)
     expect((await running.ended).code).toBe(130)
   })
