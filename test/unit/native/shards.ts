@@ -48,7 +48,7 @@ export const continuation = [128, 13, 13, 480, 13, 263, 333, 928]
 export const chain = (from: number, count: number): Int32Array =>
   Int32Array.from({ length: count }, (_, i) => from + i - 1)
 
-export const all: Op = { op: "layers", from: 0, to: layers }
+export const all = { op: "layers", from: 0, to: layers } as const
 export const head = (row: number): Op => ({ op: "head", rows: Int32Array.of(row), want: "tokens" })
 
 /** Runs tokens through the whole model and keeps their KV. */
