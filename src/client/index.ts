@@ -68,8 +68,9 @@ export const connect = async ({ url, deployment }: ClientOptions): Promise<Clien
   const connection = await dial({ servers: url.split(","), name: "chorus client", maxReconnectAttempts: -1 })
   const subjects = subjectsOf(deployment)
   const ask = async (request: InferRequest) => {
+    const message = Result.getOrThrow(requests.tryEncode(request))
     try {
-      return await connection.request(subjects.infer, requests.encode(request), { timeout: ACCEPT_MILLIS })
+      return await connection.request(subjects.infer, message, { timeout: ACCEPT_MILLIS })
     } catch (error) {
       throw error instanceof RequestError && error.isNoResponders() ? new NotServed({ deployment, url }) : error
     }

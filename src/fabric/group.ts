@@ -164,7 +164,7 @@ const questions = (connection: NatsConnection, subject: string) => {
       return Effect.sync(() => open.delete(end))
     })
   const settle = (outcome: Outcome): void => {
-    for (const end of open) end(outcome)
+    for (const end of [...open]) end(outcome) // who is told may ask again at once
   }
   return { ask, settle }
 }

@@ -13,7 +13,7 @@ export const EXCHANGE_MILLIS = 10_000
 
 const INBOX = { earlyBytes: 256 * 2 ** 20, endedPasses: 1024 }
 
-/** A newer command of the session has come, it was given up, or the connection was lost: nobody waits for this answer. */
+/** A newer command of the session has come, or it was given up: nobody waits for this answer. */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", { pass: Schema.Int }) {}
 
 export type ExchangeError = PeerSilent | Superseded
@@ -104,6 +104,7 @@ export class Exchange {
   readonly #inbox: Inbox
   readonly #publish: (to: number | "all", message: Uint8Array) => void
   readonly #maxPayload: () => number
+  #closed = false
   #hops = 0
   #known = { messages: 0, bytes: 0 } // what all ranks of the exchange knew after the last one
   #total = { messages: 0, bytes: 0 }
@@ -174,6 +175,7 @@ export class Exchange {
 
   /** Ends the exchange; whoever waits in it fails with Superseded. */
   close(): void {
+    this.#closed = true
     this.#inbox.close(passKey(this.#of))
   }
 
@@ -214,15 +216,17 @@ export class Exchange {
   #wait(step: number, peer: number): Effect.Effect<Activation, ExchangeError> {
     const key = passKey(this.#of)
     const { group, rank, pass } = this.#of
-    return Effect.callback<Activation, Superseded>((resume) => {
-      this.#inbox.wait(key, step, peer, (activation) =>
-        resume(activation === null ? Effect.fail(new Superseded({ pass })) : Effect.succeed(activation)),
-      )
+    const silent = new PeerSilent({ group, rank, peer, step })
+    return Effect.callback<Activation, ExchangeError>((resume) => {
+      this.#inbox.wait(key, step, peer, (activation) => {
+        if (activation !== null) return resume(Effect.succeed(activation))
+        resume(Effect.fail(this.#closed ? new Superseded({ pass }) : silent)) // closed by us, or with the connection
+      })
       return Effect.sync(() => this.#inbox.forget(key, step, peer))
     }).pipe(
       Effect.timeoutOrElse({
         duration: EXCHANGE_MILLIS,
-        orElse: () => Effect.fail(new PeerSilent({ group, rank, peer, step })),
+        orElse: () => Effect.fail(silent),
       }),
     )
   }

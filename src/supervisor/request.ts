@@ -74,9 +74,6 @@ const samplingOf = Effect.fnUntraced(function* (request: InferRequest) {
     if (!(value >= least && value <= most))
       return yield* invalid(field, `is ${value}; from ${least} to ${most} is possible`)
   }
-  if (sampling.seed < 0n || sampling.seed >= 2n ** 64n) {
-    return yield* invalid("seed", `is ${sampling.seed}; an integer from 0 to 2^64 - 1 is possible`)
-  }
   return sampling
 })
 

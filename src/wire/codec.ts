@@ -8,9 +8,16 @@ const packr = new Packr({ useRecords: false, int64AsType: "bigint", mapsAsObject
 /** A schema whose encoded form msgpack can carry, and its encoder and decoder. `kind` names it in errors. */
 export const codec = <S extends Schema.Codec<unknown, unknown>>(kind: string, schema: S) => {
   const encode = Schema.encodeUnknownSync(schema)
+  const encodeResult = Schema.encodeUnknownResult(schema, { errors: "all" })
+  const malformed = ({ message }: { readonly message: string }) =>
+    new MalformedMessage({ kind, field: fieldOf(message), reason: message.replaceAll(/\s*\n\s*/g, " ") })
   const decode = Schema.decodeUnknownResult(schema, { errors: "all", onExcessProperty: "error" })
   return {
+    /** Throws where the value is not one of the schema's: for values of our own making. */
     encode: (value: S["Type"]): Uint8Array => packr.pack(encode(value)),
+    /** For values that a user made. */
+    tryEncode: (value: S["Type"]): Result.Result<Uint8Array, MalformedMessage> =>
+      Result.map(Result.mapError(encodeResult(value), malformed), (encoded) => packr.pack(encoded)),
     decode: (message: Uint8Array): Result.Result<S["Type"], MalformedMessage> => {
       let value: unknown
       try {
@@ -24,15 +31,7 @@ export const codec = <S extends Schema.Codec<unknown, unknown>>(kind: string, sc
           }),
         )
       }
-      return Result.mapError(
-        decode(value),
-        (error) =>
-          new MalformedMessage({
-            kind,
-            field: fieldOf(error.message),
-            reason: error.message.replaceAll(/\s*\n\s*/g, " "),
-          }),
-      )
+      return Result.mapError(decode(value), malformed)
     },
   }
 }

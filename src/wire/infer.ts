@@ -18,7 +18,9 @@ export const InferRequest = Schema.Struct({
   topP: Schema.optionalKey(Schema.Finite),
   minP: Schema.optionalKey(Schema.Finite),
   repetitionPenalty: Schema.optionalKey(Schema.Finite),
-  seed: Schema.optionalKey(Schema.BigInt), // random where it is left out; the answer tells it
+  seed: Schema.optionalKey(
+    Schema.BigInt.pipe(Schema.check(Schema.isBetweenBigInt({ minimum: 0n, maximum: 2n ** 64n - 1n }))),
+  ), // random where it is left out; the answer tells it
   stop: Schema.optionalKey(Schema.Array(Schema.NonEmptyString)),
   speculation: Schema.optionalKey(
     Schema.Union([

@@ -1,0 +1,56 @@
+// The text that a user sees: whole characters, and never a part of a stop string.
+import { join } from "node:path"
+import { Effect } from "effect"
+import fc from "fast-check"
+import { describe, expect, test } from "vitest"
+import { open } from "../../../src/model/index.ts"
+import { Transcript } from "../../../src/workflow/transcript.ts"
+
+const { tokenizer } = await Effect.runPromise(open(join(import.meta.dirname, "../../../models/demo/base")))
+
+const read = (text: string, stops: ReadonlyArray<string>) => {
+  const transcript = new Transcript(tokenizer, stops)
+  const pieces: Array<string> = []
+  for (const token of tokenizer.encode(text, { special: false, bos: false })) {
+    pieces.push(transcript.push(token))
+    if (transcript.stopped) break
+  }
+  return { pieces, text: pieces.join("") + transcript.end(), stopped: transcript.stopped }
+}
+
+const first = (text: string, stops: ReadonlyArray<string>): number =>
+  Math.min(text.length, ...stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0))
+
+const texts = fc
+  .array(fc.constantFrom("a", "ab", "\n", "é", "日本", "🎉", "// ", "}", "b"))
+  .map((parts) => parts.join(""))
+
+describe("transcript", () => {
+  test("the pieces are the text up to the first stop string, which never shows, nor does half a character", () => {
+    const stops = fc.uniqueArray(fc.constantFrom("ab", "aba", "\n\n", "🎉", "日本日", "b}", "zz"), { maxLength: 3 })
+    fc.assert(
+      fc.property(texts, stops, (text, stops) => {
+        const said = read(text, stops)
+        expect(said.text).toBe(text.slice(0, first(text, stops)))
+        expect(said.stopped).toBe(stops.some((stop) => text.includes(stop)))
+        for (const piece of said.pieces) expect(piece).not.toContain("\uFFFD")
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  test("without stop strings nothing whole is held back", () => {
+    const transcript = new Transcript(tokenizer, [])
+    const said = Array.from(tokenizer.encode("const a = 1", { special: false, bos: false }), (token) =>
+      transcript.push(token),
+    )
+    expect(said.every((piece) => piece !== "")).toBe(true)
+    expect(transcript.end()).toBe("")
+  })
+
+  test("what may become a stop string is held back until it is known not to, or until the end", () => {
+    const held = read("a b", ["b!"])
+    expect(held.pieces.join("")).toBe("a ")
+    expect(held.text).toBe("a b")
+  })
+})
