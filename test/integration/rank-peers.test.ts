@@ -153,7 +153,7 @@ it.live("a closed exchange, and a lost connection, end the wait at once", () =>
       const second = yield* Effect.forkScoped(Effect.flip(a.peers.exchange(2, 0).receive(1, 1)))
       yield* Effect.yieldNow
       yield* Scope.close(server, Exit.void)
-      expect((yield* Fiber.join(second))._tag).toBe("Superseded")
+      expect((yield* Fiber.join(second))._tag).toBe("PeerSilent") // nobody has taken the pass back
     }),
   ),
 )

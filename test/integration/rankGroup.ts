@@ -1,9 +1,9 @@
 // A group of real rank processes on a real nats-server, driven as a supervisor does: by pass commands.
 import { type ChildProcess, spawn } from "node:child_process"
 import { join } from "node:path"
-import { connect, type NatsConnection } from "@nats-io/transport-node"
+import { connect, type NatsConnection, RequestError } from "@nats-io/transport-node"
 import { Effect, Exit, Result, Scope } from "effect"
-import { start } from "../../src/fabric/natsServer.ts"
+import { type NatsServerOptions, start } from "../../src/fabric/natsServer.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { type Deployment, ENVIRONMENT, type Strategy } from "../../src/wire/deployment.ts"
@@ -39,9 +39,9 @@ export class Server implements AsyncDisposable {
     this.url = url
     this.#scope = scope
   }
-  static async start(): Promise<Server> {
+  static async start(options: NatsServerOptions = {}): Promise<Server> {
     const scope = Scope.makeUnsafe()
-    const { url } = await Effect.runPromise(Scope.provide(start(), scope))
+    const { url } = await Effect.runPromise(Scope.provide(start(options), scope))
     return new Server(url, scope)
   }
   async [Symbol.asyncDispose]() {
@@ -69,10 +69,17 @@ export class RankGroup implements AsyncDisposable {
   readonly subjects: ReturnType<typeof subjectsOf>
   #pass = 0
 
-  static async start({ url }: Server, options: GroupOptions): Promise<RankGroup> {
-    const group = new RankGroup(await connect({ servers: url }), url, options)
+  /** `way`: the URL by which the ranks reach the server, where it is another one than ours. */
+  static async start(server: Server, options: GroupOptions, way = server.url): Promise<RankGroup> {
+    const group = await RankGroup.launch(server, options, way)
     await group.ready()
     return group
+  }
+
+  /** Starts the ranks, and does not wait for them. */
+  static async launch({ url }: Server, options: GroupOptions, way = url): Promise<RankGroup> {
+    const connection = await connect({ servers: url, maxReconnectAttempts: -1, reconnectTimeWait: 50 })
+    return new RankGroup(connection, way, options)
   }
 
   private constructor(connection: NatsConnection, url: string, options: GroupOptions) {
@@ -102,10 +109,26 @@ export class RankGroup implements AsyncDisposable {
     await Promise.race([heard(), gone])
   }
 
-  /** Sends bytes as a pass command, and gives the first answer. */
+  /** Sends bytes as a pass command, and gives the first answer. As a supervisor does, it asks again what nobody has heard. */
   async send(message: Uint8Array): Promise<PassAnswer> {
-    const { data } = await this.connection.request(this.subjects.pass("base"), message, { timeout: ANSWER_MILLIS })
-    return Result.getOrThrow(answers.decode(data))
+    for (;;) {
+      try {
+        const { data } = await this.connection.request(this.subjects.pass("base"), message, { timeout: ANSWER_MILLIS })
+        return Result.getOrThrow(answers.decode(data))
+      } catch (error) {
+        if (!(error instanceof RequestError && error.isNoResponders())) throw error
+        await this.beat(() => true) // from a rank that is connected again
+      }
+    }
+  }
+
+  /** The next beat that is wanted. */
+  async beat(wanted: (beat: RankBeat) => boolean): Promise<RankBeat> {
+    for await (const { data } of this.connection.subscribe(this.subjects.beats)) {
+      const beat = Result.getOrThrow(beats.decode(data))
+      if (wanted(beat)) return beat
+    }
+    throw new Error("the connection was closed")
   }
 
   command(command: PassCommand): Promise<PassAnswer> {
@@ -157,16 +180,12 @@ export class RankGroup implements AsyncDisposable {
 
   /** Drains the ranks; their exit codes. */
   async stop(): Promise<ReadonlyArray<number | null>> {
-    return Promise.all(
-      this.processes.map(
-        (child) =>
-          new Promise<number | null>((done) => {
-            if (child.exitCode !== null || child.signalCode !== null) return done(child.exitCode)
-            child.once("exit", (code) => done(code))
-            child.kill("SIGTERM")
-          }),
-      ),
-    )
+    this.signal("SIGTERM")
+    return Promise.all(this.processes.map(exit))
+  }
+
+  signal(signal: NodeJS.Signals, ranks: Iterable<number> = this.processes.keys()): void {
+    for (const rank of ranks) this.processes[rank]?.kill(signal)
   }
 
   async [Symbol.asyncDispose]() {
@@ -175,7 +194,15 @@ export class RankGroup implements AsyncDisposable {
   }
 }
 
-const spawnRank = (url: string, options: GroupOptions, rank: number): ChildProcess => {
+/** The exit code of a process that has ended or will; null after a signal. */
+export const exit = (child: ChildProcess): Promise<number | null> =>
+  new Promise((done) => {
+    if (child.exitCode !== null || child.signalCode !== null) done(child.exitCode)
+    else child.once("exit", (code) => done(code))
+  })
+
+/** What a rank's process is started with. */
+export const environmentOf = (url: string, options: GroupOptions, rank: number): NodeJS.ProcessEnv => {
   const deployment: Deployment = {
     ...{ name: options.name, draft: null, fuzzy: options.fuzzy ?? 4, deterministic: true, context: 512 },
     base: {
@@ -183,18 +210,23 @@ const spawnRank = (url: string, options: GroupOptions, rank: number): ChildProce
       ...{ threads: 1, device: "CPU" },
     },
   }
-  return spawn(process.execPath, [join(ROOT, "actors/rank.ts")], {
-    stdio: ["pipe", "inherit", "inherit"], // the pipe: a rank ends with the test that started it
-    env: {
-      ...process.env,
-      [ENVIRONMENT.nats]: url,
-      [ENVIRONMENT.deployment]: JSON.stringify(deployment),
-      [ENVIRONMENT.group]: "base",
-      [ENVIRONMENT.rank]: `${rank}`,
-      [ENVIRONMENT.epoch]: `${options.epoch ?? 1}`,
-    },
-  })
+  return {
+    ...process.env,
+    [ENVIRONMENT.nats]: url,
+    [ENVIRONMENT.deployment]: JSON.stringify(deployment),
+    [ENVIRONMENT.group]: "base",
+    [ENVIRONMENT.rank]: `${rank}`,
+    [ENVIRONMENT.epoch]: `${options.epoch ?? 1}`,
+  }
 }
+
+export const ENTRY = join(ROOT, "actors/rank.ts")
+
+const spawnRank = (url: string, options: GroupOptions, rank: number): ChildProcess =>
+  spawn(process.execPath, [ENTRY], {
+    stdio: ["pipe", "inherit", "inherit"], // the pipe: a rank ends with the test that started it
+    env: environmentOf(url, options, rank),
+  })
 
 const expectTag = <T extends PassAnswer["_tag"]>(
   answer: PassAnswer,
