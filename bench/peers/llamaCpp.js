@@ -1,0 +1,45 @@
+// llama.cpp by way of node-llama-cpp, in a process of its own with its own ggml; llamaCpp.ts asks it in turn with us.
+// Plain JavaScript, so that the sources can be checked without this peer being installed.
+import { getLlama } from "node-llama-cpp"
+
+let model
+let sequence
+
+const commands = {
+  async load({ path, threads, context }) {
+    const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: threads })
+    model = await llama.loadModel({ modelPath: path })
+    const created = await model.createContext({ contextSize: context, threads, batchSize: 512 })
+    sequence = created.getSequence()
+    return { version: llama.llamaCppRelease.release, system: llama.systemInfo }
+  },
+  /** Milliseconds of one pass over the tokens. */
+  async prefill({ tokens }) {
+    await sequence.clearHistory()
+    const begun = performance.now()
+    await sequence.evaluateWithoutGeneratingNewTokens(tokens)
+    return { millis: [performance.now() - begun] }
+  },
+  /** Milliseconds of each of `count` greedy steps after the tokens. */
+  async decode({ tokens, count }) {
+    await sequence.clearHistory()
+    await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(0, -1))
+    const millis = []
+    let begun = performance.now()
+    for await (const _ of sequence.evaluate(tokens.slice(-1), { temperature: 0, yieldEogToken: true })) {
+      millis.push(performance.now() - begun)
+      if (millis.length === count) break
+      begun = performance.now()
+    }
+    return { millis }
+  },
+}
+
+process.on("message", async ({ command, ...options }) => {
+  try {
+    process.send({ result: await commands[command](options) })
+  } catch (error) {
+    process.send({ error: String(error?.stack ?? error) })
+  }
+})
+process.on("disconnect", () => process.exit(0))

@@ -1,0 +1,67 @@
+// Asks llamaCpp.js, the process that runs llama.cpp.
+import { type ChildProcess, fork } from "node:child_process"
+import { once } from "node:events"
+import { join } from "node:path"
+import { Schema } from "effect"
+import { BenchFailed } from "../failure.ts"
+
+const Answer = Schema.Struct({
+  result: Schema.optionalKey(
+    Schema.Struct({
+      version: Schema.optionalKey(Schema.String),
+      system: Schema.optionalKey(Schema.String),
+      millis: Schema.optionalKey(Schema.Array(Schema.Number)),
+    }),
+  ),
+  error: Schema.optionalKey(Schema.String),
+})
+const decode = Schema.decodeUnknownSync(Answer)
+
+type Command =
+  | { readonly command: "load"; readonly path: string; readonly threads: number; readonly context: number }
+  | { readonly command: "prefill"; readonly tokens: ReadonlyArray<number> }
+  | { readonly command: "decode"; readonly tokens: ReadonlyArray<number>; readonly count: number }
+
+export class LlamaCpp implements AsyncDisposable {
+  readonly version: string
+  readonly #child: ChildProcess
+
+  static async start(path: string, threads: number, context: number): Promise<LlamaCpp> {
+    const child = fork(join(import.meta.dirname, "llamaCpp.js"), { stdio: ["ignore", "ignore", "inherit", "ipc"] })
+    const { version } = await ask(child, { command: "load", path, threads, context })
+    return new LlamaCpp(child, version ?? "of no known version")
+  }
+
+  private constructor(child: ChildProcess, version: string) {
+    this.#child = child
+    this.version = version
+  }
+
+  /** Milliseconds of one pass over the tokens. */
+  async prefill(tokens: ReadonlyArray<number>): Promise<ReadonlyArray<number>> {
+    return (await ask(this.#child, { command: "prefill", tokens })).millis ?? []
+  }
+
+  /** Milliseconds of each of `count` greedy steps after the tokens. */
+  async decode(tokens: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
+    return (await ask(this.#child, { command: "decode", tokens, count })).millis ?? []
+  }
+
+  async [Symbol.asyncDispose]() {
+    if (this.#child.exitCode !== null) return
+    const exited = once(this.#child, "exit")
+    this.#child.disconnect()
+    await exited
+  }
+}
+
+const ask = async (child: ChildProcess, command: Command) => {
+  child.send(command)
+  const [first, second]: ReadonlyArray<unknown> = await Promise.race([
+    once(child, "message"),
+    once(child, "exit").then(([code]: ReadonlyArray<unknown>) => [{ error: `it exited with ${code}` }]),
+  ])
+  const { result, error } = decode(first ?? second)
+  if (result === undefined) throw new BenchFailed(`node-llama-cpp failed at ${command.command}: ${error}`)
+  return result
+}
