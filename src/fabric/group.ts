@@ -8,6 +8,8 @@ import { codec } from "../wire/codec.ts"
 import type { Group as GroupConfig } from "../wire/deployment.ts"
 import { GroupSilent, type PassError, PassFailed } from "../wire/errors.ts"
 import {
+  type Decode,
+  type Decoded,
   type Draft,
   type Drafted,
   GroupControl,
@@ -60,6 +62,7 @@ type Numbered = "epoch" | "pass" | "attempt"
 export interface Group {
   readonly name: string
   readonly prefill: (command: Omit<Prefill, Numbered>) => Effect.Effect<Timed<Prefilled>, GroupError>
+  readonly decode: (command: Omit<Decode, Numbered>) => Effect.Effect<Timed<Decoded>, GroupError>
   readonly verify: (command: Omit<Verify, Numbered>) => Effect.Effect<Timed<Verified>, GroupError>
   readonly draft: (command: Omit<Draft, Numbered>) => Effect.Effect<Timed<Drafted>, GroupError>
   /** Frees a session's KV on every rank; Abort also stops a pass of it that runs. */
@@ -130,6 +133,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
   const service: Group = {
     name: group.name,
     prefill: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Prefilled")),
+    decode: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Decoded")),
     verify: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Verified")),
     draft: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Drafted")),
     control: (control) => Effect.sync(() => connection.publish(subjects.control(group.name), controls.encode(control))),

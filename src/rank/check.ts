@@ -1,6 +1,6 @@
 // What a command may ask for. The schema has checked its form; this checks it against the model and the engine.
 import { InvalidRequest } from "../wire/errors.ts"
-import type { Draft, PassCommand, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, PassCommand, Verify } from "../wire/pass.ts"
 
 export interface Bounds {
   readonly vocab: number
@@ -13,6 +13,8 @@ export const check = (bounds: Bounds, command: PassCommand): InvalidRequest | nu
   switch (command._tag) {
     case "Prefill":
       return checkTokens(bounds, "tokens", command.tokens, command.committed)
+    case "Decode":
+      return checkDecode(bounds, command) ?? checkKeep(command)
     case "Verify":
       return (
         checkSome("tokens", command.tokens) ??
@@ -64,7 +66,13 @@ const checkTree = ({ tokens, parents }: Verify) => {
   )
 }
 
-const checkKeep = ({ keep, committed }: Verify) => {
+const checkDecode = ({ vocab, context }: Bounds, { token, steps, committed }: Decode) => {
+  if (token >= vocab) return invalid("token", `is ${token}, the vocabulary has ${vocab} tokens`)
+  const end = committed + steps
+  return end <= context ? null : invalid("steps", `reaches position ${end}, the context holds ${context}`)
+}
+
+const checkKeep = ({ keep, committed }: Verify | Decode) => {
   const wrong = keep.findIndex((row, i) => row <= (keep[i - 1] ?? -1))
   if (wrong >= 0) return invalid(`keep[${wrong}]`, `is ${keep[wrong]}; rows are named in rising order`)
   return keep.length <= committed

@@ -3,9 +3,10 @@ import { Effect } from "effect"
 import type { Segment } from "../../native/index.ts"
 import type { Exchange } from "../fabric/peers.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
-import type { PassAnswer, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type { Decode, PassAnswer, PassCommand, Prefill, Verify } from "../wire/pass.ts"
 import { chain } from "./chain.ts"
 import { draft } from "./draft.ts"
+import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { layer } from "./layer.ts"
 import { type Meter, meter } from "./meter.ts"
 import { pipeline } from "./pipeline.ts"
@@ -18,6 +19,7 @@ export const STRATEGIES: Readonly<Record<StrategyName, Strategy>> = { single, pi
 export interface Crew extends Member {
   readonly place: Place
   readonly strategy: Strategy
+  readonly isEnd: (token: number) => boolean // of a generation
   readonly vocabulary: number // tokens that have a meaning: the model may have more rows, as padding
 }
 
@@ -40,6 +42,8 @@ export const execute = (
     switch (command._tag) {
       case "Prefill":
         return yield* prefill(crew.strategy, course, command, cost)
+      case "Decode":
+        return yield* decode(crew, course, command, cost)
       case "Verify":
         return yield* verify(crew.strategy, course, command, cost)
       case "Draft":
@@ -50,6 +54,39 @@ export const execute = (
 const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
   if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
   return leads(strategy, course) ? ({ _tag: "Prefilled", pass: command.pass, cost: cost.read() } as const) : null
+})
+
+/** Every rank runs every step, so after each but the last the leader tells the others what it chose. */
+const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: Course, command: Decode, cost: Meter) {
+  const { session, committed, steps } = command
+  const tokens: Array<number> = []
+  for (let token = command.token; ; ) {
+    const slot = committed + tokens.length
+    const result = yield* strategy.exact(course, chain(session, slot, [token]), ONE_TOKEN)
+    yield* course.compute.commit(session, Int32Array.of(slot))
+    const chosen = result?.tokens?.[0] ?? null
+    const last = tokens.length + 1 === steps
+    token = last ? (chosen ?? 0) : yield* tell(strategy, course, chosen)
+    tokens.push(token)
+    if (last || isEnd(token)) break
+  }
+  return leads(strategy, course) ? ({ _tag: "Decoded", pass: command.pass, tokens, cost: cost.read() } as const) : null
+})
+
+const ONE_TOKEN = { op: "head", rows: Int32Array.of(0), want: "tokens" } as const
+
+/** From the leader to the others, one hop; what a frontier of one row is packed as. */
+const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
+  if (place.ranks === 1) return token ?? 0
+  const packed = packFrontier({ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) })
+  if (leads(strategy, { place })) {
+    yield* exchange.send(1, "all", { tokens: 0, width: place.width, blocks: [], nodes: packed })
+    exchange.advance(1)
+    return token ?? 0
+  }
+  const { nodes } = yield* exchange.receive(1, strategy.leader(place.ranks))
+  exchange.advance(1)
+  return unpackFrontier("", nodes).tokens[0] ?? 0
 })
 
 const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Verify, cost: Meter) {
@@ -78,4 +115,5 @@ const commitChain = Effect.fnUntraced(function* (
   )
 })
 
-const leads = (strategy: Strategy, { place }: Course): boolean => strategy.leader(place.ranks) === place.rank
+const leads = (strategy: Strategy, { place }: Pick<Course, "place">): boolean =>
+  strategy.leader(place.ranks) === place.rank

@@ -58,6 +58,7 @@ const work = Effect.fnUntraced(function* (
     ...{ deployment: deployment.name, epoch },
     crew: {
       ...{ group: group.name, rank, compute, strategy: STRATEGIES[group.strategy] },
+      isEnd: (token) => model.tokenizer.isEnd(token),
       vocabulary: model.tokenizer.vocabulary.tokens.length,
       bounds: { vocab, context, maxRows: compute.maxRows },
       place: { rank, ranks: group.ranks, layers, width, owners },

@@ -2,7 +2,7 @@
 // stays of one mind, and a rank that cannot says so with a typed error and changes nothing.
 import { Effect } from "effect"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.ts"
-import type { Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
 import { type Bounds, check } from "./check.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
 
@@ -23,6 +23,7 @@ export const prepare = (member: Member, command: PassCommand): Effect.Effect<voi
     switch (command._tag) {
       case "Prefill":
         return yield* preparePrefill(member, command)
+      case "Decode":
       case "Verify":
         return yield* prepareVerify(member, command)
       case "Draft":
@@ -37,11 +38,11 @@ const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Pre
 })
 
 /** Keeps the accepted rows of the last verify pass, unless an earlier attempt at this command has done so. */
-const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Verify) {
+const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Decode | Verify) {
   const { compute } = member
   const { session, committed, keep } = command
   const held = lengthOf(member, session)
-  if (held === committed) return yield* compute.truncate(session, committed)
+  if (held >= committed) return yield* compute.truncate(session, committed)
   const last = keep.at(-1)
   if (held < 0 || last === undefined || held + keep.length !== committed || held + last >= compute.used(session)) {
     return yield* unknown(member, command, held)

@@ -36,9 +36,21 @@ const base = {
 export const Prefill = Schema.TaggedStruct("Prefill", { ...base, tokens: Tokens, sampling: Sampling })
 
 /**
+ * Decoding without a draft: `steps` exact passes of one row, the first over the bonus token, each further one over the
+ * token that the one before chose. Their KV is committed. One command and one answer for all of them; a token that ends a
+ * generation ends them early. `keep` as in Verify.
+ */
+export const Decode = Schema.TaggedStruct("Decode", {
+  ...base,
+  keep: Schema.Array(Count),
+  token: Count,
+  steps: Positive,
+})
+
+/**
  * Exact pass over the bonus token (row 0) and the draft tree's nodes (parents index the rows; -1 is for row 0 alone, whose
  * parent is the last committed token). `keep` names the rows of the session's previous verify pass that were accepted, in
- * order; row 0 is always among them. A decode step is a Verify of one row.
+ * order; row 0 is always among them.
  */
 export const Verify = Schema.TaggedStruct("Verify", {
   ...base,
@@ -61,9 +73,10 @@ export const Draft = Schema.TaggedStruct("Draft", {
   nodes: Positive,
 })
 
-export const PassCommand = Schema.Union([Prefill, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
+export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
 export type PassCommand = typeof PassCommand.Type
 export type Prefill = typeof Prefill.Type
+export type Decode = typeof Decode.Type
 export type Verify = typeof Verify.Type
 export type Draft = typeof Draft.Type
 
@@ -78,6 +91,7 @@ export const PassCost = Schema.Struct({
 export type PassCost = typeof PassCost.Type
 
 export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, cost: PassCost })
+export const Decoded = Schema.TaggedStruct("Decoded", { pass: Count, tokens: Tokens, cost: PassCost })
 /** `choices[i]`: the sampler's token after row i. */
 export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, cost: PassCost })
 /** The tree without its root (the bonus token): parents index `tokens`, -1 is the root. `steps`: each fuzzy pass by itself. */
@@ -92,9 +106,12 @@ export const Drafted = Schema.TaggedStruct("Drafted", {
 })
 export const Refused = Schema.TaggedStruct("Refused", { pass: Count, error: PassError })
 
-export const PassAnswer = Schema.Union([Prefilled, Verified, Drafted, Refused]).pipe(Schema.toTaggedUnion("_tag"))
+export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, Refused]).pipe(
+  Schema.toTaggedUnion("_tag"),
+)
 export type PassAnswer = typeof PassAnswer.Type
 export type Prefilled = typeof Prefilled.Type
+export type Decoded = typeof Decoded.Type
 export type Verified = typeof Verified.Type
 export type Drafted = typeof Drafted.Type
 

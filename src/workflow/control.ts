@@ -3,6 +3,7 @@
 import {
   type Adaptive,
   choose as chooseTree,
+  type Iteration,
   initial,
   measured,
   observe,
@@ -31,31 +32,42 @@ export const begin = ({ speculation }: GenerateRequest, { draft, learned }: Mode
 export const prepares = ({ adaptive, tokens }: Generation): boolean =>
   adaptive !== null && primes(adaptive, tokens.length)
 
+/** Tokens that may still come. */
+export const left = ({ request, tokens }: Generation): number =>
+  request.maxTokens - (tokens.length - request.prompt.length)
+
 export const choose = (generation: Generation, { draft, learned }: Models["Service"]): TreeShape | null => {
   const { request, tokens, adaptive } = generation
-  const { speculation, maxTokens, prompt } = request
-  const left = maxTokens - (tokens.length - prompt.length)
-  if (draft === null || left === 1 || speculation === "none") return null // the bonus token alone is enough
+  const { speculation } = request
+  const most = left(generation)
+  if (draft === null || most === 1 || speculation === "none") return null // the bonus token alone is enough
   if (adaptive !== null) {
     return chooseTree(
       { ...adaptive, known: learned.current ?? adaptive.known },
       tokens.length - generation.draft.committed,
-      left,
+      most,
     )
   }
-  return speculation === "adaptive" ? null : { ...speculation, depth: Math.min(speculation.depth, left - 1) }
+  return speculation === "adaptive" ? null : { ...speculation, depth: Math.min(speculation.depth, most - 1) }
 }
 
+type Outcome = Pick<Iteration, "shape" | "accepted" | "millis">
+
 /** After an iteration, or, without one, after passes that are none. */
-export const learn = (
-  generation: Generation,
-  { learned }: Models["Service"],
-  iteration: { readonly shape: TreeShape | null; readonly accepted: number; readonly millis: number } | null,
-): void => {
+export const learn = (generation: Generation, { learned }: Models["Service"], iteration: Outcome | null): void => {
   const passes = generation.measured
   generation.measured = nothing()
   if (generation.adaptive === null) return
   const state = { ...generation.adaptive, known: learned.current ?? generation.adaptive.known }
-  generation.adaptive = iteration === null ? measured(state, passes) : observe(state, { ...passes, ...iteration })
-  learned.current = generation.adaptive.known
+  const next =
+    iteration === null ? measured(state, passes) : stepsOf(passes, iteration).reduce<Adaptive>(observe, state)
+  generation.adaptive = next
+  learned.current = next.known
+}
+
+/** Decoding steps of one command are an iteration each. */
+const stepsOf = (passes: Passes, { shape, accepted, millis }: Outcome): ReadonlyArray<Iteration> => {
+  if (shape !== null) return [{ ...passes, shape, accepted, millis }]
+  const { verify } = passes
+  return verify.map((step) => ({ ...nothing(), verify: [step], shape, accepted, millis: millis / verify.length }))
 }

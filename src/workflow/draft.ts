@@ -29,7 +29,7 @@ export const draft = Effect.fnUntraced(function* (generation: Generation, group:
   generation.draft = { committed: generation.tokens.length }
   generation.tally.pass("calibrate", answer.calibrate, null)
   generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })
-  return drafted
+  return answer
 })
 
 /** Leaves the draft behind by no more than calibration takes: that is what one iteration accepts, and some more. */

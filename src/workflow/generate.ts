@@ -2,18 +2,21 @@
 // the base group, accept, commit.
 import { Effect, Layer } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
+import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
+import type { TreeShape } from "../speculation/tree.ts"
 import type { FinishReason, LoggedToken, TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
-import { begin, choose, learn, nothing, prepares } from "./control.ts"
+import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
+import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
-import { type Proposed, verify } from "./verify.ts"
+import { verify } from "./verify.ts"
 
 export const Generate = Workflow.make("Generate", {
   payload: GenerateRequest,
@@ -41,6 +44,7 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     tokens: [...request.prompt],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
+    stepMillis: null,
     passes: 0,
     adaptive: begin(request, models),
     measured: nothing(),
@@ -71,29 +75,60 @@ const iterate = Effect.fnUntraced(function* (generation: Generation) {
   }
 })
 
-const PLAIN: Proposed = { tokens: [], parents: [] }
-
 const iteration = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
-  const began = performance.now()
   const shape = choose(generation, models)
-  const drafted = shape === null || models.draft === null ? null : yield* draft(generation, models.draft, shape)
-  const tree = drafted?.answer ?? PLAIN
-  const verified = yield* verify(generation, models.base, tree)
-  const { path, tokens } = accept(tree, verified.answer.choices)
-  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
-  const at = generation.tokens.length - generation.request.prompt.length
-  const logged = take(models.tokenizer, generation, tokens, path.length, drafted === null ? "plain" : "corrected")
+  if (shape === null || models.draft === null) yield* plain(generation, models)
+  else yield* speculative(generation, models, models.draft, shape)
+})
+
+const plain = Effect.fnUntraced(function* (generation: Generation, models: Models["Service"]) {
+  const began = performance.now()
+  const tokens = yield* decode(generation, models.base, left(generation))
+  learn(generation, models, { shape: null, accepted: 0, millis: performance.now() - began })
+  yield* accepted(generation, models.tokenizer, tokens, { drafted: 0, last: "plain", iterations: tokens.length })
+})
+
+/** EasySpec's iteration. */
+const speculative = Effect.fnUntraced(function* (
+  generation: Generation,
+  models: Models["Service"],
+  drafting: Group,
+  shape: TreeShape,
+) {
+  const began = performance.now()
+  const tree = yield* draft(generation, drafting, shape)
+  const choices = yield* verify(generation, models.base, tree)
+  const { path, tokens } = accept(tree, choices)
   generation.base = {
     committed: generation.base.committed + generation.base.keep.length,
     keep: [0, ...path.map((node) => node + 1)], // row 0 is the root's
   }
-  generation.tally.iteration(logged.length, path.length)
-  if (logged.length > 0)
-    yield* commit(generation, { _tag: "Tokens", epoch: generation.request.epoch, at, tokens: logged })
+  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
+  yield* accepted(generation, models.tokenizer, tokens, { drafted: path.length, last: "corrected", iterations: 1 })
 })
 
-/** Adds accepted tokens to the answer, up to the one that ends it. */
+interface Accepted {
+  readonly drafted: number // of the tokens
+  readonly last: TokenOrigin // of those that were not
+  readonly iterations: number
+}
+
+/** Adds accepted tokens to the answer and its log. */
+const accepted = Effect.fnUntraced(function* (
+  generation: Generation,
+  tokenizer: Tokenizer,
+  tokens: ReadonlyArray<number>,
+  { drafted, last, iterations }: Accepted,
+) {
+  const { request, tally } = generation
+  const at = generation.tokens.length - request.prompt.length
+  const taken = take(tokenizer, generation, tokens, drafted, last)
+  tally.iteration(taken.length, drafted, iterations)
+  if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
+})
+
+/** Up to the one that ends the generation. */
 const take = (
   tokenizer: Tokenizer,
   generation: Generation,

@@ -58,6 +58,7 @@ export interface Generation {
   base: { readonly committed: number; readonly keep: ReadonlyArray<number> }
   /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
   draft: { readonly committed: number }
+  stepMillis: number | null // of a decoding step, lately
   passes: number // names the activities
   adaptive: Adaptive | null // null where a setting is forced
   measured: Measured

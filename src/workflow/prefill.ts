@@ -22,6 +22,13 @@ export const prefill = Effect.fnUntraced(function* (generation: Generation, grou
   }
 })
 
+/** The base group has lost the session, or a part of it: everything that is accepted again, from the start. */
+export const refill = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+  const last = generation.tokens.length - 1
+  yield* prefill(generation, group, 0, last)
+  generation.base = { committed: last, keep: [] }
+})
+
 const chunk = (generation: Generation, group: Group, from: number, to: number) =>
   Activity.make({
     name: `prefill/${group.name}/${generation.passes++}`,

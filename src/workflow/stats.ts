@@ -20,11 +20,16 @@ export class Tally {
     this.#promptTokens = promptTokens
   }
 
-  /** Adds a pass: what its ranks say of it, and how long and how many bytes the command and the answer took besides. */
-  pass(kind: PassKind, cost: PassCost, round: { readonly millis: number; readonly bytes: number } | null): void {
+  /** Adds a pass, or `count` of one command: what its ranks say of it, and how long and how many bytes the command and the answer took besides. */
+  pass(
+    kind: PassKind,
+    cost: PassCost,
+    round: { readonly millis: number; readonly bytes: number } | null,
+    count = 1,
+  ): void {
     const so = this.#passes.get(kind) ?? { count: 0, millis: 0, computeMillis: 0, hops: 0, messages: 0, bytes: 0 }
     this.#passes.set(kind, {
-      count: so.count + 1,
+      count: so.count + count,
       millis: so.millis + (round?.millis ?? cost.millis),
       computeMillis: so.computeMillis + cost.computeMillis,
       hops: so.hops + cost.hops,
@@ -37,12 +42,12 @@ export class Tally {
     this.#filled = this.#last = performance.now()
   }
 
-  iteration(tokens: number, accepted: number): void {
+  iteration(tokens: number, accepted: number, iterations = 1): void {
     this.#last = performance.now()
     if (this.#tokens === 0) this.#first = this.#last
     this.#tokens += tokens
     this.#accepted += accepted
-    this.#iterations += 1
+    this.#iterations += iterations
   }
 
   read(): GenerationStats {

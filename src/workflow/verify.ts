@@ -1,4 +1,4 @@
-// Verify: one exact pass of the base group over the bonus token and the draft tree. Without a tree it is a decoding step.
+// Verify: one exact pass of the base group over the bonus token and the draft tree.
 import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
@@ -6,7 +6,7 @@ import type { Tree } from "../speculation/tree.ts"
 import { Verified } from "../wire/pass.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
-import { prefill } from "./prefill.ts"
+import { refill } from "./prefill.ts"
 
 const Answered = Schema.Struct({ answer: Verified, millis: Schema.Finite, bytes: Schema.Finite })
 
@@ -22,14 +22,8 @@ export const verify = Effect.fnUntraced(function* (generation: Generation, group
   )
   const { answer, millis, bytes } = verified
   generation.measured.verify.push({ rows: 1 + tree.tokens.length, millis })
-  generation.tally.pass(tree.tokens.length === 0 ? "decode" : "verify", answer.cost, { millis, bytes })
-  return verified
-})
-
-const refill = Effect.fnUntraced(function* (generation: Generation, group: Group) {
-  const last = generation.tokens.length - 1
-  yield* prefill(generation, group, 0, last)
-  generation.base = { committed: last, keep: [] }
+  generation.tally.pass("verify", answer.cost, { millis, bytes })
+  return answer.choices
 })
 
 const rows = (generation: Generation, group: Group, { tokens, parents }: Proposed) => {
