@@ -28,7 +28,7 @@ export interface Passes {
 }
 
 export interface Iteration extends Passes {
-  readonly shape: TreeShape | null // null: a plain decoding step
+  readonly shape: TreeShape | null // null: plain decoding, of a token for each pass of `verify`
   readonly accepted: number // drafted tokens, so without the bonus token
   readonly millis: number // of the whole iteration, what lies between the passes included
 }
@@ -47,8 +47,8 @@ export interface Known {
   readonly acceptance: Acceptance
   readonly spent: number // millis, of everything
   readonly balance: number // millis that speculation won against plain decoding
-  readonly quiet: number // iterations since the last probe
-  readonly interval: number // iterations from probe to probe
+  readonly quiet: number // iterations and plain steps since the last probe
+  readonly interval: number // the same, from probe to probe
 }
 
 export interface Adaptive {
@@ -95,6 +95,9 @@ export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
   tokens: 0,
 })
 
+const broughtBy = ({ shape, accepted, verify }: Iteration): number =>
+  shape === null ? Math.max(1, verify.length) : accepted + 1
+
 /**
  * Whether to prefill the draft with a prompt of so many tokens, beside the base. Without it the draft catches up when it is
  * first asked, if that is ever worth it. While nothing is known of the draft, its prefill is the price of knowing.
@@ -117,20 +120,22 @@ export const measured = (state: Adaptive, passes: Passes): Adaptive => {
 /** Learns from an iteration. */
 export const observe = (state: Adaptive, iteration: Iteration): Adaptive => {
   const { known } = state
-  const { shape, accepted, millis } = iteration
+  const { shape, millis } = iteration
   const costs = costsAfter(known, iteration)
   const kind = shape === null ? "plain" : "speculative"
-  const overhead = { ...known.overhead, [kind]: mean(known.overhead[kind], millis - millisOf(iteration)) }
+  const brought = broughtBy(iteration)
+  const between = (millis - millisOf(iteration)) / (shape === null ? brought : 1) // of a plain step, or of a whole iteration
+  const overhead = { ...known.overhead, [kind]: mean(known.overhead[kind], between) }
   const spent = known.spent + millis
   const plain = plainMillis({ ...known, costs, overhead }) ?? 0
-  const won = shape === null ? 0 : (accepted + 1) * plain - millis
+  const won = shape === null ? 0 : brought * plain - millis
   const balance = Math.min(known.balance + won, CREDIT * spent)
   const acceptance = tried(state.acceptance, SESSION_MEMORY, iteration)
   const learned = {
     ...{ costs, overhead, spent, balance, ...paceAfter(state, iteration, won) },
     acceptance: shape === null ? known.acceptance : tried(known.acceptance, DEPLOYMENT_MEMORY, iteration),
   }
-  return { ...state, known: learned, acceptance, tokens: state.tokens + accepted + 1 }
+  return { ...state, known: learned, acceptance, tokens: state.tokens + brought }
 }
 
 /**
@@ -188,14 +193,11 @@ const probeOf = (
 }
 
 /** Probes grow rare while they do not pay, and follow one another while they do; catching up is not held against them. */
-const paceAfter = (
-  state: Adaptive,
-  { shape, calibrate, accepted }: Iteration,
-  won: number,
-): Pick<Known, "quiet" | "interval"> => {
+const paceAfter = (state: Adaptive, iteration: Iteration, won: number): Pick<Known, "quiet" | "interval"> => {
+  const { shape, calibrate, accepted } = iteration
   const { quiet, interval } = state.known
   const plain = plainMillis(state.known)
-  if (shape === null || plain === undefined) return { quiet: quiet + 1, interval }
+  if (shape === null || plain === undefined) return { quiet: quiet + broughtBy(iteration), interval }
   const pending = calibrate.reduce((sum, { rows }) => sum + rows, 0)
   const best = favourite(state, pending, Number.POSITIVE_INFINITY)
   const speculating = best !== null && best.perToken < MARGIN * plain
@@ -309,7 +311,9 @@ const over = (trials: Trials | undefined, prior: number): number => {
 }
 
 /** Every depth down to the first miss was tried. What is older counts less, in plain steps too: texts change. */
-const tried = (acceptance: Acceptance, memory: number, { shape, accepted }: Iteration): Acceptance => {
+const tried = (acceptance: Acceptance, memoryOfOne: number, iteration: Iteration): Acceptance => {
+  const { shape, accepted } = iteration
+  const memory = shape === null ? memoryOfOne ** broughtBy(iteration) : memoryOfOne
   const widths = new Set([...Object.keys(acceptance).map(Number), ...(shape === null ? [] : [shape.width])])
   const trialsOf = (width: number) => {
     const trials = acceptance[width] ?? []

@@ -225,3 +225,20 @@ test("the first iterations are plain ones, and so is the last token", () => {
   expect(choose(state, 1, 1)).toBeNull()
   expect(choose(state, 1, 3)?.depth).toBeLessThanOrEqual(2)
 })
+
+test("plain steps in one burst count like as many iterations", () => {
+  const { state } = generate(() => processor, { tokens: 40 })
+  const step = { rows: 1, millis: 72 }
+  const plain = { shape: null, accepted: 0, calibrate: [], steps: [] }
+  const burst = observe(state, { ...plain, millis: 4 * 73, verify: [step, step, step, step] })
+  const single = { ...plain, millis: 73, verify: [step] }
+  const singles = [single, single, single, single].reduce(observe, state)
+  expect(burst.tokens).toBe(singles.tokens)
+  expect(burst.known.quiet).toBe(singles.known.quiet)
+  expect(burst.known.spent).toBeCloseTo(singles.known.spent)
+  expect(burst.known.costs).toEqual(singles.known.costs)
+  for (const [d, { hits, tries }] of (burst.acceptance[1] ?? []).entries()) {
+    expect(hits).toBeCloseTo(singles.acceptance[1]?.[d]?.hits ?? Number.NaN)
+    expect(tries).toBeCloseTo(singles.acceptance[1]?.[d]?.tries ?? Number.NaN)
+  }
+})
