@@ -146,6 +146,13 @@ test.each(cases)(
     expect(traffic(verified.cost)).toEqual(expected.exact(4))
     expect(carried.read()).toEqual(without(expected.exact(4)))
 
+    const decoded = await group.decode("s", { committed: prompt.length, keep: [], token: 7, steps: 4 })
+    const told = ranks === 1 ? NOTHING : { hops: 1, ...activations(1, 0, 0, FRONTIER) } // the token, to those who did not choose it
+    const all = decoded.tokens.map((_, i) => (i === 0 ? expected.exact(1) : sum(told, expected.exact(1))))
+    expect(decoded.tokens.length).toBe(4)
+    expect(traffic(decoded.cost)).toEqual(sum(...all))
+    expect(carried.read()).toEqual(without(sum(...all)))
+
     for (const n of drafts) {
       const shape = { depth: 4, width: 3, nodes: 12 }
       const drafted = await group.draft("s", { committed: prompt.length, accepted: [5, 6], fuzzy: n, ...shape })

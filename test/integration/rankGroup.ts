@@ -8,6 +8,7 @@ import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { type Deployment, ENVIRONMENT, type Strategy } from "../../src/wire/deployment.ts"
 import {
+  type Decoded,
   type Drafted,
   GroupControl,
   PassAnswer,
@@ -163,19 +164,20 @@ export class RankGroup implements AsyncDisposable {
     return expectTag(await this.command({ _tag: "Draft", session, ...this.next(), ...rest }), "Drafted")
   }
 
-  /** Plain decoding, a row a pass. */
+  async decode(session: string, rest: Rest<PassCommand & { _tag: "Decode" }>): Promise<Decoded> {
+    return expectTag(await this.command({ _tag: "Decode", session, ...this.next(), ...rest }), "Decoded")
+  }
+
+  /** Plain decoding: the first token by a pass of its own, the others by one command. */
   async greedy(session: string, prompt: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
-    await this.prefill(session, prompt.slice(0, -1))
-    const generated: Array<number> = []
-    while (generated.length < count) {
-      const committed = prompt.length - 1 + generated.length
-      const token = generated.at(-1) ?? prompt.at(-1) ?? 0
-      const keep = generated.length === 0 ? [] : [0]
-      const { choices } = await this.verify(session, { committed, keep, tokens: [token], parents: [-1] })
-      generated.push(choices[0] ?? -1)
-    }
+    const committed = prompt.length - 1
+    await this.prefill(session, prompt.slice(0, committed))
+    const first = await this.verify(session, { committed, keep: [], tokens: prompt.slice(committed), parents: [-1] })
+    const [token = -1] = first.choices
+    const rest = { committed: prompt.length, keep: [0], token, steps: count - 1 }
+    const { tokens } = await this.decode(session, rest)
     this.control({ _tag: "Release", session })
-    return generated
+    return [token, ...tokens]
   }
 
   /** Drains the ranks; their exit codes. */
