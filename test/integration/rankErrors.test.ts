@@ -48,6 +48,10 @@ describe("one rank", () => {
     const invalid = (field: string) => ({ _tag: "InvalidRequest", field })
     const unknown = (actual: number, expected: number) => ({ _tag: "UnknownSession", actual, expected })
     const cases: ReadonlyArray<readonly [PassCommand, object]> = [
+      [{ ...decode(), session: "nobody" }, unknown(-1, 9)],
+      [{ ...decode(), committed: 10 }, unknown(9, 10)],
+      [{ ...decode(), token: 4096 }, invalid("token")],
+      [{ ...decode(), steps: 1016 }, invalid("steps")],
       [{ ...verify(), session: "nobody" }, unknown(-1, 9)],
       [{ ...prefill(), session: "nobody" }, unknown(-1, 9)],
       [{ ...draft(), session: "nobody" }, unknown(-1, 9)],
@@ -57,10 +61,6 @@ describe("one rank", () => {
       [{ ...verify(), committed: 11, keep: [0, 4] }, unknown(9, 11)], // the last pass had no row 4
       [
         { ...verify(), epoch: 4 },
-        [{ ...decode(), session: "nobody" }, unknown(-1, 9)],
-        [{ ...decode(), committed: 10 }, unknown(9, 10)],
-        [{ ...decode(), token: 4096 }, invalid("token")],
-        [{ ...decode(), steps: 1016 }, invalid("steps")],
         { _tag: "WrongEpoch", expected: 5, actual: 4 },
       ],
       [
