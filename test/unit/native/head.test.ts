@@ -1,0 +1,55 @@
+// The head's three answers are about the same logits: the token is the sampler's, and the candidates are the best of them
+// once the sampler's numbers are added.
+import { afterAll, beforeAll, expect, test } from "vitest"
+import type { Engine, Pass, Sampling } from "../../../native/index.ts"
+import { gumbel, sample } from "../../../src/speculation/sampler.ts"
+import { all, argmax, chain, load, prompt } from "./shards.ts"
+
+let engine: Engine
+beforeAll(async () => {
+  engine = await load()
+})
+afterAll(() => engine.dispose())
+
+const ROWS = Int32Array.of(9, 0, 4) // of the batch, in no order
+const K = 6
+
+/** log of softmax(logit + T g), best first. */
+const perturbed = (logits: Float32Array, { temperature, seed }: Sampling, position: number) => {
+  const scores = Array.from(logits, (logit, token) => ({
+    token,
+    score: temperature === 0 ? logit : logit + temperature * gumbel(seed, position, token),
+  })).toSorted((a, b) => b.score - a.score || a.token - b.token)
+  const mass = scores.reduce((sum, { score }) => sum + Math.exp(score - (scores[0]?.score ?? 0)), 0)
+  return scores.map(({ token, score }) => ({ token, logProb: score - (scores[0]?.score ?? 0) - Math.log(mass) }))
+}
+
+const samplings: ReadonlyArray<readonly [string, Sampling]> = [
+  ["greedy", argmax],
+  ["at temperature 0.8", { ...argmax, temperature: 0.8, seed: 2n ** 63n + 5n }],
+  ["with every setting", { temperature: 1.3, topK: 50, topP: 0.9, minP: 0.01, repetitionPenalty: 1.3, seed: 7n }],
+]
+test.each(samplings)("%s", async (name, sampling) => {
+  engine.open(name, sampling)
+  const pass: Pass = engine.begin([{ session: name, tokens: prompt, parents: chain(0, prompt.length) }])
+  await pass.run([{ op: "embed" }, all])
+  const head = { op: "head", rows: ROWS } as const
+  const { logits } = await pass.run([{ ...head, want: "logits" }])
+  const { tokens, logProbs } = await pass.run([{ ...head, want: "tokens" }])
+  const best = await pass.run([{ ...head, want: "candidates", k: K }])
+  const vocab = (logits?.length ?? 0) / ROWS.length
+  for (const [i, row] of ROWS.entries()) {
+    const of = logits?.slice(i * vocab, (i + 1) * vocab) ?? new Float32Array(0)
+    const token = sample(of, sampling, row + 1, prompt.subarray(0, row + 1))
+    expect(tokens?.[i]).toBe(token)
+    expect(best.tokens?.[i * K]).toBe(token)
+    const plain = perturbed(of, argmax, row + 1).find((other) => other.token === token)
+    expect(logProbs?.[i]).toBeCloseTo(plain?.logProb ?? Number.NaN, 4)
+    if (name === "with every setting") continue
+    const expected = perturbed(of, sampling, row + 1).slice(0, K)
+    expect([...(best.tokens ?? [])].slice(i * K, (i + 1) * K)).toEqual(expected.map((one) => one.token))
+    for (const [j, { logProb }] of expected.entries()) expect(best.logProbs?.[i * K + j]).toBeCloseTo(logProb, 3)
+  }
+  pass.end()
+  engine.close(name)
+})
