@@ -9,7 +9,7 @@ const BACKENDS = join(import.meta.dirname, "../.chorus/backends")
 
 export const loadBackends = (): void => native.loadBackends(BACKENDS)
 
-export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
+const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
 export interface Loaded {
   readonly model: Model
@@ -31,7 +31,7 @@ export const load = async (path: string, { threads, deterministic = true }: Engi
 }
 
 /** One pass, as one native call. */
-export const run = async (engine: Engine, rows: Segment, ops: ReadonlyArray<Op>): Promise<StretchResult> => {
+const run = async (engine: Engine, rows: Segment, ops: ReadonlyArray<Op>): Promise<StretchResult> => {
   const pass = engine.begin([rows])
   try {
     return await pass.run(ops)

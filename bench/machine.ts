@@ -47,12 +47,16 @@ const commit = (): string => {
 export const THREADS = cpus().length
 
 const LOOK_MILLIS = 250
-const PATIENCE_MILLIS = 20_000
+const PATIENCE_MILLIS = 10_000
 const BUSY = 0.15 // of the machine, by others
+
+let patience = 60_000 // in all
 
 /** Waits until others leave the machine alone, and says whether they did. Called while nothing of ours computes. */
 export const quiet = async (): Promise<boolean> => {
-  for (let waited = 0; waited < PATIENCE_MILLIS; waited += LOOK_MILLIS) {
+  const most = Math.max(LOOK_MILLIS, Math.min(PATIENCE_MILLIS, patience))
+  for (let waited = 0; waited < most; waited += LOOK_MILLIS) {
+    patience -= LOOK_MILLIS
     const before = busyAndAll()
     await sleep(LOOK_MILLIS)
     const after = busyAndAll()

@@ -21,7 +21,7 @@ const help = () =>
       "",
       `${name}: ${question}`,
       "  ratios:",
-      ...Object.entries(ratios).map(([ratio, meaning]) => `    ${ratio.padEnd(20)} ${meaning}`),
+      ...Object.entries(ratios).map(([ratio, meaning]) => `    ${ratio.padEnd(26)} ${meaning}`),
     ]),
     "",
   ].join("\n")

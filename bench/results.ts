@@ -4,7 +4,7 @@ import { join } from "node:path"
 import type { Report } from "./benchmark.ts"
 import { type MachineFacts, showMachine } from "./machine.ts"
 
-export const RESULTS = join(import.meta.dirname, "RESULTS.md")
+const RESULTS = join(import.meta.dirname, "RESULTS.md")
 
 const HEAD = `# Measurements
 

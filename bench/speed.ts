@@ -7,10 +7,13 @@ import { quiet, THREADS } from "./machine.ts"
 import { pathsOf } from "./models.ts"
 import { installPeers } from "./peers/install.ts"
 import { LlamaCpp } from "./peers/llamaCpp.ts"
-import { median, type Spread, showSpread, spreadOf } from "./statistics.ts"
+import { measureSpeculation, type SpeculationResult, showSpeculation } from "./speculation.ts"
+import { median, quantile, type Spread, showSpread, spreadOf } from "./statistics.ts"
 
 const PROMPT = 64 // tokens
 const CONTEXT = 1024
+const UNDISTURBED = 0.1 // the quantile of a turn's passes that stands for it: the rest met with something else that ran
+const PREFILLS = 3 // a turn
 const MODELS = ["smollm2", "coder-1.5b"] as const
 const WORDS = `Message queues carry what processes say to one another. A queue that is written to disk before it is
 acknowledged loses nothing when a machine stops, and costs a write for every message; a queue in memory is fast and
@@ -42,6 +45,7 @@ export const speed: Benchmark = {
   ratios: {
     "MODEL.decode": "plain decoding, tokens/s over llama.cpp's (smollm2, coder-1.5b)",
     "MODEL.prefill": "prefill of 64 tokens, tokens/s over llama.cpp's",
+    speculation: "adaptive speculation over plain decoding, total time of 10 HumanEval prompts",
     "MODEL.deterministic.PART":
       "speed with `deterministic` over without (decode, verify of 8 rows, prefill of 64 tokens)",
   },
@@ -64,7 +68,8 @@ export const speed: Benchmark = {
         fast.engine.dispose()
       }
     }
-    return reportOf(results, version, busy.rounds)
+    const speculation = await measureSpeculation(options)
+    return reportOf(results, speculation, version, busy.rounds + speculation.busyRounds)
   },
 }
 
@@ -78,7 +83,7 @@ const measure = async (
 ): Promise<SpeedOfModel> => {
   const tokens = [...ours.model.tokenizer.encode(WORDS)].slice(0, PROMPT)
   const count = options.quick ? 8 : 24
-  const peer: Side = { decode: () => theirs.decode(tokens, count), prefill: () => theirs.prefill(tokens) }
+  const peer: Side = { decode: () => theirs.decode(tokens, count), prefill: () => theirs.prefill(tokens, PREFILLS) }
   const compared = async (part: Part, one: Side, other: Side, what: string): Promise<Compared> => {
     const figures: Array<readonly [number, number]> = []
     for (let round = 0; round < (options.quick ? 3 : 9); round++) {
@@ -86,7 +91,7 @@ const measure = async (
       // Who begins changes from round to round. A part's first pass warms it up.
       const sides = round % 2 === 0 ? [one, other] : [other, one]
       const millis: Array<number> = []
-      for (const side of sides) millis.push(median((await side[part]?.()) ?? []))
+      for (const side of sides) millis.push(quantile((await side[part]?.()) ?? [], UNDISTURBED))
       const [first = Number.NaN, second = Number.NaN] = millis
       if (round > 0) figures.push(round % 2 === 0 ? [first, second] : [second, first])
     }
@@ -123,7 +128,12 @@ const sideOf = (loaded: Loaded, tokens: ReadonlyArray<number>, count: number): R
     return { millis: performance.now() - begun, next: result.tokens?.[0] ?? 0 }
   }
   return {
-    prefill: () => withSession(loaded, "speed", async () => [(await timed(tokens, false)).millis]),
+    prefill: async () => {
+      const millis: Array<number> = []
+      while (millis.length < PREFILLS)
+        await withSession(loaded, "speed", async () => void millis.push((await timed(tokens, false)).millis))
+      return millis
+    },
     decode: () =>
       withSession(loaded, "speed", async () => {
         await prefill(loaded, "speed", tokens.slice(0, -1))
@@ -154,8 +164,13 @@ const sideOf = (loaded: Loaded, tokens: ReadonlyArray<number>, count: number): R
   }
 }
 
-const reportOf = (results: ReadonlyArray<readonly [string, SpeedOfModel]>, version: string, busyRounds: number) => {
-  const ratios: Record<string, number> = {}
+const reportOf = (
+  results: ReadonlyArray<readonly [string, SpeedOfModel]>,
+  speculation: SpeculationResult,
+  version: string,
+  busyRounds: number,
+) => {
+  const ratios: Record<string, number> = { speculation: speculation.ratio }
   const against: Array<string> = []
   const cost: Array<string> = []
   for (const [name, { llamaCpp, deterministic }] of results) {
@@ -172,12 +187,13 @@ const reportOf = (results: ReadonlyArray<readonly [string, SpeedOfModel]>, versi
   }
   return {
     ratios,
-    details: Object.fromEntries(results),
+    details: { ...Object.fromEntries(results), speculation },
     title: "Speed",
     markdown: [
-      `${THREADS} threads. Tokens a second: medians over rounds in which both sides ran in turn; the ratio is the median of the rounds' ratios, with the least and the largest.${busyRounds > 0 ? ` ${busyRounds} rounds found no quiet moment: something else was running.` : ""}`,
+      `${THREADS} threads. Tokens a second, by the fastest tenth of a turn's passes, medians over turns; the ratio is the median of the ratios of rounds in which both sides had a turn, with the least and the largest.${busyRounds > 0 ? ` ${busyRounds} rounds found no quiet moment: something else was running.` : ""}`,
       `### One rank against llama.cpp\n\nThe same GGUF file by node-llama-cpp 3.22.1 (ggml ${version}), with its defaults.\n\n| model | what | Chorus | llama.cpp | ratio |\n|---|---|---|---|---|\n${against.join("\n")}`,
       `### What \`deterministic\` costs\n\n| model | what | deterministic | not | ratio |\n|---|---|---|---|---|\n${cost.join("\n")}`,
+      showSpeculation(speculation),
     ].join("\n\n"),
   }
 }

@@ -13,12 +13,16 @@ const commands = {
     sequence = created.getSequence()
     return { version: llama.llamaCppRelease.release, system: llama.systemInfo }
   },
-  /** Milliseconds of one pass over the tokens. */
-  async prefill({ tokens }) {
-    await sequence.clearHistory()
-    const begun = performance.now()
-    await sequence.evaluateWithoutGeneratingNewTokens(tokens)
-    return { millis: [performance.now() - begun] }
+  /** Milliseconds of each of `count` passes over the tokens. */
+  async prefill({ tokens, count }) {
+    const millis = []
+    while (millis.length < count) {
+      await sequence.clearHistory()
+      const begun = performance.now()
+      await sequence.evaluateWithoutGeneratingNewTokens(tokens)
+      millis.push(performance.now() - begun)
+    }
+    return { millis }
   },
   /** Milliseconds of each of `count` greedy steps after the tokens. */
   async decode({ tokens, count }) {

@@ -19,7 +19,7 @@ const decode = Schema.decodeUnknownSync(Answer)
 
 type Command =
   | { readonly command: "load"; readonly path: string; readonly threads: number; readonly context: number }
-  | { readonly command: "prefill"; readonly tokens: ReadonlyArray<number> }
+  | { readonly command: "prefill"; readonly tokens: ReadonlyArray<number>; readonly count: number }
   | { readonly command: "decode"; readonly tokens: ReadonlyArray<number>; readonly count: number }
 
 export class LlamaCpp implements AsyncDisposable {
@@ -27,7 +27,10 @@ export class LlamaCpp implements AsyncDisposable {
   readonly #child: ChildProcess
 
   static async start(path: string, threads: number, context: number): Promise<LlamaCpp> {
-    const child = fork(join(import.meta.dirname, "llamaCpp.js"), { stdio: ["ignore", "ignore", "inherit", "ipc"] })
+    const child = fork(join(import.meta.dirname, "llamaCpp.js"), {
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      execArgv: [], // what this process was started with, node-llama-cpp hands on to the processes of its own
+    })
     const { version } = await ask(child, { command: "load", path, threads, context })
     return new LlamaCpp(child, version ?? "of no known version")
   }
@@ -37,9 +40,9 @@ export class LlamaCpp implements AsyncDisposable {
     this.version = version
   }
 
-  /** Milliseconds of one pass over the tokens. */
-  async prefill(tokens: ReadonlyArray<number>): Promise<ReadonlyArray<number>> {
-    return (await ask(this.#child, { command: "prefill", tokens })).millis ?? []
+  /** Milliseconds of each of `count` passes over the tokens. */
+  async prefill(tokens: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
+    return (await ask(this.#child, { command: "prefill", tokens, count })).millis ?? []
   }
 
   /** Milliseconds of each of `count` greedy steps after the tokens. */
