@@ -13,9 +13,7 @@ import { progressOn } from "./progress.ts"
 import { per } from "./quantities.ts"
 import { summary } from "./summary.ts"
 
-const PROMPT = `/** A queue with a bound: offers wait while it is full. */
-export class BoundedQueue<T> {
-`
+const PROMPT = "/** A queue with a bound: offers wait while it is full. */\nexport class BoundedQueue<T> {\n"
 
 // Forced, so that speculation is seen at work: the adaptive control would find that it does not pay for models this small.
 const TREE = { depth: 5, width: 4, nodes: 12 }

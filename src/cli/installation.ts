@@ -21,7 +21,7 @@ export interface Diagnosis {
   readonly devices: ReadonlyArray<Device>
 }
 
-export const BACKENDS = join(root, ".chorus/backends") // the set-up's link to ggml's backends
+const BACKENDS = join(root, ".chorus/backends") // the set-up's link to ggml's backends
 
 const SETUP = "npm run setup"
 
@@ -127,7 +127,7 @@ const demoPair = (): Finding => {
 }
 
 /** CHORUS_MODELS_DIR, by default chorus/models in the user's cache folder. */
-export const modelsFolder = (environment: NodeJS.ProcessEnv): string =>
+const modelsFolder = (environment: NodeJS.ProcessEnv): string =>
   environment.CHORUS_MODELS_DIR || join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus/models")
 
 const otherModels = (folder: string): Finding => {

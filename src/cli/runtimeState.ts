@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { Effect, Option, Schema } from "effect"
 import { CommandFailed } from "./errors.ts"
 
-export const Running = Schema.Struct({
+const Running = Schema.Struct({
   name: Schema.String, // of the deployment
   nats: Schema.String, // URL
   pid: Schema.Int, // of `chorus up`

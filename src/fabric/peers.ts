@@ -9,7 +9,7 @@ import { Inbox, passKey } from "./inbox.ts"
 import { Nats } from "./nats.ts"
 
 /** How long a rank waits for one activation of a peer. Generous: a rank that dies is noticed by its beats. */
-export const EXCHANGE_MILLIS = 10_000
+const EXCHANGE_MILLIS = 10_000
 
 const INBOX = { earlyBytes: 256 * 2 ** 20, endedPasses: 1024 }
 

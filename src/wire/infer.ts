@@ -5,7 +5,7 @@ import { InferError } from "./errors.ts"
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
-export const ChatMessage = Schema.Struct({ role: Schema.String, content: Schema.String })
+const ChatMessage = Schema.Struct({ role: Schema.String, content: Schema.String })
 
 /** Exactly one of prompt, tokens and messages. What is left out has the deployment's default. */
 export const InferRequest = Schema.Struct({
@@ -32,13 +32,13 @@ export const InferRequest = Schema.Struct({
 })
 export type InferRequest = typeof InferRequest.Type
 
-export const InferAccepted = Schema.TaggedStruct("Accepted", {
+const InferAccepted = Schema.TaggedStruct("Accepted", {
   session: Schema.String,
   subject: Schema.String, // of the token log
   promptTokens: Count,
   seed: Schema.BigInt,
 })
-export const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
+const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
 export const InferAnswer = Schema.Union([InferAccepted, InferRefused]).pipe(Schema.toTaggedUnion("_tag"))
 export type InferAnswer = typeof InferAnswer.Type
 

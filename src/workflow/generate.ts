@@ -18,7 +18,7 @@ import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
 import { verify } from "./verify.ts"
 
-export const Generate = Workflow.make("Generate", {
+const Generate = Workflow.make("Generate", {
   payload: GenerateRequest,
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
