@@ -20,6 +20,7 @@ const actor = Effect.gen(function* () {
 
 actor.pipe(
   Effect.tapError((error) => Effect.sync(() => process.stderr.write(`${error.message}\n`))),
+  Effect.tapDefect((defect) => Effect.sync(() => console.error(defect))), // a bug of ours: with its trace
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1),

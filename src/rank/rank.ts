@@ -24,9 +24,11 @@ export const rank = Effect.fnUntraced(function* (options: RankOptions) {
   const { strategy, ranks, name, model } = group
   const identity = { group: name, rank: options.rank, ranks, epoch, pid: process.pid, strategy, model }
   const status = yield* announce(deployment.name, identity)
+  const flush = Effect.ignore(Effect.tryPromise(() => connection.flush())) // said before the process ends
+  const fail = (reason: string) => Effect.andThen(status.set({ state: "failed", reason }), flush)
   yield* start(options, status).pipe(
-    Effect.tapError(({ message }) => status.set({ state: "failed", reason: message })),
-    Effect.tapError(() => Effect.ignore(Effect.tryPromise(() => connection.flush()))), // said before the process ends
+    Effect.tapError(({ message }) => fail(message)),
+    Effect.tapDefect((defect) => fail(String(defect))),
   )
 })
 

@@ -73,8 +73,13 @@ export class RankGroup implements AsyncDisposable {
   /** `way`: the URL by which the ranks reach the server, where it is another one than ours. */
   static async start(server: Server, options: GroupOptions, way = server.url): Promise<RankGroup> {
     const group = await RankGroup.launch(server, options, way)
-    await group.ready()
-    return group
+    try {
+      await group.ready()
+      return group
+    } catch (error) {
+      await group[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
   /** Starts the ranks, and does not wait for them. */
