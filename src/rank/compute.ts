@@ -15,6 +15,7 @@ import {
   type StretchResult,
 } from "../../native/index.ts"
 import type { Model } from "../model/index.ts"
+import { Coalescer, merge } from "./coalesce.ts"
 
 /** ggml's backends: a link that the set-up keeps. */
 const BACKENDS = join(import.meta.dirname, "../../.chorus/backends")
@@ -58,6 +59,11 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /**
+     * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is
+     * the same; an interrupted one stops the device when it runs alone.
+     */
+    readonly once: (segment: Segment, ops: ReadonlyArray<Op>) => Effect.Effect<StretchResult, ComputeFailed>
     /** Runs `use` with a batch of one session's rows. */
     readonly batch: <A, E>(
       segment: Segment,
@@ -105,20 +111,26 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
-  const run = (pass: Pass, ops: ReadonlyArray<Op>) =>
-    turn.withPermits(1)(
-      Effect.callback<StretchResult, ComputeFailed>((resume) => {
-        const running = promised(() => pass.run(ops))
-        running.then(
-          (result) => resume(Effect.succeed(result)),
-          (error) => resume(Effect.fail(failed(error))),
-        )
-        return Effect.promise(() => {
-          engine.abort()
-          return running.then(ignore, ignore)
-        })
-      }),
-    )
+  const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
+    Effect.callback<StretchResult, ComputeFailed>((resume) => {
+      const running = promised(() => pass.run(ops))
+      running.then(
+        (result) => resume(Effect.succeed(result)),
+        (error) => resume(Effect.fail(failed(error))),
+      )
+      return Effect.promise(() => {
+        engine.abort()
+        return running.then(ignore, ignore)
+      })
+    })
+  const run = (pass: Pass, ops: ReadonlyArray<Op>) => turn.withPermits(1)(runNow(pass, ops))
+  const together = new Coalescer(turn, engine.maxRows, (stretches) =>
+    Effect.acquireUseRelease(
+      attempt(() => engine.begin(stretches.map(({ segment }) => segment))),
+      (pass) => runNow(pass, merge(stretches)),
+      (pass) => Effect.sync(() => pass.end()),
+    ),
+  )
   return Compute.of({
     device,
     maxRows: engine.maxRows,
@@ -134,6 +146,7 @@ const of = (engine: Engine, device: Device) => {
         Effect.uninterruptible(Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })),
       ),
     truncate: (session, length) => attempt(() => engine.truncate(session, length)),
+    once: (segment, ops) => together.run({ segment, ops }),
     batch: (segment, use) =>
       Effect.acquireUseRelease(
         attempt(() => engine.begin([segment])),

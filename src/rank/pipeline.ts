@@ -6,7 +6,7 @@ import type { Op, Segment } from "../../native/index.ts"
 import { NO_NODES } from "../fabric/peers.ts"
 import { fuzzy } from "../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
-import { batch, type Course, groupOps, type Head, hidden, type Strategy } from "./strategy.ts"
+import { type Course, groupOps, type Head, hidden, once, type Strategy } from "./strategy.ts"
 
 export const pipeline: Strategy = {
   leader: (ranks) => ranks - 1,
@@ -51,13 +51,12 @@ export const pipeline: Strategy = {
 }
 
 /** This rank's layers, in one native call. */
-const stage = (course: Course, rows: Segment, h: Uint8Array | null, layers: ReadonlyArray<Op>, head: Head | null) =>
-  batch(course, rows, ({ run }) => {
-    const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h }
-    const last = course.place.rank === course.place.ranks - 1
-    const end: ReadonlyArray<Op> = last ? (head === null ? [] : [head]) : [{ op: "emit" }]
-    return run([begin, ...layers, ...end])
-  })
+const stage = (course: Course, rows: Segment, h: Uint8Array | null, layers: ReadonlyArray<Op>, head: Head | null) => {
+  const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h }
+  const last = course.place.rank === course.place.ranks - 1
+  const end: ReadonlyArray<Op> = last ? (head === null ? [] : [head]) : [{ op: "emit" }]
+  return once(course, rows, [begin, ...layers, ...end])
+}
 
 const layersOf = ({ place }: Course) => ({
   from: place.owners.indexOf(place.rank),

@@ -1,21 +1,21 @@
 // `single`: one rank holds the whole model. No hops; a pass is one native call.
 import { Effect } from "effect"
-import type { Op } from "../../native/index.ts"
 import { fuzzy } from "../speculation/schedule.ts"
-import { batch, groupOps, type Strategy } from "./strategy.ts"
+import { groupOps, once, type Strategy } from "./strategy.ts"
 
 export const single: Strategy = {
   leader: () => 0,
 
   exact: (course, rows, head) =>
-    batch(course, rows, ({ run }) => {
-      const ops: ReadonlyArray<Op> = [{ op: "embed" }, { op: "layers", from: 0, to: course.place.layers }]
-      return run(head === null ? ops : [...ops, head])
-    }),
+    once(course, rows, [
+      { op: "embed" },
+      { op: "layers", from: 0, to: course.place.layers },
+      ...(head === null ? [] : [head]),
+    ]),
 
   // The schedule's mathematics without its parallelism: what EasySpec does to the draft can be studied on one rank.
   lead: (course, rows, n, head) =>
-    batch(course, rows, ({ run }) => run([{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head])),
+    once(course, rows, [{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head]),
 
   follow: () => Effect.succeed(false),
   end: () => Effect.void,

@@ -51,6 +51,10 @@ export const batch = <A, E>(course: Course, rows: Segment, use: (batch: Batch) =
     ),
   )
 
+/** A pass of one native call, whose time is added to the course's. */
+export const once = (course: Course, rows: Segment, ops: ReadonlyArray<Op>) =>
+  Effect.tap(course.compute.once(rows, ops), ({ micros }) => Effect.sync(() => course.computed(micros)))
+
 /** A group of layers as one rank runs it alone: a single layer in order, more of them with their attentions all reading the first h. */
 export const groupOps = (group: ReadonlyArray<number>): ReadonlyArray<Op> => {
   const [first] = group

@@ -8,7 +8,7 @@ import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 
 /** Tokens of one pass. */
-export const CHUNK = 256
+export const CHUNK = 128
 
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
