@@ -156,6 +156,48 @@ export const nats = Flag.String("nats").pipe(
   Flag.withMetavar("URL"),
 )
 
+const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const
+
+/** Milliseconds of 500ms, 30s, 5m, 1h. */
+export const duration = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => {
+        const [, count, unit] = /^([1-9]\d{0,8})(ms|s|m|h)$/.exec(text) ?? []
+        return count === undefined
+          ? Option.none<number>()
+          : Option.some(Number(count) * UNITS[unit as keyof typeof UNITS])
+      },
+      () => "a time, such as 500ms, 30s, 5m, 1h",
+    ),
+    Flag.withMetavar("TIME"),
+  )
+
+const SIZES = { M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
+
+/** Bytes of 512M, 8G, 1T. */
+const size = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => {
+        const [, count, unit] = /^([1-9]\d{0,8})([MGT])$/.exec(text) ?? []
+        return count === undefined
+          ? Option.none<number>()
+          : Option.some(Number(count) * SIZES[unit as keyof typeof SIZES])
+      },
+      () => "a size, such as 512M, 8G",
+    ),
+    Flag.withMetavar("SIZE"),
+  )
+
+/** What a host may use of its machine. */
+export const limits = {
+  cores: int("cores", 1, 4096).pipe(described("cores that its ranks may use (default: all)", "N"), Flag.optional),
+  memory: size("memory").pipe(described("memory that its ranks may use (default: what is free)"), Flag.optional),
+}
+
+export const hostName = name("name").pipe(Flag.withMetavar("NAME"))
+
 export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))
 
 export const stats = Flag.Boolean("stats").pipe(

@@ -20,7 +20,7 @@ import {
   type Verified,
   type Verify,
 } from "../wire/pass.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { Nats } from "./nats.ts"
 
 const beats = codec("rank beat", RankBeat)
@@ -83,12 +83,12 @@ export interface GroupOptions {
 
 export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: GroupOptions) {
   const { connection, connected } = yield* Nats
-  const subjects = subjectsOf(deployment)
-  const watch = yield* watchBeats(subjects.beat(`${group.name}.*`), { group, epoch })
+  const subjects = groupSubjects({ deployment, epoch, group: group.name })
+  const watch = yield* watchBeats(subjects.beats, { group, epoch })
   // Two supervisors, or one and its successor, must not give one number to two passes of a group.
   let last = randomInt(2 ** 31)
 
-  const { ask, settle } = questions(connection, subjects.pass(group.name))
+  const { ask, settle } = questions(connection, subjects.pass)
   let gone: GroupSilent | undefined
   yield* Effect.forkScoped(
     Effect.map(watch.silent, (silent) => {
@@ -136,7 +136,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     decode: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Decoded")),
     verify: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Verified")),
     draft: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Drafted")),
-    control: (control) => Effect.sync(() => connection.publish(subjects.control(group.name), controls.encode(control))),
+    control: (control) => Effect.sync(() => connection.publish(subjects.control, controls.encode(control))),
     ...watch,
   }
   return service

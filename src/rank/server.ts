@@ -7,7 +7,7 @@ import { type Exchange, Peers } from "../fabric/peers.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { type Crew, execute } from "./execute.ts"
 import { passFailed } from "./sessions.ts"
 
@@ -127,7 +127,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     take(session, close, _tag === "Abort" ? "interrupt" : "wait")
   }
 
-  const subjects = subjectsOf(deployment)
+  const subjects = groupSubjects({ deployment, epoch, group })
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
     Stream.filter((up) => up),
@@ -135,8 +135,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     Effect.forkScoped,
   )
   yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(running).pipe(Effect.timeoutOption(DRAIN_MILLIS)))
-  yield* subscribe(connection, subjects.control(group), control)
-  yield* subscribe(connection, subjects.pass(group), accept)
+  yield* subscribe(connection, subjects.control, control)
+  yield* subscribe(connection, subjects.pass, accept)
   yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"
 })
 

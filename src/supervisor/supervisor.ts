@@ -1,15 +1,16 @@
-// One supervisor from its options: opens the base for its tokenizer, joins the groups, waits for their ranks, and serves.
+// A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
 import { Effect, Layer } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { Models } from "../workflow/generation.ts"
+import type { Models } from "../workflow/generation.ts"
+import { ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 
 export interface SupervisorOptions {
   readonly deployment: Deployment
-  readonly epoch: number // of its groups
+  readonly epoch: number // of its ranks
 }
 
 export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: SupervisorOptions) {
@@ -22,13 +23,13 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     groupsOf(base, draft).map(({ ready }) => ready),
     { concurrency: "unbounded" },
   )
-  const services = yield* Layer.build(
-    Layer.merge(
-      TokenLog.layer(deployment.name),
-      Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
-    ),
-  )
+  const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
+  const services = yield* Layer.build(Layer.merge(TokenLog.layer(deployment.name), only(models)))
   yield* Effect.provide(serve(deployment, model), services)
 })
+
+/** The one replica that there is and will be. */
+const only = (models: Models["Service"]) =>
+  Layer.succeed(ReplicaSet, { admit: Effect.void, take: () => Effect.succeed({ models, coldStart: null }) })
 
 const groupsOf = (base: Group, draft: Group | null): ReadonlyArray<Group> => (draft === null ? [base] : [base, draft])

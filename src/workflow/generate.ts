@@ -12,7 +12,7 @@ import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
-import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
+import { Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
@@ -34,31 +34,41 @@ export const generate = (request: GenerateRequest) =>
   )
 
 const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
-  const models = yield* Models
+  const place = yield* Place
   const cancellation = yield* Cancellation
   const generation: Generation = {
     request,
     scope: yield* Effect.scope,
-    transcript: new Transcript(models.tokenizer, request.stop),
+    transcript: new Transcript(place.tokenizer, request.stop),
     tally: new Tally(request.prompt.length),
     tokens: [...request.prompt],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
     stepMillis: null,
     passes: 0,
-    adaptive: begin(request, models),
+    coldStart: null,
+    adaptive: null,
     measured: nothing(),
     finish: null,
     written: null,
   }
-  yield* Effect.raceFirst(iterate(generation), cancellation.of(request.session)).pipe(
+  yield* Effect.raceFirst(placed(generation), cancellation.of(request.session)).pipe(
     Effect.matchEffect({
       onSuccess: (finish) => end(generation, finish, ""),
       onFailure: (error) =>
         error._tag === "Cancelled" ? end(generation, "cancelled", "") : end(generation, "failed", error.message),
     }),
-    Effect.ensuring(release(generation)),
   )
+}, Effect.scoped)
+
+/** On a replica, as soon as there is one for it. */
+const placed = Effect.fnUntraced(function* (generation: Generation) {
+  const place = yield* Place
+  const { models, coldStart } = yield* place.take
+  generation.tally.placed()
+  generation.coldStart = coldStart
+  generation.adaptive = begin(generation.request, models)
+  return yield* iterate(generation).pipe(Effect.ensuring(release(generation)), Effect.provideService(Models, models))
 }, Effect.scoped)
 
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
@@ -162,7 +172,7 @@ const end = Effect.fnUntraced(function* (generation: Generation, finishReason: F
     text: transcript.end(),
     finishReason,
     error,
-    stats: tally.read(),
+    stats: tally.read(generation.coldStart),
   })
   yield* written(generation)
 })

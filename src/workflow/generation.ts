@@ -3,7 +3,8 @@ import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
-import type { Cancelled } from "../wire/errors.ts"
+import type { ActivationFailed, Cancelled, NoPlacement, Overloaded } from "../wire/errors.ts"
+import type { ColdStart } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
@@ -29,6 +30,9 @@ export const GenerateRequest = Schema.Struct({
 })
 export type GenerateRequest = typeof GenerateRequest.Type
 
+/** The parts of a cold start before the generation begins. */
+export type RankStart = Pick<ColdStart, "placementMillis" | "processStartMillis" | "modelLoadMillis">
+
 /** The ranks that a generation runs on, and what their tokens mean. */
 export class Models extends Context.Service<
   Models,
@@ -40,6 +44,23 @@ export class Models extends Context.Service<
     readonly learned: { current: Known | undefined }
   }
 >()("chorus/workflow/Models") {}
+
+/** Where a session runs: known when a replica has room, which may be after ranks were started for it. */
+export class Place extends Context.Service<
+  Place,
+  {
+    readonly tokenizer: Tokenizer // of the base
+    /** The session's models until the scope closes. */
+    readonly take: Effect.Effect<
+      { readonly models: Models["Service"]; readonly coldStart: RankStart | null },
+      NotReady,
+      Scope.Scope
+    >
+  }
+>()("chorus/workflow/Place") {}
+
+/** Why a session gets no replica. */
+export type NotReady = Overloaded | NoPlacement | ActivationFailed
 
 /** Fails when somebody wants the session to end. */
 export class Cancellation extends Context.Service<
@@ -60,6 +81,8 @@ export interface Generation {
   draft: { readonly committed: number }
   stepMillis: number | null // of a decoding step, lately
   passes: number // names the activities
+  /** What the start of its ranks took, where it had to wait for it. */
+  coldStart: RankStart | null
   adaptive: Adaptive | null // null where a setting is forced
   measured: Measured
   finish: "stop" | "length" | null

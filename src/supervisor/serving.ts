@@ -1,0 +1,108 @@
+// A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
+// its turn as the keeper, who places and starts their ranks.
+import { randomUUID } from "node:crypto"
+import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import type { Entries } from "../fabric/bucket.ts"
+import { holding } from "../fabric/lease.ts"
+import { TokenLog } from "../fabric/tokenLog.ts"
+import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import type { Replicas } from "../wire/replicas.ts"
+import { openBuckets } from "./deployments.ts"
+import { watchHosts } from "./hosts.ts"
+import { keep } from "./keeper.ts"
+import { type ModelShelf, modelShelf } from "./models.ts"
+import { observe } from "./observed.ts"
+import { followReplicas, ReplicaSet } from "./replicaSet.ts"
+import { serve } from "./server.ts"
+
+/** A deployment whose models are not there yet is tried again so often. */
+const AGAIN_MILLIS = 5_000
+
+/** Serves until the scope closes. */
+export const serveAll = Effect.gen(function* () {
+  const id = randomUUID().slice(0, 8)
+  const buckets = yield* openBuckets
+  const stored = yield* buckets.deployments.follow
+  const records = yield* buckets.replicas.follow
+  const changes = yield* Queue.sliding<void>(1)
+  const changed = (): void => void Queue.offerUnsafe(changes, undefined)
+  const hosts = yield* watchHosts(changed)
+  const observed = yield* observe(changed)
+  const shelf = modelShelf()
+  yield* SubscriptionRef.changes(stored).pipe(
+    Stream.runForEach(() => Effect.sync(changed)),
+    Effect.forkScoped,
+  )
+  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
+  yield* Effect.forkScoped(holding("keeper", id, Effect.scoped(keeper)))
+  yield* follow({ supervisor: id, stored, records, shelf })
+})
+
+interface Following {
+  readonly supervisor: string
+  readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
+  readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
+  readonly shelf: ModelShelf
+}
+
+/** One that is served, and its end: at once for the requests, later for the sessions that run. */
+interface Served {
+  readonly deployment: Deployment
+  readonly retire: Effect.Effect<void>
+}
+
+/** Serves what the bucket holds when this ends, and follows it. */
+const follow = Effect.fnUntraced(function* (following: Following) {
+  const { stored } = following
+  const served = new Map<string, Served>()
+  const turn = Semaphore.makeUnsafe(1)
+  const parent = yield* Effect.scope
+
+  const change = Effect.fnUntraced(function* (all: Entries<StoredDeployment>) {
+    for (const [name, { deployment, retire }] of served) {
+      const now = all.get(name)?.value
+      if (now !== undefined && Equal.equals(ranksPart(now), deployment)) continue
+      served.delete(name)
+      yield* Effect.forkIn(retire, parent)
+    }
+    for (const [name, { value }] of all) {
+      if (served.has(name)) continue
+      const deployment = ranksPart(value)
+      const begin = Effect.gen(function* () {
+        served.set(name, { deployment, retire: yield* serveOne(following, deployment) })
+      })
+      yield* begin.pipe(Effect.catch((error) => Effect.logWarning(`${name} is not served here: ${error.message}`)))
+    }
+  })
+  yield* change(SubscriptionRef.getUnsafe(stored))
+  const look = turn.withPermits(1)(Effect.suspend(() => change(SubscriptionRef.getUnsafe(stored))))
+  yield* SubscriptionRef.changes(stored).pipe(
+    Stream.runForEach(() => look),
+    Effect.forkScoped,
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(AGAIN_MILLIS), look)))
+})
+
+/** Gives what retires it: ends when its last session has. */
+const serveOne = Effect.fnUntraced(function* (
+  { supervisor, stored, records, shelf }: Following,
+  deployment: Deployment,
+) {
+  const { base } = yield* shelf.open(deployment)
+  base.tokenizer.warm()
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const services = yield* Layer.build(
+    Layer.merge(
+      TokenLog.layer(deployment.name),
+      Layer.effect(
+        ReplicaSet,
+        followReplicas({
+          ...{ supervisor, deployment, tokenizer: base.tokenizer, records },
+          queue: () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value.queue ?? 0,
+        }),
+      ),
+    ),
+  ).pipe(Scope.provide(scope))
+  const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))
+  return Effect.andThen(retire, Scope.close(scope, Exit.void))
+})
