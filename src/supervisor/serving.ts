@@ -59,23 +59,24 @@ const follow = Effect.fnUntraced(function* (following: Following) {
   const parent = yield* Effect.scope
 
   const change = Effect.fnUntraced(function* (all: Entries<StoredDeployment>) {
-    for (const [name, { deployment, retire }] of served) {
+    for (const name of new Set([...all.keys(), ...served.keys()])) {
+      const before = served.get(name)
       const now = all.get(name)?.value
-      if (now !== undefined && Equal.equals(ranksPart(now), deployment)) continue
+      const deployment = now === undefined ? null : ranksPart(now)
+      if (deployment !== null && before !== undefined && Equal.equals(deployment, before.deployment)) continue
       served.delete(name)
-      yield* Effect.forkIn(retire, parent)
-    }
-    for (const [name, { value }] of all) {
-      if (served.has(name)) continue
-      const deployment = ranksPart(value)
-      const begin = Effect.gen(function* () {
-        served.set(name, { deployment, retire: yield* serveOne(following, deployment) })
-      })
-      yield* begin.pipe(Effect.catch((error) => Effect.logWarning(`${name} is not served here: ${error.message}`)))
+      // The new one listens before the old one leaves, so there is always somebody to ask.
+      if (deployment !== null) {
+        const retire = yield* serveOne(following, deployment).pipe(
+          Effect.catch((error) => Effect.as(Effect.logWarning(`${name} is not served here: ${error.message}`), null)),
+        )
+        if (retire !== null) served.set(name, { deployment, retire })
+      }
+      if (before !== undefined) yield* Effect.forkIn(before.retire, parent)
     }
   })
-  yield* change(SubscriptionRef.getUnsafe(stored))
   const look = turn.withPermits(1)(Effect.suspend(() => change(SubscriptionRef.getUnsafe(stored))))
+  yield* look
   yield* SubscriptionRef.changes(stored).pipe(
     Stream.runForEach(() => look),
     Effect.forkScoped,
