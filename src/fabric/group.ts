@@ -90,11 +90,14 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
 
   const { ask, settle } = questions(connection, subjects.pass)
   let gone: GroupSilent | undefined
-  yield* Effect.forkScoped(
-    Effect.map(watch.silent, (silent) => {
-      gone = silent
-      settle(silent)
-    }),
+  const leave = (silent: GroupSilent): void => {
+    gone ??= silent
+    settle(gone)
+  }
+  yield* Effect.forkScoped(Effect.map(watch.silent, leave))
+  // Nobody listens for beats any more, so whoever still waits would wait for ever.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => leave(new GroupSilent({ group: group.name, reason: "its ranks were given up" }))),
   )
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now

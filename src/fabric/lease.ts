@@ -8,7 +8,7 @@ import { Nats } from "./nats.ts"
 const BUCKET = "chorus_leases"
 
 /** A holder that is silent for so long has lost it. */
-export const LEASE_MILLIS = 2_000
+const LEASE_MILLIS = 2_000
 const RENEW_MILLIS = 500
 
 /** How often the others try to get it. */
@@ -24,7 +24,7 @@ export const holding = Effect.fnUntraced(function* <E, R>(
   const leases = yield* Effect.tryPromise(() =>
     new Kvm(connection).create(BUCKET, { history: 1, ttl: LEASE_MILLIS }),
   ).pipe(Effect.retry({ schedule: Schedule.spaced("1 second") }))
-  const value = `${holder} on ${hostname()}`
+  const value = `process ${holder} on ${hostname()}`
   const get = Effect.tryPromise(() => leases.create(key, value)).pipe(
     Effect.retry({ schedule: Schedule.spaced(TRY_MILLIS) }), // taken, or the server is away
   )

@@ -44,7 +44,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
   const hearDemand = (message: Uint8Array): void => {
     const said = demands.decode(message)
     if (Result.isFailure(said)) return
-    demand.set(`${said.success.deployment} ${said.success.supervisor}`, { said: said.success, missed: 0 })
+    demand.set(`${said.success.deployment} ${said.success.source}`, { said: said.success, missed: 0 })
     changed()
   }
   const { beats, demand: wishes } = subjectsOf("*")

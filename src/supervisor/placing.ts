@@ -24,7 +24,9 @@ export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, 
   }
   const { needs } = opened.success
   const models = new Map(needs.map(({ model, modelBytes }) => [model, modelBytes]))
-  const ready = [...hosts.all().values()].filter(({ state }) => state === "ready")
+  const ready = [...hosts.all().values()]
+    .filter(({ state }) => state === "ready")
+    .sort((a, b) => (a.name < b.name ? -1 : 1)) // as a refusal names them
   const offers = yield* Effect.forEach(
     ready,
     (beat) =>

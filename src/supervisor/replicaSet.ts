@@ -1,5 +1,6 @@
 // The replicas of one deployment, as a supervisor uses them: a session gets the least loaded one that is ready, or waits for
 // one, and tells how far it is meanwhile. What it has to do, it tells the keeper.
+import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import type { Entries } from "../fabric/bucket.ts"
 import { Nats } from "../fabric/nats.ts"
@@ -33,7 +34,6 @@ export class ReplicaSet extends Context.Service<
 >()("chorus/supervisor/ReplicaSet") {}
 
 export interface ReplicaSetOptions {
-  readonly supervisor: string // its id
   readonly deployment: Deployment // of which the replicas must be
   readonly queue: () => number // sessions that may wait
   readonly tokenizer: Tokenizer
@@ -192,17 +192,15 @@ const waiters = () => {
 
 /** Tells the keeper at every change, and again while there is something to tell. */
 const tellDemand = Effect.fnUntraced(function* (
-  { supervisor, deployment }: ReplicaSetOptions,
+  { deployment }: ReplicaSetOptions,
   current: () => Pick<Demand, "waiting" | "running">,
 ) {
   const { connection } = yield* Nats
   const subject = subjectsOf(deployment.name).demand
+  const source = randomUUID()
   const tell = (): void => {
     if (connection.isClosed()) return
-    connection.publish(
-      subject,
-      demands.encode({ _tag: "Demand", supervisor, deployment: deployment.name, ...current() }),
-    )
+    connection.publish(subject, demands.encode({ _tag: "Demand", source, deployment: deployment.name, ...current() }))
   }
   const again = Effect.sync(() => {
     const { waiting, running } = current()

@@ -1,6 +1,5 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
 // its turn as the keeper, who places and starts their ranks.
-import { randomUUID } from "node:crypto"
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
 import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
@@ -20,7 +19,6 @@ const AGAIN_MILLIS = 5_000
 
 /** Serves until the scope closes. */
 export const serveAll = Effect.gen(function* () {
-  const id = randomUUID().slice(0, 8)
   const buckets = yield* openBuckets
   const stored = yield* buckets.deployments.follow
   const records = yield* buckets.replicas.follow
@@ -34,12 +32,11 @@ export const serveAll = Effect.gen(function* () {
     Effect.forkScoped,
   )
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
-  yield* Effect.forkScoped(holding("keeper", id, Effect.scoped(keeper)))
-  yield* follow({ supervisor: id, stored, records, shelf })
+  yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
+  yield* follow({ stored, records, shelf })
 })
 
 interface Following {
-  readonly supervisor: string
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
@@ -85,10 +82,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
 })
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* (
-  { supervisor, stored, records, shelf }: Following,
-  deployment: Deployment,
-) {
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, deployment: Deployment) {
   const { base } = yield* shelf.open(deployment)
   base.tokenizer.warm()
   const scope = yield* Scope.fork(yield* Effect.scope)
@@ -98,7 +92,7 @@ const serveOne = Effect.fnUntraced(function* (
       Layer.effect(
         ReplicaSet,
         followReplicas({
-          ...{ supervisor, deployment, tokenizer: base.tokenizer, records },
+          ...{ deployment, tokenizer: base.tokenizer, records },
           queue: () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value.queue ?? 0,
         }),
       ),

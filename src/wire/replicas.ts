@@ -5,14 +5,13 @@ import { Deployment } from "./deployment.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
-export const PlacedRank = Schema.Struct({
+const PlacedRank = Schema.Struct({
   group: Schema.Literals(["base", "draft"]),
   rank: Count,
   host: Schema.String,
   device: Schema.String,
   bytes: Count, // set aside on the host
 })
-export type PlacedRank = typeof PlacedRank.Type
 
 /** draining: it gets no new sessions, and stops when those that it has are over. */
 export const Replica = Schema.Struct({
@@ -42,9 +41,9 @@ export const COLD: Replicas = { epoch: 0, replicas: [], failure: null }
 
 export const DEMAND_MILLIS = 500
 
-/** What one supervisor has of a deployment. Told at every change, and again while there is something. */
+/** What one supervisor has of a deployment, or of what it was before a change. Told when it changes, and again while it is not nothing. */
 export const Demand = Schema.TaggedStruct("Demand", {
-  supervisor: Schema.String,
+  source: Schema.String, // who tells it: the newest word of each counts
   deployment: Schema.String,
   waiting: Count, // for a replica to be ready
   running: Schema.Array(Schema.Struct({ epoch: Count, sessions: Count })),

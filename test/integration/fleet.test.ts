@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import type { Replicas } from "../../src/wire/replicas.ts"
-import { Fleet, isAlive, storedOf } from "./serverless.ts"
+import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
@@ -37,17 +37,22 @@ const generate = async (deployment: string, request = REQUEST) => {
 const hostsOf = ({ replicas }: Replicas) =>
   [...new Set(replicas.flatMap(({ ranks }) => ranks.map(({ host }) => host)))].sort()
 
+/** Its ranks take up no cores any more. */
+const removed = async (deployment: string) => {
+  await fleet.remove(deployment)
+  await fleet.until(deployment, ({ replicas }) => replicas.length === 0)
+}
+
 test("a group's ranks are spread where one host has not the cores for them, and no token is another", async () => {
   await fleet.deploy(storedOf({ name: "plain", draft: null }))
   tokens = (await generate("plain", PLAIN)).tokens
-  await fleet.remove("plain")
+  await removed("plain")
   await fleet.deploy(storedOf({ name: "spread" }))
   expect((await generate("spread")).tokens).toEqual(tokens)
   const { replicas } = fleet.replicas("spread")
   const drafts = replicas.flatMap(({ ranks }) => ranks.filter(({ group }) => group === "draft"))
   expect(drafts.map(({ host }) => host).sort()).toEqual(["a", "b"])
-  await fleet.remove("spread")
-  await fleet.until("spread", ({ replicas }) => replicas.length === 0)
+  await removed("spread")
 })
 
 test("however many ask two supervisors at once, one activation serves them", async () => {
@@ -56,18 +61,15 @@ test("however many ask two supervisors at once, one activation serves them", asy
   const asked = await Promise.all(clients.map((client) => client.generate(REQUEST)))
   for (const generation of asked) expect((await generation.ending()).tokens).toEqual(tokens)
   expect(fleet.replicas("shared")).toMatchObject({ epoch: 1, replicas: [{ epoch: 1, state: "ready" }] })
-  await fleet.remove("shared")
-  await fleet.until("shared", ({ replicas }) => replicas.length === 0)
+  await removed("shared")
 })
 
 test("where there is no place the request is refused, with the figures of each host", async () => {
   const big = storedOf({ name: "big", draft: null })
   await fleet.deploy({ ...big, base: { ...big.base, threads: 64 } })
-  await expect(generate("big", PLAIN)).rejects.toMatchObject({
-    _tag: "NoPlacement",
-    message:
-      /no place for big: rank 0 of base: a has 1 cores, it wants 64 threads; b has 1 .*tiny has 1 MiB free on CPU of the \d+ MiB/,
-  })
+  await expect(generate("big", PLAIN)).rejects.toThrow(
+    /no place for big: rank 0 of base: a has 1 cores, it wants 64 threads; b has 1 .*tiny has 1 MiB free on CPU of the \d+ MiB/,
+  )
   await fleet.deploy({ ...big, base: { ...big.base, device: "CUDA77" } })
   await expect
     .poll(() => generate("big", PLAIN).catch(({ message }) => message))
@@ -88,7 +90,7 @@ test("a host that lacks the model is not chosen", async () => {
   expect((await generate("shared", PLAIN)).tokens).toEqual(tokens)
   expect(hostsOf(fleet.replicas("shared"))).toEqual(["c"]) // which has the most cores
   expect(fleet.replicas("shared").epoch).toBe(2)
-  for (const name of ["own", "shared"]) await fleet.remove(name)
+  for (const name of ["own", "shared"]) await removed(name)
 })
 
 test("a host that is killed takes its ranks with it; the next request finds others, in a higher epoch", async () => {
@@ -97,7 +99,7 @@ test("a host that is killed takes its ranks with it; the next request finds othe
   expect((await generate("moved")).tokens).toEqual(tokens)
   expect(hostsOf(fleet.replicas("moved"))).toEqual(["c"])
   const pids = fleet.beat("c")?.ranks.map(({ pid }) => pid) ?? []
-  process.kill(actor?.pid ?? 0, "SIGKILL")
+  kill(actor?.pid)
   await expect.poll(() => pids.some(isAlive), { timeout: 20_000 }).toBe(false)
   await fleet.until("moved", ({ replicas }) => replicas.length === 0)
   expect((await generate("moved")).tokens).toEqual(tokens)
@@ -109,7 +111,7 @@ test("a keeper that is killed during an activation leaves it to the other superv
   const [keeper] = fleet.supervisors
   await fleet.deploy(storedOf({ name: "kept" }, { replicas: { min: 1, max: 1, sessions: 8 } }))
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "activating")
-  process.kill(keeper?.actor.pid ?? 0, "SIGKILL")
+  kill(keeper?.actor.pid)
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   expect((await generate("kept")).tokens).toEqual(tokens)
 })

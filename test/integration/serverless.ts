@@ -161,8 +161,15 @@ const answers = async ({ connection }: Client, deployment: string): Promise<bool
   }
 }
 
+/** SIGKILL; never to a process that is not known, since 0 is this process's whole group. */
+export const kill = (pid: number | undefined): void => {
+  if (pid === undefined || pid <= 0) throw new Error(`there is no process to kill: ${pid}`)
+  process.kill(pid, "SIGKILL")
+}
+
 /** Whether a process is there. */
 export const isAlive = (pid: number): boolean => {
+  if (pid <= 0) return false
   try {
     process.kill(pid, 0)
     return true
