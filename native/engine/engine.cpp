@@ -56,7 +56,7 @@ Engine::Engine(Options o, const std::function<void(double)> & progress) : option
     if (auto set_abort = procedure<ggml_backend_set_abort_callback_t>(device_, "ggml_backend_set_abort_callback")) {
         set_abort(backend_.get(), [](void * flag) { return static_cast<std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }, &aborted);
     }
-    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, progress);
+    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, options.threads, progress);
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
 }
 
