@@ -3,7 +3,7 @@ import { connect as dial, type NatsConnection, RequestError } from "@nats-io/tra
 import { Result, Schema } from "effect"
 import { follow } from "../fabric/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
-import { Cancelled, type InferError } from "../wire/errors.ts"
+import { Cancelled, type InferError, MalformedMessage } from "../wire/errors.ts"
 import { type FinishReason, type GenerationStats, InferAnswer, InferRequest, type LoggedToken } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 
@@ -14,6 +14,8 @@ const answers = codec("infer answer", InferAnswer)
 
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
+
+const WHOLE = { kind: "infer answer", field: "_tag", reason: "expected Accepted of a request with stream" }
 
 /** No supervisor of that deployment listens. */
 export class NotServed extends Schema.TaggedError<NotServed>()("NotServed", {
@@ -68,7 +70,7 @@ export const connect = async ({ url, deployment }: ClientOptions): Promise<Clien
   const connection = await dial({ servers: url.split(","), name: "chorus client", maxReconnectAttempts: -1 })
   const subjects = subjectsOf(deployment)
   const ask = async (request: InferRequest) => {
-    const message = Result.getOrThrow(requests.tryEncode(request))
+    const message = Result.getOrThrow(requests.tryEncode({ ...request, stream: true }))
     try {
       return await connection.request(subjects.infer, message, { timeout: ACCEPT_MILLIS })
     } catch (error) {
@@ -79,6 +81,7 @@ export const connect = async ({ url, deployment }: ClientOptions): Promise<Clien
     signal?.throwIfAborted()
     const answer = Result.getOrThrow(answers.decode((await ask(request)).data))
     if (answer._tag === "Refused") throw answer.error satisfies InferError
+    if (answer._tag === "Answered") throw new MalformedMessage(WHOLE)
     const { session, subject, promptTokens, seed } = answer
     const cancel = (): void => connection.publish(subjects.cancel(session))
     if (signal?.aborted) cancel()

@@ -85,6 +85,13 @@ export class Cancelled extends Schema.TaggedError<Cancelled>()("Cancelled", { se
   }
 }
 
+/** There is nothing to read of a session: it never was, or its tokens are older than what the stream keeps. */
+export class SessionExpired extends Schema.TaggedError<SessionExpired>()("SessionExpired", { session: Schema.String }) {
+  override get message() {
+    return `session ${this.session} has no tokens to read: it never was, or its retention is over. Generate again; the same request and seed give the same tokens.`
+  }
+}
+
 /** Prompt and answer together are longer than the context, or than the memory set aside for KV. */
 export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("ContextExceeded", {
   prompt: Schema.Int,
