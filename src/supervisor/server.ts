@@ -137,26 +137,13 @@ const encoded = (answer: Exclude<InferAnswer, { _tag: "Refused" }>, limit: numbe
 
 const refusal = (error: InferError): Reply => ({
   bytes: answers.encode({ _tag: "Refused", error }),
-  refused: { code: codeOf(error), reason: error._tag },
+  refused: { code: CODES[error._tag] ?? 500, reason: error._tag },
 })
 
-/** HTTP's codes, as the services protocol has them. */
-const codeOf = ({ _tag }: InferError): number => {
-  switch (_tag) {
-    case "MalformedMessage":
-    case "InvalidRequest":
-    case "ContextExceeded":
-      return 400
-    case "AnswerTooLarge":
-      return 413
-    case "Cancelled":
-      return 499
-    case "GroupSilent":
-      return 503
-    case "PassFailed":
-    case "SessionFailed":
-      return 500
-  }
+/** HTTP's codes, as the services protocol has them: 500 for what is not the asker's affair. */
+const CODES: Readonly<Record<string, number>> = {
+  ...{ MalformedMessage: 400, InvalidRequest: 400, ContextExceeded: 400, AnswerTooLarge: 413 },
+  ...{ Overloaded: 429, ClientLimited: 429, Cancelled: 499, GroupSilent: 503, NoPlacement: 503 },
 }
 
 const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deployment, model: Model) => ({
