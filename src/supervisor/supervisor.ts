@@ -24,7 +24,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   )
   const services = yield* Layer.build(
     Layer.merge(
-      TokenLog.layer(deployment.name),
+      TokenLog.layer(deployment),
       Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
     ),
   )
