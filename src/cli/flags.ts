@@ -156,19 +156,19 @@ export const nats = Flag.String("nats").pipe(
   Flag.withMetavar("URL"),
 )
 
-const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const
+const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 /** Milliseconds of 500ms, 30s, 5m, 1h. */
 export const duration = (name: string) =>
   Flag.String(name).pipe(
     Flag.filterMap(
       (text) => {
-        const [, count, unit] = /^([1-9]\d{0,8})(ms|s|m|h)$/.exec(text) ?? []
+        const [, count, unit] = /^([1-9]\d{0,8})(ms|s|m|h|d)$/.exec(text) ?? []
         return count === undefined
           ? Option.none<number>()
           : Option.some(Number(count) * UNITS[unit as keyof typeof UNITS])
       },
-      () => "a time, such as 500ms, 30s, 5m, 1h",
+      () => "a time, such as 500ms, 30s, 5m, 12h or 7d",
     ),
     Flag.withMetavar("TIME"),
   )
@@ -197,6 +197,12 @@ export const limits = {
 }
 
 export const hostName = name("name").pipe(Flag.withMetavar("NAME"))
+
+/** In milliseconds. */
+export const retention = duration("retention").pipe(
+  Flag.withDescription("how long a session's tokens can be read again (default: 1h, or what the server's stream has)"),
+  Flag.optional,
+)
 
 export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))
 

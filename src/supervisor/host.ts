@@ -78,7 +78,7 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
           Effect.catchCause((cause) =>
             Effect.succeed<HostAnswer>({ _tag: "HostRefused", reason: String(cause).replaceAll(/\s*\n\s*/g, " ") }),
           ),
-          Effect.map(answers.encode),
+          Effect.map((answer) => ({ bytes: answers.encode(answer) })),
         ),
       ),
   })

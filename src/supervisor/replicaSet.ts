@@ -6,7 +6,7 @@ import type { Entries } from "../fabric/bucket.ts"
 import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
-import type { Deployment } from "../wire/deployment.ts"
+import { type Deployment, ranksPart } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement, Overloaded } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
@@ -65,7 +65,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     for (const [epoch, replica] of there) {
       const known = links.get(epoch)
       if (known !== undefined) known.link.draining = replica.state === "draining"
-      if (known !== undefined || !Equal.equals(replica.deployment, deployment)) continue
+      if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
       const scope = yield* Scope.fork(parent)
       const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed: events.wake }).pipe(
         Scope.provide(scope),

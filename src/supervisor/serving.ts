@@ -4,7 +4,7 @@ import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, Subscripti
 import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
-import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import type { Deployment, StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
 import { watchHosts } from "./hosts.ts"
@@ -59,7 +59,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
     for (const name of new Set([...all.keys(), ...served.keys()])) {
       const before = served.get(name)
       const now = all.get(name)?.value
-      const deployment = now === undefined ? null : ranksPart(now)
+      const deployment = now === undefined ? null : servedPart(now)
       if (deployment !== null && before !== undefined && Equal.equals(deployment, before.deployment)) continue
       served.delete(name)
       // The new one listens before the old one leaves, so there is always somebody to ask.
@@ -81,6 +81,9 @@ const follow = Effect.fnUntraced(function* (following: Following) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(AGAIN_MILLIS), look)))
 })
 
+/** What a deployment has to be served anew for: what its ranks are told, and how long its logs are kept. */
+const servedPart = ({ idleTimeoutMillis, replicas, queue, ...deployment }: StoredDeployment): Deployment => deployment
+
 /** Gives what retires it: ends when its last session has. */
 const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, deployment: Deployment) {
   const { base } = yield* shelf.open(deployment)
@@ -88,7 +91,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
   const scope = yield* Scope.fork(yield* Effect.scope)
   const services = yield* Layer.build(
     Layer.merge(
-      TokenLog.layer(deployment.name),
+      TokenLog.layer(deployment),
       Layer.effect(
         ReplicaSet,
         followReplicas({

@@ -24,7 +24,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     { concurrency: "unbounded" },
   )
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
-  const services = yield* Layer.build(Layer.merge(TokenLog.layer(deployment.name), only(models)))
+  const services = yield* Layer.build(Layer.merge(TokenLog.layer(deployment), only(models)))
   yield* Effect.provide(serve(deployment, model), services)
 })
 

@@ -18,7 +18,9 @@ export const subjectsOf = (deployment: string) => {
     /** A client's wish to end a session. */
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
     /** What supervisors have to do: sessions that run or wait. The keeper hears it. */
-    demand: `${root}.ctl.demand`,
+    demand: `${root}.demand`,
+    /** A reader's word that somebody still wants a session's tokens. */
+    interest: (session: string) => `${root}.ctl.interest.${session}`,
     /** Heartbeats. */
     beat: (actor: string) => `${root}.beat.${actor}`,
     /** All of them, for those who watch. */
