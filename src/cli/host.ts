@@ -1,10 +1,14 @@
-// chorus host: joins this machine to a NATS server: supervisors place ranks on it. SIGTERM ends its ranks and exits with 0.
+// chorus host: joins this machine to a NATS server: supervisors place ranks on it. SIGTERM
+// drains it, ends its ranks and exits with 0.
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"
 import { nameOfMachine, host as serveHost } from "../supervisor/host.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
+
+/** Sessions that are running have so long to end. */
+const DRAIN_MILLIS = 20_000
 
 const options = {
   nats: flags.nats.pipe(Flag.withDescription("the NATS server to join")),
@@ -31,7 +35,7 @@ const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
   const name = Option.getOrElse(given.name, nameOfMachine)
   const [cores, memory] = [Option.getOrNull(given.cores), Option.getOrNull(given.memory)]
   const serving = Effect.gen(function* () {
-    yield* serveHost({ url, name, cores, memory })
+    yield* serveHost({ url, name, cores, memory, drainMillis: DRAIN_MILLIS })
     yield* Console.log(`host ${name} has joined ${url}`)
     return yield* Effect.never
   })

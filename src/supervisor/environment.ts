@@ -22,6 +22,7 @@ const HostVariables = Schema.Struct({
         name: Schema.optionalKey(Schema.NonEmptyString),
         cores: Schema.optionalKey(Positive),
         memory: Schema.optionalKey(Positive), // bytes
+        drainMillis: Schema.optionalKey(Positive),
       }),
     ),
   ),
@@ -54,8 +55,8 @@ export const readHostEnvironment = (environment: NodeJS.ProcessEnv): Result.Resu
   const decoded = Schema.decodeUnknownResult(HostVariables)(environment)
   if (Result.isFailure(decoded)) return bad("a host", decoded.failure)
   const { CHORUS_NATS: url, CHORUS_HOST: given = {} } = decoded.success
-  const { name = nameOfMachine(), cores = null, memory = null } = given
-  return Result.succeed({ url, name, cores, memory })
+  const { name = nameOfMachine(), cores = null, memory = null, drainMillis = 0 } = given
+  return Result.succeed({ url, name, cores, memory, drainMillis })
 }
 
 const bad = (actor: string, { message }: { readonly message: string }) =>

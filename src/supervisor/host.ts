@@ -20,11 +20,14 @@ const HOP_EVERY_BEATS = 20
 /** How long a host of the same name has to say that it is there. */
 const TAKEN_MILLIS = 2 * HOST_BEAT_MILLIS
 
+const DRAIN_LOOK_MILLIS = 50
+
 export interface HostOptions {
   readonly url: string // of NATS, for its ranks
   readonly name: string
   readonly cores: number | null // of the machine's, where not all
   readonly memory: number | null // bytes, likewise
+  readonly drainMillis: number // how long the sessions of its ranks have to end when it does
 }
 
 /** The machine's name as one for subjects. */
@@ -39,7 +42,7 @@ export class HostTaken extends Schema.TaggedError<HostTaken>()("HostTaken", { na
   }
 }
 
-/** Serves until the scope closes; then its ranks end first. */
+/** Serves until the scope closes; then its ranks end first, when the keeper has placed others and their sessions are over. */
 export const host = Effect.fnUntraced(function* (options: HostOptions) {
   const { connection } = yield* Nats
   if (!isName(options.name)) return yield* Effect.die(new Error(`${options.name} is no name for a host`))
@@ -57,12 +60,6 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   yield* Effect.addFinalizer(() => Effect.sync(say)) // without ranks, when they have ended
   ranks = yield* hostRanks(options.url, say)
   const running = ranks
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      state = "draining"
-      say()
-    }),
-  )
   const run = Effect.runPromiseWith(yield* Effect.context<never>())
   yield* register({
     name: "chorus-host",
@@ -93,6 +90,16 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
     yield* Effect.sleep(HOST_BEAT_MILLIS)
   })
   yield* Effect.forkScoped(Effect.forever(beat))
+  const left = Effect.gen(function* () {
+    while (running.all().length > 0) yield* Effect.sleep(DRAIN_LOOK_MILLIS)
+  })
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      state = "draining"
+      say()
+      yield* Effect.timeoutOption(left, options.drainMillis)
+    }),
+  )
 })
 
 const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostRequest) {

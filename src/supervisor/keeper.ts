@@ -200,6 +200,7 @@ const health = (replica: Replica, hosts: Hosts, observed: Observed): Health => {
   const gone = ranks.find(({ host }) => !here.has(host))
   if (gone !== undefined)
     return hosts.certain() ? { _tag: "Gone", reason: `host ${gone.host} is gone` } : { _tag: "Starting" }
+  if (ranks.some(({ host }) => here.get(host)?.state === "draining")) return { _tag: "Leaving" }
   let able = 0
   for (const { group, rank, host } of ranks) {
     const hosted = here

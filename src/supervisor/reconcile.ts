@@ -9,6 +9,7 @@ export type Health =
   | { readonly _tag: "Starting" }
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Unstarted" } // placed, but its hosts know nothing of it
+  | { readonly _tag: "Leaving" } // a host of it drains
   | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is nobody's mistake
   | { readonly _tag: "Failed"; readonly reason: string }
 
@@ -52,7 +53,7 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
     const over = sessions(epoch) === 0 && now - since >= SETTLE_MILLIS
     return over ? { _tag: "Drop", epoch, failure: null } : undefined
   }
-  if (stored === null) return { _tag: "Drain", epoch }
+  if (stored === null || found._tag === "Leaving") return { _tag: "Drain", epoch }
   if (!isCurrent(stored, replica)) {
     // A successor that is ready first, so that nobody waits for it; but one that nobody waits for is not kept.
     const succeeded = record.replicas.some((other) => isCurrent(stored, other) && other.state === "ready")
@@ -63,11 +64,11 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
 }
 
 const scale = (situation: Situation, stored: StoredDeployment): Step | undefined => {
-  const { record, load, peak, sessions, now } = situation
+  const { record, load, peak, sessions, health, now } = situation
   const ours = record.replicas.filter((replica) => isCurrent(stored, replica))
   const serving = ours.filter(({ state }) => state !== "draining")
   if (serving.length < wanted(stored, load)) {
-    const draining = ours.find(({ state }) => state === "draining")
+    const draining = ours.find((one) => one.state === "draining" && health(one)._tag === "Ready")
     if (draining !== undefined) return { _tag: "Revive", epoch: draining.epoch }
     return record.failure === null || now - record.failure.at >= pauseAfter(record.failure.count)
       ? { _tag: "Add" }

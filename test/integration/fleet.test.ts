@@ -1,6 +1,7 @@
 // Several machines, played by hosts of one core each, and two supervisors: ranks of one group on both, one activation
 // whoever is asked, refusals with figures, and what becomes of it all when a host or the keeper is killed.
 import { join } from "node:path"
+import { Effect } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import type { Replicas } from "../../src/wire/replicas.ts"
@@ -105,6 +106,22 @@ test("a host that is killed takes its ranks with it; the next request finds othe
   expect((await generate("moved")).tokens).toEqual(tokens)
   expect(fleet.replicas("moved").epoch).toBe(2)
   expect(hostsOf(fleet.replicas("moved"))).toEqual(["a", "b"])
+})
+
+test("a host that drains lets its sessions end while others are placed elsewhere", async () => {
+  await fleet.host({ name: "d", cores: 64, drainMillis: 30_000 })
+  const { actor } = fleet.hosts.get("d") ?? {}
+  await fleet.deploy(storedOf({ name: "drained" }))
+  const client = await fleet.client("drained")
+  const long = await client.generate({ ...REQUEST, maxTokens: 400 })
+  await long[Symbol.asyncIterator]().next()
+  expect(hostsOf(fleet.replicas("drained"))).toEqual(["d"])
+  process.kill(actor?.pid || Number.NaN, "SIGTERM")
+  await fleet.until("drained", ({ replicas }) => replicas[0]?.state === "draining")
+  expect((await generate("drained")).tokens).toEqual(tokens)
+  expect(fleet.replicas("drained").epoch).toBe(2)
+  expect(await long.ending()).toMatchObject({ finishReason: "length", error: "" })
+  expect(await Effect.runPromise(actor?.ended ?? Effect.die("no host"))).toMatchObject({ how: "exit code 0" })
 })
 
 test("a keeper that is killed during an activation leaves it to the other supervisor", async () => {

@@ -19,6 +19,7 @@ export interface HostSettings {
   readonly name: string
   readonly cores?: number
   readonly memory?: number
+  readonly drainMillis?: number
 }
 
 export interface FleetOptions {

@@ -53,6 +53,15 @@ describe("coming and going", () => {
     expect(stepFor({ record, load: 1, peak: 1 })).toEqual({ _tag: "Revive", epoch: 1 })
   })
 
+  test("one whose host leaves drains, and is not taken back", () => {
+    const leaving: Health = { _tag: "Leaving" }
+    expect(stepFor({ record: recordOf(replica(1, "ready")), load: 1, peak: 1 }, leaving)).toEqual({
+      ...{ _tag: "Drain", epoch: 1 },
+    })
+    const draining = recordOf(replica(1, "draining"))
+    expect(stepFor({ record: draining, load: 1, peak: 1, sessions: () => 1 }, leaving)).toEqual({ _tag: "Add" })
+  })
+
   test("one that never idles has a replica without a request", () => {
     expect(stepFor({ stored: { ...stored, idleTimeoutMillis: null } })).toEqual({ _tag: "Add" })
     const record = recordOf(replica(1, "ready"))
