@@ -36,6 +36,7 @@ export const generateRequest = Effect.fnUntraced(function* (
     ...{ session, epoch: 0, prompt: [first, ...rest], maxTokens, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
+    trace: request.trace ?? false,
   }
   return generate
 })

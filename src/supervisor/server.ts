@@ -5,6 +5,7 @@ import { Deferred, Effect, FiberMap } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { register } from "../fabric/services.ts"
 import type { TokenLog } from "../fabric/tokenLog.ts"
+import type { Traces } from "../fabric/traces.ts"
 import type { Model } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -28,7 +29,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const { connection } = yield* Nats
   const subjects = subjectsOf(deployment.name)
   const running = yield* FiberMap.make<string, void>()
-  const fork = yield* FiberMap.runtime(running)<Models | TokenLog>()
+  const fork = yield* FiberMap.runtime(running)<Models | TokenLog | Traces>()
   const cancels = new Map<string, Deferred.Deferred<never, Cancelled>>()
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array) {

@@ -15,6 +15,7 @@ import { GenerateError } from "./errors.ts"
 import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
+import { trace } from "./trace.ts"
 import { Transcript } from "./transcript.ts"
 import { verify } from "./verify.ts"
 
@@ -104,7 +105,9 @@ const speculative = Effect.fnUntraced(function* (
     committed: generation.base.committed + generation.base.keep.length,
     keep: [0, ...path.map((node) => node + 1)], // row 0 is the root's
   }
-  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
+  const millis = performance.now() - began
+  learn(generation, models, { shape, accepted: path.length, millis })
+  yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
   yield* accepted(generation, models.tokenizer, tokens, { drafted: path.length, last: "corrected", iterations: 1 })
 })
 

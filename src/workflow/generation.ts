@@ -26,6 +26,7 @@ export const GenerateRequest = Schema.Struct({
     Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
   ]),
   fuzzy: Positive,
+  trace: Schema.Boolean, // whether iterations are told to those who watch
 })
 export type GenerateRequest = typeof GenerateRequest.Type
 
