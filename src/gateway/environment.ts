@@ -5,18 +5,20 @@ import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 import { type ApiKey, parseKeys } from "./keys.ts"
 import type { GatewayOptions } from "./options.ts"
 
-const number = (minimum: number, maximum: number) =>
-  Schema.optionalKey(Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.isBetween({ minimum, maximum }))))
+const between = (minimum: number, maximum: number) =>
+  Schema.NumberFromString.pipe(Schema.check(Schema.isBetween({ minimum, maximum })))
+const integer = (minimum: number, maximum: number) =>
+  Schema.optionalKey(between(minimum, maximum).pipe(Schema.check(Schema.isInt())))
 
 const Environment = Schema.Struct({
   [ENVIRONMENT.nats]: Schema.NonEmptyString,
   [HTTP_ENVIRONMENT.host]: Schema.optionalKey(Schema.NonEmptyString),
-  [HTTP_ENVIRONMENT.port]: number(0, 65_535),
+  [HTTP_ENVIRONMENT.port]: integer(0, 65_535),
   [HTTP_ENVIRONMENT.keys]: Schema.optionalKey(Schema.String),
   [HTTP_ENVIRONMENT.keysFile]: Schema.optionalKey(Schema.NonEmptyString),
-  [HTTP_ENVIRONMENT.rateLimit]: number(1, 1_000_000),
-  [HTTP_ENVIRONMENT.timeout]: number(1, 86_400),
-  [HTTP_ENVIRONMENT.bodyLimit]: number(1_024, 2 ** 30),
+  [HTTP_ENVIRONMENT.rateLimit]: integer(1, 1_000_000),
+  [HTTP_ENVIRONMENT.timeout]: Schema.optionalKey(between(0.001, 86_400)),
+  [HTTP_ENVIRONMENT.bodyLimit]: integer(1_024, 2 ** 30),
   [HTTP_ENVIRONMENT.corsOrigins]: Schema.optionalKey(Schema.String),
 })
 
