@@ -21,6 +21,7 @@ export class Iterations {
   #following = true
   #planned = false
   #timer = 0
+  #ended = false
   /** @type {HTMLInputElement} */
   #slider = byId("step")
   #answer
@@ -42,6 +43,7 @@ export class Iterations {
     this.#speeds = []
     this.#plain = 0
     this.#following = true
+    this.#ended = false
     this.#started = performance.now()
     this.#timer = setInterval(() => this.#measure(), WINDOW_MILLIS / 2)
     byId("speed-now").replaceChildren("–")
@@ -49,6 +51,7 @@ export class Iterations {
   }
 
   end() {
+    this.#ended = true
     clearInterval(this.#timer)
     this.#measure()
     this.#plan()
@@ -67,7 +70,7 @@ export class Iterations {
     this.#plan()
   }
 
-  /** @param {{ tokensPerSecond: number, meanAcceptedLength: number }} stats */
+  /** @param {{ tokensPerSecond: number }} stats */
   stats({ tokensPerSecond }) {
     byId("speed-now").replaceChildren(element("b", {}, [tokensPerSecond.toFixed(1)]), " of the whole answer")
   }
@@ -80,7 +83,7 @@ export class Iterations {
     const recent = this.#arrivals.filter((at) => at > now - window).length
     const rate = (recent * 1000) / window
     this.#speeds.push({ seconds: (now - this.#started) / 1000, rate })
-    byId("speed-now").replaceChildren(element("b", {}, [rate.toFixed(0)]), " now")
+    if (!this.#ended) byId("speed-now").replaceChildren(element("b", {}, [rate.toFixed(0)]), " now")
     this.#plan()
   }
 

@@ -11,10 +11,11 @@ import { shape } from "./draw.js"
 
 const ROW = 34
 const BOX = 22
-const GAP = 34 // between columns
+const GAP = 30 // between columns
 const MARGIN = 8
 const CHARACTER = 8 // pixels of the drawing's font
 const MOST = 14 // characters of a token
+const PERCENT = 30 // pixels of "100%"
 
 /** White space, made visible. @param {string} text */
 const visible = (text) => {
@@ -23,8 +24,8 @@ const visible = (text) => {
   return shown.length > MOST ? `${shown.slice(0, MOST - 1)}…` : shown
 }
 
-/** @param {string} text */
-const widthOf = (text) => visible(text).length * CHARACTER + 16
+/** @param {string} text @param {boolean} [drafted] such a one has its probability beside it */
+const widthOf = (text, drafted = false) => visible(text).length * CHARACTER + 16 + (drafted ? PERCENT : 0)
 
 /** @param {Iteration} iteration @returns {SVGElement} */
 export const drawTree = (iteration) => {
@@ -64,7 +65,8 @@ const layout = (/** @type {Iteration} */ { tokens, parents, path, root, bonus })
   for (const [node, parent] of all.entries()) children.set(parent, [...(children.get(parent) ?? []), node])
   const depths = all.map(() => 1)
   for (const [node, parent] of all.entries()) depths[node] = parent === -1 ? 1 : (depths[parent] ?? 0) + 1
-  const columns = columnsOf(depths, texts, widthOf(root))
+  const widths = texts.map((text, node) => widthOf(text, node !== bonusNode))
+  const columns = columnsOf(depths, widths, widthOf(root))
   let rows = 0
   /** @type {Array<Place>} */
   const places = []
@@ -72,7 +74,7 @@ const layout = (/** @type {Iteration} */ { tokens, parents, path, root, bonus })
   const place = (node) => {
     const below = (children.get(node) ?? []).map(place)
     const y = below.length === 0 ? MARGIN + ROW * rows++ + ROW / 2 : mean(below)
-    if (node >= 0) places[node] = { x: columns[depths[node] ?? 0] ?? 0, y, width: widthOf(texts[node] ?? "") }
+    if (node >= 0) places[node] = { x: columns[depths[node] ?? 0] ?? 0, y, width: widths[node] ?? 0 }
     return y
   }
   const start = { x: MARGIN, y: place(-1), width: widthOf(root) }
@@ -81,11 +83,11 @@ const layout = (/** @type {Iteration} */ { tokens, parents, path, root, bonus })
   return { places, start, end, width: right + MARGIN, height: rows * ROW + 2 * MARGIN }
 }
 
-/** Where each depth begins. @param {ReadonlyArray<number>} depths @param {ReadonlyArray<string>} texts @param {number} root */
-const columnsOf = (depths, texts, root) => {
+/** Where each depth begins. @param {ReadonlyArray<number>} depths @param {ReadonlyArray<number>} widths @param {number} root */
+const columnsOf = (depths, widths, root) => {
   const columns = [MARGIN, MARGIN + root + GAP]
   for (let depth = 1; depth <= Math.max(...depths); depth++) {
-    const widest = Math.max(...texts.map((text, node) => (depths[node] === depth ? widthOf(text) : 0)))
+    const widest = Math.max(...widths.map((width, node) => (depths[node] === depth ? width : 0)))
     columns.push((columns[depth] ?? 0) + widest + GAP)
   }
   return columns
@@ -108,7 +110,11 @@ const box = ({ x, y, width }, text, kind, probability) =>
     shape("text", { x: x + 8, y: y + 4.5 }, [visible(text)]),
     ...(probability === undefined
       ? []
-      : [shape("text", { class: "probability", x: x - 4, y: y - 4, "text-anchor": "end" }, [percent(probability)])]),
+      : [
+          shape("text", { class: "probability", x: x + width - 6, y: y + 4, "text-anchor": "end" }, [
+            percent(probability),
+          ]),
+        ]),
   ])
 
 /** @param {number} share */
