@@ -2,7 +2,7 @@
 // about it. The wire's own errors are translated here, and nowhere else.
 import { Schema } from "effect"
 import { HttpServerResponse } from "effect/http"
-import { NotServed } from "../client/index.ts"
+import { NotServed } from "../client/errors.ts"
 
 export class ApiError extends Schema.TaggedError<ApiError>()("ApiError", {
   status: Schema.Int,

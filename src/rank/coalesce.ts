@@ -92,9 +92,11 @@ export const alike = (one: ReadonlyArray<Op>, other: ReadonlyArray<Op>): boolean
   const [a, b] = [withoutHead(one), withoutHead(other)]
   const heads = [one.at(-1), other.at(-1)].filter((op) => op?.op === "head")
   const [first, second] = heads
-  const sameHead = first === undefined || second === undefined || (first.want === second.want && first.k === second.k)
+  const sameHead = first === undefined || second === undefined || sameAnswer(first, second)
   return sameHead && a.length === b.length && a.every((op, i) => sameStep(op, b[i]))
 }
+
+const sameAnswer = (a: Head, b: Head): boolean => a.want === b.want && a.k === b.k && (a.top ?? 0) === (b.top ?? 0)
 
 const withoutHead = (ops: ReadonlyArray<Op>): ReadonlyArray<Op> => ops.filter(({ op }) => op !== "head")
 
@@ -156,6 +158,8 @@ export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult)
       attended: result.attended.map(bytes),
       tokens: values(result.tokens),
       logProbs: values(result.logProbs),
+      topTokens: values(result.topTokens),
+      topLogProbs: values(result.topLogProbs),
       logits: values(result.logits),
       micros: (result.micros * rows) / total,
     }

@@ -47,7 +47,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
       endpoint: "status",
       subject: subjects.status(identity.group, identity.rank),
       queue: "",
-      answer: message,
+      answer: () => ({ bytes: message() }),
     }),
   )
   return {

@@ -25,7 +25,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   )
   const services = yield* Layer.build(
     Layer.mergeAll(
-      TokenLog.layer(deployment.name),
+      TokenLog.layer(deployment),
       Traces.layer(deployment.name),
       Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
     ),

@@ -15,7 +15,16 @@ const stretch = (session: string, rows: number, ops: ReadonlyArray<Op>): Stretch
   ops,
 })
 const result = (over: Partial<StretchResult>): StretchResult => ({
-  ...{ hiddens: [], attended: [], tokens: null, logProbs: null, logits: null, micros: 0 },
+  ...{
+    hiddens: [],
+    attended: [],
+    tokens: null,
+    logProbs: null,
+    topTokens: null,
+    topLogProbs: null,
+    logits: null,
+    micros: 0,
+  },
   ...over,
 })
 
