@@ -4,7 +4,7 @@ import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { nameOfMachine } from "../supervisor/host.ts"
 import { type Machine, startMachine } from "../supervisor/machine.ts"
-import { ALWAYS } from "../wire/deployment.ts"
+import { ALWAYS, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 import * as flags from "./flags.ts"
 import { contextOf } from "./models.ts"
 import { deploymentOf } from "./placement.ts"
@@ -32,8 +32,9 @@ const options = {
       ),
       Flag.optional,
     ),
+  ...flags.http,
   retention: flags.retention,
-  json: flags.jsonOf("when ready, print one object instead of a line: nats, deployment, pids"),
+  json: flags.jsonOf("when ready, print one object instead of a line: nats, http, deployment, pids"),
 }
 
 type Options = flags.Values<typeof options>
@@ -47,6 +48,10 @@ export const up = Command.make("up", options, (given) =>
     {
       command: "chorus up --base model.gguf --draft small.gguf --draft-ranks 3 --name coder",
       description: "A pair of one's own",
+    },
+    {
+      command: "chorus up --port 0 --api-keys keys.txt",
+      description: "HTTP on a free port, for those who have a key",
     },
     {
       command: "chorus up --nats nats://10.0.0.5:4222",
@@ -69,6 +74,9 @@ const serve = Effect.fnUntraced(function* (given: Options) {
     onSome: (retentionMillis) => ({ ...placed, retentionMillis }),
   })
   const started = Date.now()
+  if (isOpen(given)) {
+    yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
+  }
   const idleTimeoutMillis = Option.getOrNull(given["idle-timeout"])
   const machine = yield* startMachine(
     {
@@ -77,7 +85,12 @@ const serve = Effect.fnUntraced(function* (given: Options) {
       idleTimeoutMillis,
       replicas: { ...ALWAYS.replicas, min: idleTimeoutMillis === null ? 1 : 0 },
     },
-    { nats: Option.getOrNull(given.nats), host: `${nameOfMachine()}-${name}`.slice(0, 64), progress },
+    {
+      nats: Option.getOrNull(given.nats),
+      host: `${nameOfMachine()}-${name}`.slice(0, 64),
+      gateway: flags.httpEnvironment(given),
+      progress,
+    },
   )
   yield* announce(folderOf(process.env), name, machine.url)
   progress.clear()
@@ -96,14 +109,18 @@ const nameOf = ({ base }: Options): string =>
         .slice(0, 64) || "base",
   })
 
+/** Whether others than this machine's users reach the gateway, and need no key. */
+const isOpen = ({ host, "api-keys": file }: Options): boolean =>
+  !["127.0.0.1", "::1", "localhost"].includes(host) && Option.isNone(file) && !process.env[HTTP_ENVIRONMENT.keys]
+
 interface Up {
   readonly name: string // of the deployment
   readonly machine: Machine
 }
 
-const objectOf = ({ name, machine: { url, pids } }: Up) => ({ nats: url, deployment: name, pids })
+const objectOf = ({ name, machine: { url, http, pids } }: Up) => ({ nats: url, http, deployment: name, pids })
 
-const lineOf = ({ name, machine: { url, pids } }: Up, millis: number): string => {
+const lineOf = ({ name, machine: { url, http, pids } }: Up, millis: number): string => {
   const ranks = [counted(pids.base.length, "base rank"), counted(pids.draft.length, "draft rank")].join(" and ")
-  return `${name} is ready at ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${name} --prompt 'export class'`
+  return `${name} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${name} --prompt 'export class'`
 }

@@ -30,8 +30,8 @@ export interface Actor {
 export interface ActorProcess {
   readonly name: string
   readonly pid: number // 0 where it could not be started
-  /** Ends when the actor says that it serves. */
-  readonly ready: Effect.Effect<void>
+  /** Ends when the actor says that it serves, with what it says. */
+  readonly ready: Effect.Effect<unknown>
   /** Ends, with what happened, when the process does and nobody has told it to. */
   readonly ended: Effect.Effect<ActorEnded>
 }
@@ -61,14 +61,14 @@ const spawnActor = ({ name, file, environment }: Actor) => {
     said = (said + text).slice(-SAID_BYTES)
   })
   const ended = Deferred.makeUnsafe<ActorEnded>()
-  const ready = Deferred.makeUnsafe<void>()
+  const ready = Deferred.makeUnsafe<unknown>()
   const end = (how: string): void => {
     if (stopping.has(child)) return
     Deferred.doneUnsafe(ended, Effect.succeed(new ActorEnded({ actor: name, how, said: said.trim() })))
   }
   child.once("error", ({ message }) => end(message))
   child.once("close", (code, signal) => end(signal ?? `exit code ${code}`))
-  child.once("message", () => Deferred.doneUnsafe(ready, Effect.void))
+  child.once("message", (message) => Deferred.doneUnsafe(ready, Effect.succeed(message)))
   const started: ActorProcess = {
     ...{ name, pid: child.pid ?? 0 },
     ready: Deferred.await(ready),

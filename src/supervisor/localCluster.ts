@@ -7,6 +7,7 @@ import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
 import { type Actor, type ActorEnded, startActors } from "./actorProcess.ts"
 import { checkModels } from "./checkModels.ts"
+import { ownGateway } from "./ownGateway.ts"
 import { ownServer } from "./ownServer.ts"
 
 /** This process is the first owner of the groups that it starts. */
@@ -19,8 +20,10 @@ export interface Progress {
 
 export interface LocalCluster {
   readonly url: string
+  readonly http: string | null // URL of the gateway; null where none was asked for
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
+    readonly gateway: number | null
     readonly supervisor: number
     readonly base: ReadonlyArray<number>
     readonly draft: ReadonlyArray<number>
@@ -32,10 +35,11 @@ export interface LocalCluster {
 export interface StartOptions {
   readonly nats: string | null // URL; null starts a server
   readonly progress: Progress
+  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Everything is ready when this ends. */
-export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats, progress }: StartOptions) {
+export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats, progress, gateway }: StartOptions) {
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
@@ -44,6 +48,7 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   const url = server?.url ?? nats ?? ""
   if (server === null) progress.report(`Connecting to ${url}`)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
+  const http = gateway === undefined ? null : yield* ownGateway(url, gateway, ended)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
@@ -64,7 +69,9 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   )
   const cluster: LocalCluster = {
     url,
+    http: http?.url ?? null,
     pids: {
+      gateway: http?.pid ?? null,
       natsServer: server?.pid ?? null,
       supervisor: supervisor?.pid ?? 0,
       base: ranks.filter((_, i) => members[i]?.group.name === "base").map(({ pid }) => pid),

@@ -10,6 +10,7 @@ import { checkModels } from "./checkModels.ts"
 import { openBuckets } from "./deployments.ts"
 import type { Progress } from "./localCluster.ts"
 import { type Observed, observe } from "./observed.ts"
+import { ownGateway } from "./ownGateway.ts"
 import { ownServer } from "./ownServer.ts"
 
 const LOOK_MILLIS = 250
@@ -17,13 +18,16 @@ const LOOK_MILLIS = 250
 export interface MachineOptions {
   readonly nats: string | null // URL; null starts a server
   readonly host: string // its name
+  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
   readonly progress: Progress
 }
 
 export interface Machine {
   readonly url: string
+  readonly http: string | null // URL of the gateway; null where none was asked for
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
+    readonly gateway: number | null
     readonly host: number
     readonly supervisor: number
     readonly base: ReadonlyArray<number>
@@ -36,7 +40,7 @@ export interface Machine {
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
 export const startMachine = Effect.fnUntraced(function* (
   deployment: StoredDeployment,
-  { nats, host: name, progress }: MachineOptions,
+  { nats, host: name, gateway, progress }: MachineOptions,
 ) {
   progress.report("Looking at the models")
   yield* checkModels(deployment)
@@ -45,6 +49,7 @@ export const startMachine = Effect.fnUntraced(function* (
   const server = nats === null ? yield* ownServer(ended) : null
   const url = server?.url ?? nats ?? ""
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
+  const http = gateway === undefined ? null : yield* ownGateway(url, gateway, ended)
   progress.report("Starting the host and the supervisor")
   // The one that is started last is ended first: sessions end while their ranks are there.
   const host = yield* startOwn(ended, "the host", "host.ts", {
@@ -58,8 +63,11 @@ export const startMachine = Effect.fnUntraced(function* (
   )
   const { base, draft } = yield* Effect.raceFirst(ready, Deferred.await(ended))
   const machine: Machine = {
-    url,
-    pids: { natsServer: server?.pid ?? null, host: host.pid, supervisor: supervisor.pid, base, draft },
+    ...{ url, http: http?.url ?? null },
+    pids: {
+      ...{ natsServer: server?.pid ?? null, gateway: http?.pid ?? null },
+      ...{ host: host.pid, supervisor: supervisor.pid, base, draft },
+    },
     failed: Deferred.await(ended),
   }
   return machine

@@ -39,6 +39,7 @@ export const generateRequest = Effect.fnUntraced(function* (
     ...{ session, epoch: 0, prompt: [first, ...rest], maxTokens, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
+    trace: request.trace ?? false,
     logprobs: request.logprobs ?? null,
   }
   return generate

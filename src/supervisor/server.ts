@@ -5,6 +5,7 @@ import { Effect, Exit, Fiber, FiberMap, Scope, Stream, SubscriptionRef } from "e
 import { Nats } from "../fabric/nats.ts"
 import { type Reply, register } from "../fabric/services.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
+import type { Traces } from "../fabric/traces.ts"
 import type { Model } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -45,7 +46,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const requests = codec("infer request", InferRequest, { mostBytes })
   const subjects = subjectsOf(deployment.name)
   const running = yield* FiberMap.make<string, Answer, GenerateError>()
-  const fork = yield* FiberMap.runtime(running)<TokenLog>()
+  const fork = yield* FiberMap.runtime(running)<TokenLog | Traces>()
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array) {

@@ -4,6 +4,7 @@ import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, Subscripti
 import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
+import { Traces } from "../fabric/traces.ts"
 import type { Deployment, StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
@@ -90,8 +91,9 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
   base.tokenizer.warm()
   const scope = yield* Scope.fork(yield* Effect.scope)
   const services = yield* Layer.build(
-    Layer.merge(
+    Layer.mergeAll(
       TokenLog.layer(deployment),
+      Traces.layer(deployment.name),
       Layer.effect(
         ReplicaSet,
         followReplicas({

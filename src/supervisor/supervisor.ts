@@ -2,6 +2,7 @@
 import { Effect, Layer } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
+import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
@@ -24,7 +25,9 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     { concurrency: "unbounded" },
   )
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
-  const services = yield* Layer.build(Layer.merge(TokenLog.layer(deployment), only(models)))
+  const services = yield* Layer.build(
+    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(models)),
+  )
   yield* Effect.provide(serve(deployment, model), services)
 })
 

@@ -67,3 +67,15 @@ export const ENVIRONMENT = {
   device: "CHORUS_DEVICE", // of one rank, where it is not its group's
   host: "CHORUS_HOST",
 } as const
+
+/** Environment of a gateway, besides CHORUS_NATS. Each has a default. */
+export const HTTP_ENVIRONMENT = {
+  host: "CHORUS_HTTP_HOST", // 127.0.0.1
+  port: "CHORUS_HTTP_PORT", // 8080; 0 takes a free one
+  keys: "CHORUS_API_KEYS", // separated by commas; none: everybody may ask
+  keysFile: "CHORUS_API_KEYS_FILE", // a key a line, or a name and a key
+  rateLimit: "CHORUS_HTTP_RATE_LIMIT", // requests a minute of each key; unlimited
+  timeout: "CHORUS_HTTP_TIMEOUT", // seconds of a request; 600
+  bodyLimit: "CHORUS_HTTP_BODY_LIMIT", // bytes; 1 MiB
+  corsOrigins: "CHORUS_HTTP_CORS_ORIGINS", // separated by commas; none
+} as const

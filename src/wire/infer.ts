@@ -37,6 +37,7 @@ export const InferRequest = Schema.Struct({
   deadlineMillis: Schema.optionalKey(Positive), // from acceptance; then the session ends with what it has
   interestMillis: Schema.optionalKey(Millis), // the session is cancelled when nobody has said for so long that he reads it
   logprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // alternatives logged with each token; left out: not even the token's own
+  trace: Schema.optionalKey(Schema.Boolean), // whether each drafting iteration is told on the trace subject; false
 })
 export type InferRequest = typeof InferRequest.Type
 

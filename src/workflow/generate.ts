@@ -16,6 +16,7 @@ import { Cancellation, GenerateRequest, type Generation, Models, Place } from ".
 import { ofRow } from "./logProbs.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
+import { trace } from "./trace.ts"
 import { Transcript } from "./transcript.ts"
 import { verify } from "./verify.ts"
 
@@ -120,7 +121,9 @@ const speculative = Effect.fnUntraced(function* (
   const { path, tokens } = accept(tree, choices)
   const keep = [0, ...path.map((node) => node + 1)] // row 0 is the root's
   generation.base = { committed: generation.base.committed + generation.base.keep.length, keep }
-  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
+  const millis = performance.now() - began
+  learn(generation, models, { shape, accepted: path.length, millis })
+  yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
   const told = keep.map((row) => ofRow(logProbs, row, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     drafted: path.length,

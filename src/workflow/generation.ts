@@ -27,6 +27,7 @@ export const GenerateRequest = Schema.Struct({
     Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
   ]),
   fuzzy: Positive,
+  trace: Schema.Boolean, // whether iterations are told to those who watch
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
   after: Count, // sequence of the log's entry that the first one comes after
 })
