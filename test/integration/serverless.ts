@@ -112,6 +112,13 @@ export class Fleet implements AsyncDisposable {
     return Effect.runPromise(this.#deployments.remove(name))
   }
 
+  /** Removes every deployment, and waits until no rank of them takes up cores. */
+  async clear(): Promise<void> {
+    const records = SubscriptionRef.getUnsafe(this.#records)
+    for (const name of records.keys()) await this.remove(name)
+    for (const name of records.keys()) await this.until(name, ({ replicas }) => replicas.length === 0)
+  }
+
   /** The newest word of a host; undefined where it is not heard any more. */
   beat(host: string): HostBeat | undefined {
     return this.#seen.all().get(host)
