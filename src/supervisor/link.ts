@@ -61,7 +61,7 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     ready ??= performance.now()
     models = { base, draft: draft ?? null, tokenizer, learned }
     changed()
-    yield* Effect.raceAll(joined.map((group) => group.silent))
+    yield* Effect.raceAll([...joined.map((group) => group.silent), ...joined.map(begunAnew)])
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
@@ -100,4 +100,13 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     },
   }
   return link
+})
+
+/** Ends when a rank is another process than it was: quicker than a silence, its host has started it again, without any KV. */
+const begunAnew = Effect.fnUntraced(function* (group: Group) {
+  const pids = [...SubscriptionRef.getUnsafe(group.beats).values()].map(({ pid }) => pid)
+  yield* SubscriptionRef.changes(group.beats).pipe(
+    Stream.filter((beats) => [...beats.values()].some(({ pid }) => !pids.includes(pid))),
+    Stream.runHead,
+  )
 })
