@@ -14,7 +14,7 @@ import { THREADS } from "./machine.ts"
 import { pathsOf } from "./models.ts"
 import { median } from "./statistics.ts"
 
-const ROUNDS = 7
+const ROUNDS = 5
 const CONTEXT = 1024
 const IDLE_MILLIS = 500
 const PROMPT = "/** A queue with a bound: offers wait while it is full. */\nexport class BoundedQueue<T> {\n"
