@@ -1,6 +1,6 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schedule } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
@@ -26,6 +26,9 @@ const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 })
+
+/** How often a session begins anew on ranks, and after what pause: a host that is gone has to be noticed. */
+const AFTER_LOSS = { schedule: Schedule.spaced("250 millis"), times: 3 }
 
 /**
  * Runs a generation to its end, which its log tells. The token log is its journal, so the engine's own memory of the
@@ -69,13 +72,22 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
   )
 }, Effect.scoped)
 
-/** On a replica, as soon as there is one for it. */
-const placed = Effect.fnUntraced(function* (generation: Generation) {
+/**
+ * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
+ * was accepted is prefilled there, and the next token is the one that it would have been.
+ */
+const placed = (generation: Generation) =>
+  onReplica(generation).pipe(
+    Effect.retry({ while: ({ _tag }) => _tag === "GroupSilent" || _tag === "PeerSilent", ...AFTER_LOSS }),
+  )
+
+const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   const place = yield* Place
   const { models, coldStart } = yield* place.take
   generation.tally.placed()
-  generation.coldStart = coldStart
+  generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
+  generation.draft = { committed: 0 }
   return yield* iterate(generation).pipe(Effect.ensuring(release(generation)), Effect.provideService(Models, models))
 }, Effect.scoped)
 

@@ -134,17 +134,20 @@ describe("one host", () => {
     for (const one of served) expect(await one.ending()).toMatchObject({ error: "", finishReason: "length" })
   })
 
-  test("a rank that is killed is started again by its host, and serves as before", async () => {
+  test("a rank that is killed is started again by its host, and the session goes on with the same tokens", async () => {
     await fleet.deploy(storedOf({ name: "killed" }))
     const client = await fleet.client("killed")
-    const { tokens } = await (await client.generate(REQUEST)).ending()
+    const { tokens } = await (await client.generate(LONG)).ending()
+    const survivor = await client.generate(LONG)
+    await first(survivor)
     const rank = fleet.beat("a")?.ranks.find((one) => one.deployment === "killed" && one.group === "draft")
     kill(rank?.pid)
     const again = () => fleet.beat("a")?.ranks.find(({ pid, restarts }) => restarts === 1 && pid > 0)
     await expect
       .poll(again, { timeout: 20_000 })
       .toMatchObject({ deployment: "killed", reason: expect.stringContaining("SIGKILL") })
-    expect(await (await client.generate(REQUEST)).ending()).toMatchObject({ error: "", tokens })
+    expect(await survivor.ending()).toMatchObject({ error: "", tokens })
+    expect(await (await client.generate(LONG)).ending()).toMatchObject({ error: "", tokens })
     expect(fleet.replicas("killed").epoch).toBe(1)
   })
 })
