@@ -64,7 +64,10 @@ export class Coalescer<E> {
           ),
         ),
       )
-      yield* together.length === 1 ? served : Effect.uninterruptible(served) // others' work is not stopped for one
+      // Others' work is not stopped for one. What is stopped has an outcome too: whoever ends with it waits for that.
+      yield* together.length === 1
+        ? Effect.onInterrupt(served, () => Deferred.interrupt(asked.outcome))
+        : Effect.uninterruptible(served)
       return yield* Deferred.await(asked.outcome)
     })
   }
