@@ -1,6 +1,7 @@
 // The client: connect, generate, read the tokens as they come, cancel. Promises and async iterators; errors are the wire's.
 import { connect as dial, type NatsConnection, RequestError } from "@nats-io/transport-node"
 import { Result, Schema } from "effect"
+import { traceHeaders } from "../fabric/telemetry.ts"
 import { follow } from "../fabric/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, type InferError, MalformedMessage } from "../wire/errors.ts"
@@ -35,6 +36,8 @@ export interface ClientOptions {
 export interface GenerateOptions {
   /** Cancels the session: it ends within one pass, with finish reason "cancelled". */
   readonly signal?: AbortSignal
+  /** W3C Trace Context of the span that asks: the session's spans are below it where the supervisor traces. */
+  readonly traceparent?: string
 }
 
 export interface Ending {
@@ -69,17 +72,21 @@ export interface Client extends AsyncDisposable {
 export const connect = async ({ url, deployment }: ClientOptions): Promise<Client> => {
   const connection = await dial({ servers: url.split(","), name: "chorus client", maxReconnectAttempts: -1 })
   const subjects = subjectsOf(deployment)
-  const ask = async (request: InferRequest) => {
+  const ask = async (request: InferRequest, traceparent?: string) => {
     const message = Result.getOrThrow(requests.tryEncode({ ...request, stream: true }))
     try {
-      return await connection.request(subjects.infer, message, { timeout: ACCEPT_MILLIS })
+      const headers = traceHeaders(traceparent)
+      return await connection.request(subjects.infer, message, { timeout: ACCEPT_MILLIS, ...(headers && { headers }) })
     } catch (error) {
       throw error instanceof RequestError && error.isNoResponders() ? new NotServed({ deployment, url }) : error
     }
   }
-  const generate = async (request: InferRequest, { signal }: GenerateOptions = {}): Promise<Generation> => {
+  const generate = async (
+    request: InferRequest,
+    { signal, traceparent }: GenerateOptions = {},
+  ): Promise<Generation> => {
     signal?.throwIfAborted()
-    const answer = Result.getOrThrow(answers.decode((await ask(request)).data))
+    const answer = Result.getOrThrow(answers.decode((await ask(request, traceparent)).data))
     if (answer._tag === "Refused") throw answer.error satisfies InferError
     if (answer._tag === "Answered") throw new MalformedMessage(WHOLE)
     const { session, subject, promptTokens, seed } = answer

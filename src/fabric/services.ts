@@ -2,6 +2,7 @@
 import { Svcm } from "@nats-io/services"
 import { Effect } from "effect"
 import { Nats } from "./nats.ts"
+import type { Carrying } from "./telemetry.ts"
 
 const VERSION = "0.1.0"
 
@@ -12,7 +13,7 @@ export interface ServiceEntry {
   readonly endpoint: string
   readonly subject: string // of the endpoint
   readonly queue: string // of those that share the work; empty where each actor answers for itself
-  readonly answer: (message: Uint8Array) => Uint8Array | Promise<Uint8Array>
+  readonly answer: (message: Uint8Array, headers: Carrying | undefined) => Uint8Array | Promise<Uint8Array>
 }
 
 /** Registers until the scope closes. */
@@ -28,7 +29,7 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
     subject: entry.subject,
     queue: entry.queue,
     handler: async (error, message) => {
-      if (error === null) message.respond(await entry.answer(message.data))
+      if (error === null) message.respond(await entry.answer(message.data, message.headers))
     },
   })
   yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it

@@ -2,6 +2,7 @@
 // ends: an answer that nobody waits for any more is cancelled.
 import { Effect, Stream } from "effect"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import { traceparent } from "../fabric/telemetry.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { observe } from "./metrics.ts"
@@ -81,7 +82,9 @@ const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequ
     Effect.sync(() => new AbortController()),
     (controller) => Effect.sync(() => controller.abort()), // of no effect once it has ended
   )
-  return yield* Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
+  const span = yield* traceparent
+  const options = { signal, ...(span === undefined ? {} : { traceparent: span }) }
+  return yield* Effect.tryPromise({ try: () => client.generate(request, options), catch: fromClient })
 })
 
 interface Timing {

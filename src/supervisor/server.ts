@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { Deferred, Effect, FiberMap } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { register } from "../fabric/services.ts"
+import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
 import type { TokenLog } from "../fabric/tokenLog.ts"
 import type { Model } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
@@ -31,7 +32,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const fork = yield* FiberMap.runtime(running)<Models | TokenLog>()
   const cancels = new Map<string, Deferred.Deferred<never, Cancelled>>()
 
-  const begin = Effect.fnUntraced(function* (message: Uint8Array) {
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
@@ -42,6 +43,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       session,
       generate(request).pipe(
         Effect.provideService(Cancellation, cancellation),
+        tracedAs("session", headers, { session, deployment: deployment.name, promptTokens: request.prompt.length }),
         Effect.catch((error) => Effect.logError(`session ${session}: ${error.message}`)),
         Effect.ensuring(Effect.sync(() => cancels.delete(session))),
       ),
@@ -82,9 +84,9 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
     endpoint: "infer",
     subject: subjects.infer,
     queue: QUEUE,
-    answer: (message) =>
+    answer: (message, headers) =>
       runPromise(
-        begin(message).pipe(
+        begin(message, headers).pipe(
           Effect.catch((error: InferError) => Effect.succeed<InferAnswer>({ _tag: "Refused", error })),
           Effect.map(answers.encode),
         ),
