@@ -2,14 +2,17 @@
 // `traceparent` header (W3C Trace Context), so one trace leads from an HTTP request through the workflow's activities to the
 // pass on each rank.
 import { headers, type MsgHdrs } from "@nats-io/transport-node"
-import { Effect, Layer, Option, Tracer } from "effect"
+import { ConfigProvider, Effect, Layer, Option, Tracer } from "effect"
 import { FetchHttpClient, Headers, HttpTraceContext } from "effect/http"
 import { OtlpSerialization, OtlpTracer } from "effect/observability"
+
+/** An endpoint is enough: OTLP is what OpenTelemetry's own SDKs export by where nothing else is said. */
+const settings = () => ConfigProvider.fromEnv({ env: { OTEL_TRACES_EXPORTER: "otlp", ...process.env } })
 
 /** Sends the spans of a process; the usual OTEL_ variables say where and how. What is not sent yet goes with the scope. */
 export const telemetry = (serviceName: string) =>
   OtlpTracer.layerFromConfig({ resource: { serviceName } }).pipe(
-    Layer.provide([OtlpSerialization.layerJson, FetchHttpClient.layer]),
+    Layer.provide([OtlpSerialization.layerJson, FetchHttpClient.layer, ConfigProvider.layer(settings())]),
   )
 
 /** The current span as a `traceparent`; undefined where nobody traces, which costs next to nothing. */
