@@ -17,6 +17,7 @@ Brings npm's packages, Node 24, ggml and nats-server, and builds the native modu
 
   --cuda   brings ggml's CUDA backend too, where an NVIDIA driver is
 
+CHORUS_CUDA=12             (or 13) brings it for that CUDA though there is no driver here, as in an image's build
 CHORUS_GGML=source         builds ggml from source instead of using npm's binaries
 GGML_SOURCE_DIR=FOLDER     builds that ggml
 CHORUS_GGML=ready          goes back to npm's binaries

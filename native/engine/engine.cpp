@@ -35,6 +35,12 @@ double log_mass(const float * logits, int vocab, float best) {
     return std::log(mass);
 }
 
+// A logit that is no number, or minus infinity, has the lowest of numbers as its log-probability.
+float finite(double log_prob) {
+    const double lowest = std::numeric_limits<float>::lowest();
+    return log_prob > lowest ? float(log_prob) : float(lowest);
+}
+
 }  // namespace
 
 Engine::Engine(Options o, const std::function<void(double)> & progress) : options(std::move(o)) {
@@ -56,7 +62,7 @@ Engine::Engine(Options o, const std::function<void(double)> & progress) : option
     if (auto set_abort = procedure<ggml_backend_set_abort_callback_t>(device_, "ggml_backend_set_abort_callback")) {
         set_abort(backend_.get(), [](void * flag) { return static_cast<std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }, &aborted);
     }
-    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, progress);
+    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, options.threads, progress);
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
 }
 
@@ -196,6 +202,8 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
             result.logits = std::move(logits);
         } else {
             result.has_tokens = result.has_log_probs = true;
+            result.has_top = op.top > 0;
+            std::vector<int32_t> best_of_row;
             for (size_t i = 0; i < op.rows.size(); ++i) {
                 const int row = op.rows[i];
                 const auto & part = *std::find_if(pass.parts.begin(), pass.parts.end(), [&](const auto & p) { return row < p.first_row + p.rows; });
@@ -217,7 +225,16 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                         return sampler_.sample(mutable_at, vocab, s.sampling, position, history);
                     }();
                     result.tokens.push_back(token);
-                    result.log_probs.push_back(float(double(at[token] - best) - mass));
+                    const auto log_prob = [&](int32_t of) { return finite(double(at[of] - best) - mass); };
+                    result.log_probs.push_back(log_prob(token));
+                    if (op.top > 0) {
+                        sampler_.best(at, vocab, op.top, best_of_row);
+                        best_of_row.resize(size_t(op.top), token);  // fewer only where logits are no numbers
+                        for (const int32_t other : best_of_row) {
+                            result.top_tokens.push_back(other);
+                            result.top_log_probs.push_back(log_prob(other));
+                        }
+                    }
                 } else {
                     std::vector<Candidate> found(size_t(op.k));
                     sampler_.candidates(at, vocab, s.sampling, position, history, op.k, found.data());

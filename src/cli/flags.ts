@@ -203,6 +203,23 @@ export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<str
 const optionOf = (name: string, value: Option.Option<string | number>): Readonly<Record<string, string>> =>
   Option.match(value, { onNone: () => ({}), onSome: (given) => ({ [name]: `${given}` }) })
 
+const UNITS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+const isUnit = (unit: string | undefined): unit is keyof typeof UNITS => unit !== undefined && unit in UNITS
+
+/** In milliseconds. */
+export const retention = Flag.String("retention").pipe(
+  Flag.filterMap(
+    (text) => {
+      const [, count, unit] = /^([1-9]\d{0,8})([smhd])$/.exec(text) ?? []
+      return isUnit(unit) ? Option.some(Number(count) * UNITS[unit]) : Option.none()
+    },
+    () => "a time, such as 90s, 30m, 12h or 7d",
+  ),
+  described("how long a session's tokens can be read again (default: 1h, or what the server's stream has)", "TIME"),
+  Flag.optional,
+)
+
 export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))
 
 export const stats = Flag.Boolean("stats").pipe(

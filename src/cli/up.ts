@@ -24,6 +24,7 @@ const options = {
     Flag.optional,
   ),
   ...flags.http,
+  retention: flags.retention,
   json: flags.jsonOf("when ready, print one object instead of a line: nats, http, deployment, pids"),
 }
 
@@ -53,11 +54,15 @@ export const up = Command.make("up", options, (given) =>
 const serve = Effect.fnUntraced(function* (given: Options) {
   const name = Option.getOrElse(given.name, () => nameOf(given))
   const progress = progressOn(process.stderr)
-  const deployment = yield* deploymentOf(given, {
+  const placed = yield* deploymentOf(given, {
     name,
     speculation: true,
     fuzzy: given.fuzzy,
     context: yield* contextOf(given),
+  })
+  const deployment = Option.match(given.retention, {
+    onNone: () => placed,
+    onSome: (retentionMillis) => ({ ...placed, retentionMillis }),
   })
   const started = Date.now()
   if (isOpen(given)) {

@@ -21,7 +21,7 @@ import {
   type Verify,
 } from "../wire/pass.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Nats } from "./nats.ts"
+import { insist, Nats } from "./nats.ts"
 import { traceHeaders, traceparent } from "./telemetry.ts"
 
 const beats = codec("rank beat", RankBeat)
@@ -138,7 +138,8 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     decode: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Decoded")),
     verify: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Verified")),
     draft: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Drafted")),
-    control: (control) => Effect.sync(() => connection.publish(subjects.control(group.name), controls.encode(control))),
+    control: (control) =>
+      Effect.sync(() => void insist(connection, subjects.control(group.name), controls.encode(control))),
     ...watch,
   }
   return service

@@ -3,7 +3,7 @@
 import { InvalidArgumentError } from "@nats-io/transport-node"
 import { Schema } from "effect"
 import { HttpServerResponse } from "effect/http"
-import { NotServed } from "../client/index.ts"
+import { NotServed } from "../client/errors.ts"
 
 export class ApiError extends Schema.TaggedError<ApiError>()("ApiError", {
   status: Schema.Int,
@@ -65,6 +65,11 @@ const STATUS: Readonly<Record<string, readonly [status: number, code: string]>> 
   ClientLimited: [429, "rate_limit_exceeded"],
   Cancelled: [499, "cancelled"],
   PassFailed: [500, "generation_failed"],
+  AnswerTooLarge: [413, "answer_too_large"],
+  SessionFailed: [500, "generation_failed"],
+  NoAnswer: [504, "timeout"],
+  Disconnected: [503, "nats_unreachable"],
+  ActivationFailed: [503, "activation_failed"],
   GroupSilent: [503, "generation_failed"],
   NoPlacement: [503, "no_placement"],
 }

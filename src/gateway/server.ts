@@ -15,6 +15,7 @@ import { healthz, readyz } from "./health.ts"
 import { metricsPage } from "./metricsPage.ts"
 import { model, models } from "./models.ts"
 import { type GatewayOptions, Options } from "./options.ts"
+import { playground } from "./playground.ts"
 
 /** Answers that run when the gateway ends have so long to do so. */
 const FAREWELL = "2 seconds"
@@ -31,12 +32,12 @@ export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotList
 
 /** What no other route answers. */
 const nowhere = HttpRouter.add("*", "*", ({ method, url }) => {
-  const reason = `there is no ${method} ${url.slice(0, 200)} here. There are POST /v1/chat/completions, POST /v1/completions, GET /v1/models, /healthz, /readyz and /metrics.`
+  const reason = `there is no ${method} ${url.slice(0, 200)} here. There are POST /v1/chat/completions, POST /v1/completions, GET /v1/models, /healthz, /readyz and /metrics, and a playground at /.`
   return Effect.succeed(responseOf(apiError(404, "unknown_url", reason)))
 })
 
 /** Every route of the gateway: a new one is added here. */
-const routes = Layer.mergeAll(chat, completions, models, model, healthz, readyz, metricsPage, nowhere)
+const routes = Layer.mergeAll(chat, completions, models, model, healthz, readyz, metricsPage, playground, nowhere)
 
 /** Serves until the scope closes. Ends with the URL when it listens. */
 export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {

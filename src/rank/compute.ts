@@ -52,6 +52,8 @@ export class Compute extends Context.Service<
     readonly maxRows: number
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
+    /** Time that the device has computed so far. */
+    readonly computeMillis: () => number
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
     readonly close: (session: string) => Effect.Effect<void>
     readonly sessions: () => ReadonlyArray<string>
@@ -111,11 +113,15 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
+  let computed = 0 // microseconds
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
       const running = promised(() => pass.run(ops))
       running.then(
-        (result) => resume(Effect.succeed(result)),
+        (result) => {
+          computed += result.micros
+          resume(Effect.succeed(result))
+        },
         (error) => resume(Effect.fail(failed(error))),
       )
       return Effect.promise(() => {
@@ -136,6 +142,7 @@ const of = (engine: Engine, device: Device) => {
     maxRows: engine.maxRows,
     bytesOfWeights: engine.bytesOfWeights,
     bytesOfKv: () => engine.bytesOfKv(),
+    computeMillis: () => computed / 1000,
     open: (session, sampling) => attempt(() => engine.open(session, sampling)),
     close: (session) => Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined)),
     sessions: () => engine.sessions(),

@@ -12,9 +12,12 @@ import { subjectsOf } from "../wire/subjects.ts"
 import { type Crew, execute } from "./execute.ts"
 import { passFailed } from "./sessions.ts"
 
-const commands = codec("pass command", PassCommand)
+/** A command has at most some hundred tokens, with their parents. */
+const MOST_BYTES = 64 * 1024
+
+const commands = codec("pass command", PassCommand, { mostBytes: MOST_BYTES })
 const answers = codec("pass answer", PassAnswer)
-const controls = codec("group control", GroupControl)
+const controls = codec("group control", GroupControl, { mostBytes: MOST_BYTES })
 
 /** How long a drain waits for the passes that run. */
 const DRAIN_MILLIS = 5_000

@@ -19,5 +19,6 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   bytesOfWeights: Schema.Int,
   bytesOfKv: Schema.Int,
   sessions: Schema.Int,
+  computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
 })
 export type RankBeat = typeof RankBeat.Type

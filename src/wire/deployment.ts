@@ -25,6 +25,7 @@ export const Deployment = Schema.Struct({
   fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
+  retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 export type Deployment = typeof Deployment.Type
 

@@ -1,6 +1,7 @@
 // What a client says and hears: a request, its immediate answer, and the entries of the token log.
 import { Schema } from "effect"
 import { InferError } from "./errors.ts"
+import { Seed } from "./seed.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
@@ -22,9 +23,7 @@ export const InferRequest = Schema.Struct({
   topP: Schema.optionalKey(Schema.Finite),
   minP: Schema.optionalKey(Schema.Finite),
   repetitionPenalty: Schema.optionalKey(Schema.Finite),
-  seed: Schema.optionalKey(
-    Schema.BigInt.pipe(Schema.check(Schema.isBetweenBigInt({ minimum: 0n, maximum: 2n ** 64n - 1n }))),
-  ), // random where it is left out; the answer tells it
+  seed: Schema.optionalKey(Seed), // random where it is left out; the answer tells it
   stop: Schema.optionalKey(Schema.Array(Schema.NonEmptyString)),
   speculation: Schema.optionalKey(
     Schema.Union([
@@ -38,6 +37,7 @@ export const InferRequest = Schema.Struct({
   deadlineMillis: Schema.optionalKey(Positive), // from acceptance; then the session ends with what it has
   interestMillis: Schema.optionalKey(Millis), // the session is cancelled when nobody has said for so long that he reads it
   logprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // alternatives logged with each token; left out: not even the token's own
+  trace: Schema.optionalKey(Schema.Boolean), // whether each drafting iteration is told on the trace subject; false
 })
 export type InferRequest = typeof InferRequest.Type
 
@@ -97,26 +97,43 @@ const InferAccepted = Schema.TaggedStruct("Accepted", {
   session: Schema.String,
   subject: Schema.String, // of the token log
   promptTokens: Count,
-  seed: Schema.BigInt,
+  seed: Seed,
 })
-/** The answer to a request without `stream`, when the session has ended. It is in the token log as well. */
-const InferAnswered = Schema.TaggedStruct("Answered", {
-  session: Schema.String,
+const answer = {
   text: Schema.String,
   tokens: Schema.Array(Count),
   finishReason: FinishReason,
   error: Schema.String, // why it failed; empty otherwise
   stats: GenerationStats,
-  promptTokens: Count,
-  seed: Schema.BigInt,
   logProbs: Schema.optionalKey(Schema.Array(TokenLogProbs)), // one a token, where they were asked for
+}
+/** All that a session says, when it has ended. */
+export const Answer = Schema.Struct(answer)
+export type Answer = typeof Answer.Type
+
+/** The answer to a request without `stream`. It is in the token log as well. */
+const InferAnswered = Schema.TaggedStruct("Answered", {
+  session: Schema.String,
+  promptTokens: Count,
+  seed: Seed,
+  ...answer,
 })
 const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
 export const InferAnswer = Schema.Union([InferAccepted, InferAnswered, InferRefused]).pipe(Schema.toTaggedUnion("_tag"))
 export type InferAnswer = typeof InferAnswer.Type
 
-/** One entry of a session's token log: an iteration's tokens, or the end. `at` is the position of the first among the answer's tokens. */
+/**
+ * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, or
+ * the end. `at` is the position of the first token among the answer's.
+ */
 export const LogEntry = Schema.Union([
+  Schema.TaggedStruct("Begin", {
+    epoch: Count,
+    at: Count, // 0
+    promptTokens: Count,
+    seed: Seed,
+    interestMillis: Schema.optionalKey(Millis), // as the request has it: how often readers have to say that they read
+  }),
   Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
   Schema.TaggedStruct("End", {
     epoch: Count,

@@ -6,6 +6,7 @@ import type { Group } from "../fabric/group.ts"
 import { Decoded } from "../wire/pass.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
+import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 
 const BURST_MILLIS = 40
@@ -29,7 +30,7 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
   generation.stepMillis = millis / length
   generation.measured.verify.push(...answer.tokens.map(() => ({ rows: 1, millis: millis / length })))
   generation.tally.pass("decode", answer.cost, { millis, bytes }, length)
-  return answer.tokens
+  return answer
 })
 
 const burst = (generation: Generation, group: Group, steps: number) => {
@@ -45,6 +46,7 @@ const burst = (generation: Generation, group: Group, steps: number) => {
       keep: base.keep,
       token: tokens.at(-1) ?? 0,
       steps,
+      ...asked(request),
     }),
   })
 }

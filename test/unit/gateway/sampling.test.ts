@@ -1,7 +1,7 @@
 // What goes on to a supervisor: choices with seeds of their own, and errors in OpenAI's words.
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { NotServed } from "../../../src/client/index.ts"
+import { NotServed } from "../../../src/client/errors.ts"
 import { fromClient, responseOf } from "../../../src/gateway/errors.ts"
 import { choicesOf, requestOf } from "../../../src/gateway/sampling.ts"
 import { ContextExceeded, GroupSilent, InvalidRequest } from "../../../src/wire/errors.ts"
