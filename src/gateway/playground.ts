@@ -19,7 +19,7 @@ const FOLDER = join(import.meta.dirname, "playground")
 
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" } as const
 
-const FILES = [
+export const FILES = [
   ...["index.html", "style.css", "icon.svg", "main.js", "answer.js", "charts.js", "draw.js", "events.js", "form.js"],
   ...["generation.js", "iterations.js", "ranks.js", "state.js", "theme.js", "tree.js"],
 ]
