@@ -11,6 +11,7 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
+import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
 import { eventStream } from "./serverSentEvents.ts"
@@ -107,21 +108,31 @@ type PlaygroundEvent =
 /** What may wait for a slow reader; then the tokens wait with the log, and iterations are left out. */
 const WAITING = 1_024
 
-/** Accepted by the deployment when this ends. In the scope of the request: whoever goes away cancels. */
+/** Accepted by the deployment when this ends. */
 const events = Effect.fnUntraced(function* (client: Client, deployment: string, request: InferRequest) {
   const queue = yield* Queue.bounded<PlaygroundEvent, ApiError | Cause.Done>(WAITING)
   // Before the request, and for every session, so that not even the first iteration is missed.
   const traced = yield* listen(client, deployment, queue)
-  const { signal } = yield* Effect.acquireRelease(
-    Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort()), // of no effect once it has ended
-  )
-  const generation = yield* Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
+  const generation = yield* accepted(client, request)
   const { session, promptTokens, seed } = generation
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
-  yield* Effect.forkScoped(Queue.into(tell(generation, queue), queue))
+  yield* Effect.forkScoped(Queue.into(tell(generation, deployment, queue), queue))
   return Stream.fromQueue(queue)
+})
+
+/** In the scope of the request: what has not ended by then is cancelled. */
+const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
+  const { signal } = yield* Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort()), // of one that is accepted when nobody waits any more
+  )
+  const accepting = Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
+  return yield* Effect.acquireRelease(
+    accepting,
+    (generation) => Effect.sync(() => generation.cancel()), // of no effect on one that has ended
+    { interruptible: true },
+  )
 })
 
 const listen = Effect.fnUntraced(function* (
@@ -147,14 +158,19 @@ const listen = Effect.fnUntraced(function* (
 })
 
 /** The tokens as they come, and how it ended. */
-const tell = (generation: Generation, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
+const tell = (
+  generation: Generation,
+  deployment: string,
+  queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>,
+) =>
   Effect.gen(function* () {
     yield* Stream.fromAsyncIterable(generation, fromClient).pipe(
       Stream.runForEach((token) => Queue.offer(queue, { _tag: "Token", ...token })),
     )
     const ending = yield* Effect.tryPromise({ try: () => generation.ending(), catch: fromClient })
+    yield* observe.ending(deployment, ending)
     const { finishReason, error, stats } = ending
-    if (finishReason === "failed") return yield* Effect.fail(apiError(503, "generation_failed", error))
+    if (finishReason === "failed") return yield* apiError(503, "generation_failed", error)
     return yield* Queue.offer(queue, { _tag: "End", finishReason, stats })
   })
 
