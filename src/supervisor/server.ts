@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { Effect, Fiber, FiberMap, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { type Reply, register } from "../fabric/services.ts"
+import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import type { Traces } from "../fabric/traces.ts"
 import type { Model } from "../model/index.ts"
@@ -41,7 +42,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const fork = yield* FiberMap.runtime(running)<Models | TokenLog | Traces>()
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
 
-  const begin = Effect.fnUntraced(function* (message: Uint8Array) {
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
@@ -62,6 +63,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       session,
       generate({ ...request, after }).pipe(
         Effect.provideService(Cancellation, endings),
+        tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),
         Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
         Effect.ensuring(Effect.sync(() => endings.close(session))),
       ),
@@ -73,8 +75,8 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
     return { _tag: "Answered", session, promptTokens, seed, ...answer } satisfies InferAnswer
   })
 
-  const answerTo = (message: Uint8Array): Effect.Effect<Reply> =>
-    begin(message).pipe(
+  const answerTo = (message: Uint8Array, headers: Carrying | undefined): Effect.Effect<Reply> =>
+    begin(message, headers).pipe(
       Effect.flatMap((answer) => encoded(answer, connection.info?.max_payload ?? Number.POSITIVE_INFINITY)),
       Effect.catch((error) => Effect.succeed(refusal(error))),
       Effect.catchDefect((defect) =>
@@ -111,7 +113,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
     },
     subject: subjects.infer,
     queue: QUEUE,
-    answer: (message) => runPromise(answerTo(message)),
+    answer: (message, headers) => runPromise(answerTo(message, headers)),
   })
 })
 

@@ -1,11 +1,14 @@
 // The gateway as OpenAI's official client for Python sees it.
-import { spawnSync } from "node:child_process"
+import { execFile, spawnSync } from "node:child_process"
 import { join } from "node:path"
+import { promisify } from "node:util"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
 
 const ROOT = join(import.meta.dirname, "../..")
 const hasPython = spawnSync("python3", ["--version"]).status === 0
+const run = promisify(execFile) // a process that waits for another one would miss NATS' pings
+
 const PROMPT = "export class Queue<T> {\n"
 
 const SCRIPT = `
@@ -36,13 +39,11 @@ beforeAll(async () => {
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 
 suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip to run this)"}`, async () => {
-  const setUp = spawnSync(process.execPath, ["infra/pythonPackages.js", "openai-python"], {
+  const setUp = await run(process.execPath, ["infra/pythonPackages.js", "openai-python"], {
     cwd: ROOT,
-    encoding: "utf8",
   })
   expect(setUp.stderr).toBe("")
-  const { stdout, stderr } = spawnSync("python3", ["-c", SCRIPT, `${cluster.local.http}`, PROMPT], {
-    encoding: "utf8",
+  const { stdout, stderr } = await run("python3", ["-c", SCRIPT, `${cluster.local.http}`, PROMPT], {
     env: { ...process.env, PYTHONPATH: setUp.stdout },
   })
   expect(stderr).toBe("")

@@ -127,3 +127,17 @@ test("one that is interrupted while it waits is not run; one that others have ta
   expect((await Effect.runPromise(Fiber.join(stays))).tokens).toEqual(Int32Array.of(0))
   await Effect.runPromise(Fiber.join(first))
 })
+
+test("one that runs alone stops when it is interrupted, and the device is free for the next", async () => {
+  const { call, calls, called, end } = device()
+  const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
+  const ask = (session: string) => Effect.runFork(coalescer.run(stretch(session, 1, ONE)))
+  const alone = ask("a")
+  await called(1)
+  await Effect.runPromise(Fiber.interrupt(alone)) // would wait for an outcome for ever
+  const next = ask("b")
+  await called(2)
+  end(1)
+  expect((await Effect.runPromise(Fiber.join(next))).tokens).toEqual(Int32Array.of(0))
+  expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
+})
