@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { type Cause, Effect, Layer, Queue, Result, Schedule, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
-import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import type { Client, Ending, InferRequest, LoggedToken } from "../client/index.ts"
 import { traces } from "../fabric/traces.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { IterationTrace } from "../wire/trace.ts"
@@ -11,6 +11,7 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
+import { accepted, type Session } from "./generations.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
@@ -113,26 +114,12 @@ const events = Effect.fnUntraced(function* (client: Client, deployment: string, 
   const queue = yield* Queue.bounded<PlaygroundEvent, ApiError | Cause.Done>(WAITING)
   // Before the request, and for every session, so that not even the first iteration is missed.
   const traced = yield* listen(client, deployment, queue)
-  const generation = yield* accepted(client, request)
-  const { session, promptTokens, seed } = generation
+  const opened = yield* accepted(client, request)
+  const { session, promptTokens, seed } = opened.generation
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
-  yield* Effect.forkScoped(Queue.into(tell(generation, deployment, queue), queue))
+  yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
   return Stream.fromQueue(queue)
-})
-
-/** In the scope of the request: what has not ended by then is cancelled. */
-const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
-  const { signal } = yield* Effect.acquireRelease(
-    Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort()), // of one that is accepted when nobody waits any more
-  )
-  const accepting = Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
-  return yield* Effect.acquireRelease(
-    accepting,
-    (generation) => Effect.sync(() => generation.cancel()), // of no effect on one that has ended
-    { interruptible: true },
-  )
 })
 
 const listen = Effect.fnUntraced(function* (
@@ -158,16 +145,14 @@ const listen = Effect.fnUntraced(function* (
 })
 
 /** The tokens as they come, and how it ended. */
-const tell = (
-  generation: Generation,
-  deployment: string,
-  queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>,
-) =>
+const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
   Effect.gen(function* () {
+    const { generation } = opened
     yield* Stream.fromAsyncIterable(generation, fromClient).pipe(
       Stream.runForEach((token) => Queue.offer(queue, { _tag: "Token", ...token })),
     )
     const ending = yield* Effect.tryPromise({ try: () => generation.ending(), catch: fromClient })
+    opened.ended = true
     yield* observe.ending(deployment, ending)
     const { finishReason, error, stats } = ending
     if (finishReason === "failed") return yield* apiError(503, "generation_failed", error)
