@@ -21,7 +21,7 @@ export const manifestsIn = (folder: string): ReadonlyArray<Manifest> =>
 
 /** What is wrong with it, by path. */
 export const faultsOf = async ({ apiVersion, kind, content }: Manifest): Promise<ReadonlyArray<string>> => {
-  const { [kind]: Model } = await import(`kubernetes-models/${apiVersion}`)
+  const { [kind]: Model } = await import(/* @vite-ignore */ `kubernetes-models/${apiVersion}`)
   if (Model === undefined) return [`kind: ${apiVersion} has no ${kind}`]
   const read = new Set<string>()
   const model = watch(Object.assign(new Model(), content), "", read)
