@@ -3,6 +3,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
+import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/gateway/environment.ts"
 import { gateway } from "../src/gateway/server.ts"
 import { endWithParent } from "../src/rank/parent.ts"
@@ -16,6 +17,7 @@ const actor = Effect.gen(function* () {
     (url) => Effect.sync(() => process.send?.({ url })), // whoever started us may be waiting
   )
   return yield* Layer.effectDiscard(serving).pipe(
+    Layer.provide(telemetry("chorus-gateway")),
     Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway" })),
     Layer.launch,
   )

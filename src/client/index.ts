@@ -3,6 +3,7 @@
 import { connect as dial, type NatsConnection, RequestError, TimeoutError } from "@nats-io/transport-node"
 import { Result } from "effect"
 import { insist, onEvent } from "../fabric/nats.ts"
+import { traceHeaders } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
@@ -39,6 +40,8 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal
   /** Hears how far the ranks are, from 0 to 1, while the session waits for them to start. */
   readonly activating?: (fraction: number) => void
+  /** W3C Trace Context of the span that asks: the session's spans are below it where the supervisor traces. */
+  readonly traceparent?: string
 }
 
 export interface StreamOptions {
@@ -101,9 +104,10 @@ const over = (line: Line, deployment: string): Client => {
   const { connection, url } = line
   const subjects = subjectsOf(deployment)
   const cancel = (session: string): void => void insist(connection, subjects.cancel(session))
-  const generate = async (request: InferRequest, { signal, activating }: GenerateOptions = {}): Promise<Generation> => {
+  const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
+    const { signal, activating, traceparent } = options
     signal?.throwIfAborted()
-    const answer = await ask(line, deployment, { ...request, stream: true }, ACCEPT_MILLIS)
+    const answer = await ask(line, deployment, { ...request, stream: true }, { timeout: ACCEPT_MILLIS, traceparent })
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
     const { session, promptTokens, seed } = answer
     const abort = (): void => cancel(session)
@@ -129,7 +133,8 @@ const over = (line: Line, deployment: string): Client => {
   const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
     if (options.signal !== undefined) return completeStreamed(request, options)
     const millis = COMPLETE_MILLIS + (request.deadlineMillis ?? 0)
-    const answer = await ask(line, deployment, { ...request, stream: false }, millis)
+    const asking = { timeout: millis, traceparent: options.traceparent }
+    const answer = await ask(line, deployment, { ...request, stream: false }, asking)
     if (answer._tag !== "Answered") throw unexpected("Answered", answer)
     const { _tag, ...completion } = answer
     return completion
@@ -152,8 +157,13 @@ const hearProgress = (connection: NatsConnection, subject: string, activating: (
     },
   })
 
+interface Asking {
+  readonly timeout: number // milliseconds
+  readonly traceparent: string | undefined
+}
+
 /** One request and its answer; what refuses it is thrown. */
-const ask = async (line: Line, deployment: string, request: InferRequest, timeout: number) => {
+const ask = async (line: Line, deployment: string, request: InferRequest, { timeout, traceparent }: Asking) => {
   const { connection, url } = line
   const message = Result.getOrThrow(requests.tryEncode(request))
   const limit = connection.info?.max_payload ?? Number.POSITIVE_INFINITY
@@ -167,7 +177,9 @@ const ask = async (line: Line, deployment: string, request: InferRequest, timeou
     unwatch = onEvent(connection, () => reject(lost))
   })
   try {
-    const reply = connection.request(subjectsOf(deployment).infer, message, { timeout })
+    const headers = traceHeaders(traceparent)
+    const options = { timeout, ...(headers === undefined ? {} : { headers }) }
+    const reply = connection.request(subjectsOf(deployment).infer, message, options)
     const { data } = await Promise.race([reply, gone])
     const answer = Result.getOrThrow(answers.decode(data))
     if (answer._tag === "Refused") throw answer.error

@@ -2,6 +2,7 @@
 import { type Endpoint, Svcm } from "@nats-io/services"
 import { Effect } from "effect"
 import { Nats } from "./nats.ts"
+import type { Carrying } from "./telemetry.ts"
 
 const VERSION = "0.1.0"
 
@@ -19,7 +20,7 @@ export interface ServiceEntry {
   readonly endpointMetadata?: Readonly<Record<string, string>>
   readonly subject: string // of the endpoint
   readonly queue: string // of those that share the work; empty where each actor answers for itself
-  readonly answer: (message: Uint8Array) => Reply | Promise<Reply> // never rejects
+  readonly answer: (message: Uint8Array, headers: Carrying | undefined) => Reply | Promise<Reply> // never rejects
 }
 
 /** Registers until the scope closes. */
@@ -44,7 +45,7 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
     handler: async (error, message) => {
       if (error !== null) return
       const began = performance.now()
-      const { bytes, refused } = await entry.answer(message.data)
+      const { bytes, refused } = await entry.answer(message.data, message.headers)
       counters.count(performance.now() - began, refused?.reason)
       if (connection.isClosed()) return
       if (refused === undefined) message.respond(bytes)

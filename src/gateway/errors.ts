@@ -1,5 +1,6 @@
 // Errors as OpenAI's clients expect them: {error: {message, type, param, code}} with the status that says who may do what
 // about it. The wire's own errors are translated here, and nowhere else.
+import { InvalidArgumentError } from "@nats-io/transport-node"
 import { Schema } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { NotServed } from "../client/errors.ts"
@@ -64,6 +65,11 @@ const STATUS: Readonly<Record<string, readonly [status: number, code: string]>> 
   ClientLimited: [429, "rate_limit_exceeded"],
   Cancelled: [499, "cancelled"],
   PassFailed: [500, "generation_failed"],
+  AnswerTooLarge: [413, "answer_too_large"],
+  SessionFailed: [500, "generation_failed"],
+  NoAnswer: [504, "timeout"],
+  Disconnected: [503, "nats_unreachable"],
+  ActivationFailed: [503, "activation_failed"],
   GroupSilent: [503, "generation_failed"],
   NoPlacement: [503, "no_placement"],
 }
@@ -77,6 +83,14 @@ export const fromClient = (error: unknown): ApiError => {
   if (error instanceof NotServed) {
     const reason = `nobody serves the model ${error.deployment} at the moment. Try again in a second.`
     return apiError(503, "not_served", reason, { retryAfterMillis: AGAIN_MILLIS })
+  }
+  if (error instanceof InvalidArgumentError) {
+    // thrown before anything is sent
+    return apiError(
+      413,
+      "body_too_large",
+      `the request is larger than a message of this NATS server may be: ${error.message}`,
+    )
   }
   const reason = inOpenAisWords(error instanceof Error ? error.message : String(error))
   const known = STATUS[tagOf(error)]

@@ -2,6 +2,7 @@
 // ends: an answer that nobody waits for any more is cancelled.
 import { Effect, Stream } from "effect"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import { traceparent } from "../fabric/telemetry.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { observe } from "./metrics.ts"
@@ -24,18 +25,22 @@ export interface Generations {
   readonly events: Stream.Stream<ChoiceEvent, ApiError>
 }
 
+/** Where the gateway itself goes without a word, its sessions end after so long. */
+const INTEREST_MILLIS = 10_000
+
 /** Accepted by the deployment when this ends. In the scope of the request. */
 export const begin = Effect.fnUntraced(function* (model: string, requests: ReadonlyArray<InferRequest>) {
   const { requestMillis } = yield* Options
   const client = yield* (yield* Deployments).client(model)
   const started = performance.now()
-  const generations = yield* Effect.forEach(requests, (request) => accepted(client, request), {
+  const bounds = { interestMillis: INTEREST_MILLIS, deadlineMillis: Math.ceil(requestMillis) }
+  const sessions = yield* Effect.forEach(requests, (request) => accepted(client, { ...request, ...bounds }), {
     concurrency: "unbounded",
   })
-  const events = generations.map((generation, choice) => eventsOf(generation, choice, { model, started }))
+  const events = sessions.map((session, choice) => eventsOf(session, choice, { model, started }))
   const begun: Generations = {
-    session: generations[0]?.session ?? "",
-    promptTokens: generations.map(({ promptTokens }) => promptTokens),
+    session: sessions[0]?.generation.session ?? "",
+    promptTokens: sessions.map(({ generation }) => generation.promptTokens),
     events: Stream.mergeAll(events, { concurrency: "unbounded" }).pipe(
       Stream.interruptWhen(Effect.andThen(Effect.sleep(requestMillis), tooSlow(requestMillis))),
     ),
@@ -76,12 +81,25 @@ const tooSlow = (millis: number): ApiError =>
     `the answer took longer than ${millis / 1000} s, this gateway's limit. Ask for fewer tokens.`,
   )
 
-const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
+/** A session in the scope of its request: what has not ended by then is cancelled. */
+export interface Session {
+  readonly generation: Generation
+  ended: boolean
+}
+
+export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
   const { signal } = yield* Effect.acquireRelease(
     Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort()), // of no effect once it has ended
+    (controller) => Effect.sync(() => controller.abort()), // of one that is accepted when nobody waits any more
   )
-  return yield* Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
+  const span = yield* traceparent
+  const options = { signal, ...(span === undefined ? {} : { traceparent: span }) }
+  const accepting = Effect.tryPromise({ try: () => client.generate(request, options), catch: fromClient })
+  return yield* Effect.acquireRelease(
+    Effect.map(accepting, (generation): Session => ({ generation, ended: false })),
+    ({ generation, ended }) => Effect.sync(() => (ended ? undefined : generation.cancel())),
+    { interruptible: true },
+  )
 })
 
 interface Timing {
@@ -90,10 +108,11 @@ interface Timing {
 }
 
 const eventsOf = (
-  generation: Generation,
+  session: Session,
   choice: number,
   { model, started }: Timing,
 ): Stream.Stream<ChoiceEvent, ApiError> => {
+  const { generation } = session
   let last = started
   const tokens = Stream.fromAsyncIterable(generation, fromClient).pipe(
     Stream.tap(() => {
@@ -106,7 +125,10 @@ const eventsOf = (
     Stream.map((token): ChoiceEvent => ({ _tag: "Token", choice, token })),
   )
   const ended = Effect.tryPromise({ try: () => generation.ending(), catch: fromClient }).pipe(
-    Effect.tap((ending) => observe.ending(model, ending)),
+    Effect.tap((ending) => {
+      session.ended = true
+      return observe.ending(model, ending)
+    }),
     Effect.flatMap((ending) => endOf(ending, choice)),
   )
   return Stream.concat(tokens, Stream.fromEffect(ended))

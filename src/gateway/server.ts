@@ -4,7 +4,7 @@ import { createServer, type Server, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer" // the whole package takes half a second to load
 import { Effect, Layer, Schema } from "effect"
-import { HttpRouter } from "effect/http"
+import { HttpMiddleware, HttpRouter } from "effect/http"
 import { Beats } from "./beats.ts"
 import { Callers } from "./callers.ts"
 import { chat } from "./chat.ts"
@@ -50,7 +50,7 @@ export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
     disableLogger: true,
     disableListenLog: true,
   }).pipe(
-    Layer.provide([services, Layer.succeed(Options, options)]),
+    Layer.provide([services, Layer.succeed(Options, options), spans]),
     Layer.provide(
       NodeHttpServer.layer(() => server, {
         host: options.host,
@@ -74,6 +74,12 @@ const cors = ({ corsOrigins }: GatewayOptions) =>
         exposedHeaders: ["retry-after", "retry-after-ms"],
         maxAge: 600,
       })
+
+/** Spans are named by what was asked; whoever only looks whether we are alive needs none. */
+const spans = Layer.mergeAll(
+  Layer.succeed(HttpMiddleware.SpanNameGenerator, ({ method, url }) => `${method} ${url.replace(/\?.*$/s, "")}`),
+  HttpMiddleware.layerTracerDisabledForUrls(["/healthz", "/readyz", "/metrics"]),
+)
 
 const taken = ({ host, port }: GatewayOptions, cause: unknown): CannotListen => {
   const busy = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"

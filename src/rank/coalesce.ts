@@ -53,20 +53,26 @@ export class Coalescer<E> {
     return Effect.gen({ self: this }, function* () {
       if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
       if (this.#waiting.size < this.#last) yield* Effect.sleep(LINGER_MILLIS)
-      const together = this.#take(asked)
-      const served = Effect.exit(this.#call(together)).pipe(
-        Effect.flatMap((exit) =>
-          Effect.forEach(together, ({ outcome }, i) =>
-            Deferred.complete(
-              outcome,
-              Effect.map(exit, (result) => at(divide(together, result), i)),
-            ),
-          ),
-        ),
-      )
-      yield* together.length === 1 ? served : Effect.uninterruptible(served) // others' work is not stopped for one
+      yield* Effect.uninterruptibleMask((restore) => this.#serve(this.#take(asked), restore))
       return yield* Deferred.await(asked.outcome)
     })
+  }
+
+  /** Whatever becomes of the call, each has its outcome: also one that is interrupted, and waits to be at rest. */
+  #serve(together: ReadonlyArray<Asked<E>>, restore: <A>(call: Effect.Effect<A, E>) => Effect.Effect<A, E>) {
+    const call = this.#call(together)
+    return (together.length === 1 ? restore(call) : call).pipe(
+      // others' work is not stopped for one
+      Effect.onExit((exit) =>
+        Effect.forEach(together, ({ outcome }, i) =>
+          Deferred.complete(
+            outcome,
+            Effect.map(exit, (result) => at(divide(together, result), i)),
+          ),
+        ),
+      ),
+      Effect.exit,
+    )
   }
 
   #take(asked: Asked<E>): ReadonlyArray<Asked<E>> {

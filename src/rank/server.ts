@@ -4,6 +4,7 @@ import type { Msg, NatsConnection } from "@nats-io/transport-node"
 import { Effect, Fiber, FiberSet, Result, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { type Exchange, Peers } from "../fabric/peers.ts"
+import { tracedAs } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
@@ -88,9 +89,12 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     turn.fiber = fork(Effect.ensuring(use(Effect.uninterruptible(Effect.asVoid(ended))), passOn))
   }
 
+  const traced = ({ askers: [message], command: { _tag, session, pass } }: Lane) =>
+    tracedAs(_tag, message?.headers, { group, rank, session, pass })
+
   /** Runs a pass and answers. A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane, before: Effect.Effect<void>): Effect.Effect<void> =>
-    Effect.andThen(before, execute(crew, lane.exchange, lane.command)).pipe(
+    Effect.andThen(before, traced(lane)(execute(crew, lane.exchange, lane.command))).pipe(
       Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(crew, reason))),
       Effect.catchDefect((defect) => Effect.fail(passFailed(crew, String(defect)))),
       Effect.catchTag("Superseded", () => Effect.succeed(leads ? cancelled(lane.command) : null)),

@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { Effect, Exit, Fiber, FiberMap, Scope, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { type Reply, register } from "../fabric/services.ts"
+import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import type { Traces } from "../fabric/traces.ts"
 import type { Model } from "../model/index.ts"
@@ -49,7 +50,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const fork = yield* FiberMap.runtime(running)<TokenLog | Traces>()
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
 
-  const begin = Effect.fnUntraced(function* (message: Uint8Array) {
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
@@ -72,6 +73,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       generate({ ...request, after }).pipe(
         Effect.provideService(Cancellation, endings),
         Effect.provideService(Place, { tokenizer: base.tokenizer, take: replicas.take(tell(session)) }),
+        tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),
         Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
         Effect.ensuring(Effect.sync(() => endings.close(session))),
       ),
@@ -87,8 +89,8 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const tell = (session: string) => (fraction: number) =>
     connection.publish(subjects.progress(session), progresses.encode({ _tag: "Activating", fraction }))
 
-  const answerTo = (message: Uint8Array): Effect.Effect<Reply> =>
-    begin(message).pipe(
+  const answerTo = (message: Uint8Array, headers: Carrying | undefined): Effect.Effect<Reply> =>
+    begin(message, headers).pipe(
       Effect.flatMap((answer) => encoded(answer, connection.info?.max_payload ?? Number.POSITIVE_INFINITY)),
       Effect.catch((error) => Effect.succeed(refusal(error))),
       Effect.catchDefect((defect) =>
@@ -127,8 +129,8 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
     },
     subject: subjects.infer,
     queue: QUEUE,
-    answer: (message) => {
-      const answer = runPromise(answerTo(message))
+    answer: (message, headers) => {
+      const answer = runPromise(answerTo(message, headers))
       answering.add(answer)
       return answer.finally(() => answering.delete(answer))
     },

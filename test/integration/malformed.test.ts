@@ -21,7 +21,7 @@ const base = groupSubjects({ deployment: "test", epoch: 1, group: "base" })
 const draft = groupSubjects({ deployment: "test", epoch: 1, group: "draft" })
 const answers = codec("infer answer", InferAnswer)
 const passAnswers = codec("pass answer", PassAnswer)
-const packr = new Packr({ useRecords: false })
+const packr = new Packr({ useRecords: false, variableMapSize: true })
 
 const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
