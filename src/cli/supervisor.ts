@@ -1,9 +1,9 @@
 // chorus supervisor: serves the deployments of a NATS server. Several share the sessions; one of them at a time places ranks.
 // SIGTERM cancels its sessions and exits with 0.
-import { Console, Effect } from "effect"
+import { Console, Effect, Layer } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"
-import { serveAll } from "../supervisor/serving.ts"
+import { telemetry } from "../fabric/telemetry.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
 
@@ -14,10 +14,15 @@ export const supervisor = Command.make(
     Effect.raceFirst(
       terminated,
       Effect.gen(function* () {
+        // Loaded here, for the other commands run no sessions.
+        const { serveAll } = yield* Effect.promise(() => import("../supervisor/serving.ts"))
         yield* serveAll
         yield* Console.log(`supervisor serves at ${url}`)
         return yield* Effect.never
-      }).pipe(Effect.scoped, Effect.provide(Nats.layer({ url, name: "chorus.supervisor" }))),
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Layer.merge(Nats.layer({ url, name: "chorus.supervisor" }), telemetry("chorus-supervisor"))),
+      ),
     ),
 ).pipe(
   Command.withDescription(
