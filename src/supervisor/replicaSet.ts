@@ -23,13 +23,18 @@ const PLACED_MILLIS = 5_000
 
 const LOOK_MILLIS = 250
 
+export interface Waiting {
+  readonly since: number // when it was asked for, by performance's clock
+  readonly told: (fraction: number) => void // hears how far the ranks are
+}
+
 export class ReplicaSet extends Context.Service<
   ReplicaSet,
   {
     /** Ends when a session may begin: a replica is ready or on its way. Fails when too many wait, or there is no place. */
     readonly admit: Effect.Effect<void, NotReady>
-    /** The replica of one session until the scope closes. `told` hears how far it is while the session waits. */
-    readonly take: (told: (fraction: number) => void) => Place["Service"]["take"]
+    /** The replica of one session until the scope closes. */
+    readonly take: (waiting: Waiting) => Place["Service"]["take"]
   }
 >()("chorus/supervisor/ReplicaSet") {}
 
@@ -148,18 +153,17 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         }),
     ).pipe(Scope.provide(scope))
 
-  const take = Effect.fnUntraced(function* (told: (fraction: number) => void) {
-    const asked = performance.now()
+  const take = Effect.fnUntraced(function* ({ since, told }: Waiting) {
     const scope = yield* Effect.scope
     const at = yield* claim(scope)
-    if (at !== null) return { models: at.models, coldStart: null }
+    if (at !== null) return { models: at.models, coldStart: at.link.coldStart(since) }
     const before = record.failure?.at
     return yield* Effect.scoped(
       Effect.gen(function* () {
         yield* wait
         for (;;) {
           const claimed = yield* claim(scope)
-          if (claimed !== null) return { models: claimed.models, coldStart: claimed.link.coldStart(asked) }
+          if (claimed !== null) return { models: claimed.models, coldStart: claimed.link.coldStart(since) }
           const failed = failedSince(before)
           if (failed !== null) return yield* failed
           told(Math.max(0, ...serving().map(({ progress }) => progress())))

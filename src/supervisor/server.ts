@@ -51,6 +51,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
+    const since = performance.now()
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
@@ -72,7 +73,10 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       session,
       generate({ ...request, after }).pipe(
         Effect.provideService(Cancellation, endings),
-        Effect.provideService(Place, { tokenizer: base.tokenizer, take: replicas.take(tell(session)) }),
+        Effect.provideService(Place, {
+          tokenizer: base.tokenizer,
+          take: replicas.take({ since, told: tell(session) }),
+        }),
         tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),
         Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
         Effect.ensuring(Effect.sync(() => endings.close(session))),
