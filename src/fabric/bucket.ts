@@ -2,6 +2,7 @@
 // write by revision; readers follow the whole bucket.
 import { JetStreamApiError } from "@nats-io/jetstream"
 import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { Nats } from "./nats.ts"
 
@@ -35,18 +36,17 @@ export interface Bucket<A> {
 /** "wrong last sequence": somebody has written in between. */
 const CONFLICT = 10071
 
-export const openBucket = Effect.fnUntraced(function* <A>(
-  name: string,
-  schema: Schema.Codec<A, unknown>,
-  options: Partial<KvOptions> = {},
-) {
+/** "stream name already in use with a different configuration" */
+const OTHER_SETTINGS = 10058
+
+export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: Schema.Codec<A, unknown>) {
   const { connection, connected } = yield* Nats
   const attempt = <B>(key: string, use: () => Promise<B>) =>
     Effect.tryPromise({
       try: use,
       catch: (error) => new BucketFailed({ bucket: name, key, reason: reasonOf(error) }),
     })
-  const kv = yield* attempt("all of it", () => new Kvm(connection).create(name, { history: 1, ...options }))
+  const kv = yield* attempt("all of it", () => openKv(connection, name))
   const encode = Schema.encodeSync(schema)
   const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
   const text = (value: A) => JSON.stringify(encode(value), null, 2)
@@ -134,6 +134,20 @@ export const openBucket = Effect.fnUntraced(function* <A>(
   }
   return bucket
 })
+
+/** Makes a bucket where there is none; one that an operator has made with settings of his own stands as it is. */
+export const openKv = async (
+  connection: NatsConnection,
+  name: string,
+  options: Partial<KvOptions> = {},
+): Promise<KV> => {
+  try {
+    return await new Kvm(connection).create(name, { history: 1, ...options })
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === OTHER_SETTINGS) return new Kvm(connection).open(name)
+    throw error
+  }
+}
 
 const keysOf = async (kv: KV): Promise<ReadonlyArray<string>> => {
   const keys: Array<string> = []

@@ -1,8 +1,8 @@
 // A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
 import { hostname } from "node:os"
 import { JetStreamApiError } from "@nats-io/jetstream"
-import { Kvm } from "@nats-io/kv"
 import { Effect, Schedule } from "effect"
+import { openKv } from "./bucket.ts"
 import { Nats } from "./nats.ts"
 
 const BUCKET = "chorus_leases"
@@ -21,9 +21,9 @@ export const holding = Effect.fnUntraced(function* <E, R>(
   use: Effect.Effect<never, E, R>,
 ) {
   const { connection } = yield* Nats
-  const leases = yield* Effect.tryPromise(() =>
-    new Kvm(connection).create(BUCKET, { history: 1, ttl: LEASE_MILLIS }),
-  ).pipe(Effect.retry({ schedule: Schedule.spaced("1 second") }))
+  const leases = yield* Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })).pipe(
+    Effect.retry({ schedule: Schedule.spaced("1 second") }),
+  )
   const value = `process ${holder} on ${hostname()}`
   const get = Effect.tryPromise(() => leases.create(key, value)).pipe(
     Effect.retry({ schedule: Schedule.spaced(TRY_MILLIS) }), // taken, or the server is away
@@ -43,7 +43,7 @@ export const holding = Effect.fnUntraced(function* <E, R>(
     })
   const release = Effect.tryPromise(() => leases.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore)
   const term = Effect.acquireUseRelease(
-    get,
+    Effect.interruptible(get), // it may take for ever
     (revision) => Effect.raceFirst(Effect.as(renew(revision), "lost" as const), use),
     // Given back where it is still ours; lost, it may be another's by now.
     (_, exit) => (exit._tag === "Success" ? Effect.void : release),
