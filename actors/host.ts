@@ -1,6 +1,6 @@
 // A host: one per machine. Starts and stops the ranks that it is told to, and says what the machine has. Exits with 0 after
 // a drain (SIGTERM), when its ranks have ended; ends when its parent does.
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
 import { endWithParent } from "../src/rank/parent.ts"

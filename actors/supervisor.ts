@@ -1,6 +1,6 @@
 // A supervisor: owns sessions and runs their workflows, of one deployment that its environment names or of all in the
 // bucket. Exits with 0 after a drain (SIGTERM), with 1 when it cannot serve; ends when its parent does.
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"
