@@ -14,7 +14,7 @@ import {
   type Shard,
   type StretchResult,
 } from "../../native/index.ts"
-import type { Model } from "../model/index.ts"
+import { kvTypeOf, type Model } from "../model/index.ts"
 import { Coalescer, merge } from "./coalesce.ts"
 
 /** ggml's backends: a link that the set-up keeps. */
@@ -87,7 +87,7 @@ export const load = Effect.fnUntraced(function* ({ model, shard, device: wanted,
         native.load(
           {
             ...{ shape: model.shape, tensors: model.tensors, shard, device: device.name, threads },
-            ...{ deterministic: options.deterministic, kvType: "f16" },
+            ...{ deterministic: options.deterministic, kvType: kvTypeOf(model.shape) },
           },
           options.progress,
         ),
