@@ -13,7 +13,7 @@ interface Asked<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
-/** While the last call served several sessions, one that could lead the next waits so long for the others. */
+/** While the last call served several sessions, one that could lead the next waits so long for the others, at most. */
 const LINGER_MILLIS = 1
 
 /** Whoever gets the device first takes the others along. */
@@ -23,6 +23,7 @@ export class Coalescer<E> {
   readonly #call: (stretches: ReadonlyArray<Stretch>) => Effect.Effect<StretchResult, E>
   readonly #waiting = new Set<Asked<E>>()
   #last = 1 // stretches of the last call
+  #complete: Deferred.Deferred<void> | null = null // for one that waits until there are as many again
 
   constructor(
     turn: Semaphore.Semaphore,
@@ -38,6 +39,7 @@ export class Coalescer<E> {
     return Effect.suspend(() => {
       const asked: Asked<E> = { ...stretch, outcome: Deferred.makeUnsafe<StretchResult, E>() }
       this.#waiting.add(asked)
+      if (this.#complete !== null && this.#waiting.size >= this.#last) Deferred.doneUnsafe(this.#complete, Effect.void)
       return this.#turn
         .withPermits(1)(this.#lead(asked))
         .pipe(
@@ -52,7 +54,7 @@ export class Coalescer<E> {
   #lead(asked: Asked<E>): Effect.Effect<StretchResult, E> {
     return Effect.gen({ self: this }, function* () {
       if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
-      if (this.#waiting.size < this.#last) yield* Effect.sleep(LINGER_MILLIS)
+      if (this.#waiting.size < this.#last) yield* this.#linger
       const together = this.#take(asked)
       const served = Effect.exit(this.#call(together)).pipe(
         Effect.flatMap((exit) =>
@@ -66,6 +68,17 @@ export class Coalescer<E> {
       )
       yield* together.length === 1 ? served : Effect.uninterruptible(served) // others' work is not stopped for one
       return yield* Deferred.await(asked.outcome)
+    })
+  }
+
+  /** Until as many wait as the last call has served, but not for long. */
+  get #linger(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const complete = Deferred.makeUnsafe<void>()
+      this.#complete = complete
+      return Effect.timeoutOption(Deferred.await(complete), LINGER_MILLIS).pipe(
+        Effect.ensuring(Effect.sync(() => (this.#complete = null))),
+      )
     })
   }
 

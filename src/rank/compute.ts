@@ -52,6 +52,7 @@ export class Compute extends Context.Service<
     readonly maxRows: number
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
+    readonly kvTokens: number // for which there was memory when the weights were in it
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
     readonly close: (session: string) => Effect.Effect<void>
     readonly sessions: () => ReadonlyArray<string>
@@ -59,6 +60,8 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /** Gives an empty session the KV of another one's first tokens. Who closes either meanwhile waits. */
+    readonly copy: (from: string, to: string, length: number) => Effect.Effect<void, ComputeFailed>
     /**
      * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is
      * the same; an interrupted one stops the device when it runs alone.
@@ -111,6 +114,7 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
+  const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
       const running = promised(() => pass.run(ops))
@@ -136,14 +140,33 @@ const of = (engine: Engine, device: Device) => {
     maxRows: engine.maxRows,
     bytesOfWeights: engine.bytesOfWeights,
     bytesOfKv: () => engine.bytesOfKv(),
+    kvTokens: tokensFor(
+      device.kind === "cpu" ? process.availableMemory() : device.memoryFree,
+      engine.bytesOfKvPerToken,
+    ),
     open: (session, sampling) => attempt(() => engine.open(session, sampling)),
-    close: (session) => Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined)),
+    close: (session) =>
+      rest.withPermits(1)(Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined))),
+    copy: (from, to, length) =>
+      rest.withPermits(1)(
+        Effect.uninterruptible(
+          Effect.tryPromise({
+            try: async () => engine.kvImport(to, await engine.kvExport(from, 0, length)),
+            catch: failed,
+          }),
+        ),
+      ),
     sessions: () => engine.sessions(),
     used: (session) => engine.used(session),
     committed: (session) => engine.committed(session),
     commit: (session, slots) =>
-      turn.withPermits(1)(
-        Effect.uninterruptible(Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })),
+      attempt(() => inPlace(slots, engine.committed(session))).pipe(
+        Effect.flatMap((inPlace) => {
+          const commit = Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })
+          return inPlace
+            ? Effect.asVoid(attempt(() => engine.commit(session, slots)))
+            : turn.withPermits(1)(Effect.uninterruptible(commit))
+        }),
       ),
     truncate: (session, length) => attempt(() => engine.truncate(session, length)),
     once: (segment, ops) => together.run({ segment, ops }),
@@ -160,6 +183,13 @@ const of = (engine: Engine, device: Device) => {
       ),
   })
 }
+
+/** A session's KV grows by doubling, so half of the memory may be taken and not yet used. */
+const tokensFor = (bytesFree: number, bytesOfKvPerToken: number): number =>
+  Math.min(2 ** 31 - 1, Math.floor(bytesFree / 2 / Math.max(1, bytesOfKvPerToken)))
+
+/** Whether the slots are the next ones, so that nothing has to be moved for them to be kept. */
+const inPlace = (slots: Int32Array, committed: number): boolean => slots.every((slot, i) => slot === committed + i)
 
 const promised = async <A>(start: () => Promise<A>): Promise<A> => start()
 const ignore = () => undefined

@@ -162,7 +162,8 @@ const cancelled = ({ pass, session }: PassCommand): PassAnswer => refused(pass, 
 const compare = (a: PassCommand, b: PassCommand): number => a.pass - b.pass || a.attempt - b.attempt
 
 /** Whether a command begins its session anew, so that what was before does not count. */
-const begins = (command: PassCommand): boolean => command._tag === "Prefill" && command.committed === 0
+const begins = (command: PassCommand): boolean =>
+  command._tag === "Prefill" && (command.committed === 0 || command.from !== undefined)
 
 const late = (command: PassCommand, last: PassCommand) =>
   new InvalidRequest({

@@ -32,9 +32,13 @@ export const prepare = (member: Member, command: PassCommand): Effect.Effect<voi
   })
 
 const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Prefill) {
-  if (command.committed > 0) return yield* shorten(member, command)
-  yield* member.compute.close(command.session) // a former life of it
-  yield* member.compute.open(command.session, command.sampling)
+  const { session, from, committed } = command
+  if (from === undefined && committed > 0) return yield* shorten(member, command)
+  const held = from === undefined ? 0 : lengthOf(member, from)
+  if (from !== undefined && held < committed) return yield* unknown(member, { session: from, committed }, held)
+  yield* member.compute.close(session) // a former life of it
+  yield* member.compute.open(session, command.sampling)
+  if (from !== undefined) yield* member.compute.copy(from, session, committed)
 })
 
 /** Keeps the accepted rows of the last verify pass, unless an earlier attempt at this command has done so. */
@@ -63,7 +67,10 @@ const shorten = Effect.fnUntraced(function* (member: Member, command: Prefill | 
 const lengthOf = ({ compute }: Member, session: string): number =>
   compute.sessions().includes(session) ? compute.committed(session) : -1
 
-const unknown = ({ group, rank }: Member, { session, committed }: PassCommand, actual: number) =>
-  Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
+const unknown = (
+  { group, rank }: Member,
+  { session, committed }: Pick<PassCommand, "session" | "committed">,
+  actual: number,
+) => Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
 
 export const passFailed = ({ group, rank }: Member, reason: string) => new PassFailed({ group, rank, reason })

@@ -12,7 +12,8 @@ import { Cancelled, type InferError } from "../wire/errors.ts"
 import { InferAnswer, InferRequest } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { generate } from "../workflow/generate.ts"
-import { Cancellation, type Models } from "../workflow/generation.ts"
+import { Admitted, Cancellation, type Models } from "../workflow/generation.ts"
+import { admissionOf } from "./limits.ts"
 import { generateRequest } from "./request.ts"
 
 const requests = codec("infer request", InferRequest)
@@ -29,12 +30,17 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const subjects = subjectsOf(deployment.name)
   const running = yield* FiberMap.make<string, void>()
   const fork = yield* FiberMap.runtime(running)<Models | TokenLog>()
+  const admission = yield* admissionOf(deployment)
   const cancels = new Map<string, Deferred.Deferred<never, Cancelled>>()
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array) {
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
+    const { length } = request.prompt
+    const admitted = yield* admission.ask({
+      ...{ session, client: asked.client ?? null, prompt: length, maxTokens: request.maxTokens },
+    })
     const cancel = yield* Deferred.make<never, Cancelled>()
     cancels.set(session, cancel)
     const cancellation = { of: () => Deferred.await(cancel) }
@@ -42,8 +48,10 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       session,
       generate(request).pipe(
         Effect.provideService(Cancellation, cancellation),
+        Effect.provideService(Admitted, admitted),
         Effect.catch((error) => Effect.logError(`session ${session}: ${error.message}`)),
         Effect.ensuring(Effect.sync(() => cancels.delete(session))),
+        Effect.ensuring(admission.end(session)),
       ),
     )
     const accepted: InferAnswer = {

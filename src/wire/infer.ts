@@ -29,6 +29,7 @@ export const InferRequest = Schema.Struct({
     ]),
   ),
   fuzzy: Schema.optionalKey(Positive), // N of this session's fuzzy passes
+  client: Schema.optionalKey(Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(256)))), // who asks, for limits of each client
 })
 export type InferRequest = typeof InferRequest.Type
 
@@ -70,6 +71,7 @@ export type PassStats = typeof PassStats.Type
 
 export const GenerationStats = Schema.Struct({
   promptTokens: Count,
+  reusedTokens: Count, // of the prompt, whose KV an earlier session had left
   tokens: Count,
   millis: Schema.Finite, // from the acceptance of the request to the last token
   firstTokenMillis: Schema.Finite,

@@ -32,8 +32,17 @@ const base = {
   committed: Count,
 }
 
-/** Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session. */
-export const Prefill = Schema.TaggedStruct("Prefill", { ...base, tokens: Tokens, sampling: Sampling })
+/**
+ * Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session: it has
+ * `committed` 0, or begins with a copy of the first `committed` tokens' KV of another session, `from`, that has ended and
+ * was not released. A rank that does not hold that answers UnknownSession.
+ */
+export const Prefill = Schema.TaggedStruct("Prefill", {
+  ...base,
+  from: Schema.optionalKey(Schema.NonEmptyString),
+  tokens: Tokens,
+  sampling: Sampling,
+})
 
 /**
  * Decoding without a draft: `steps` exact passes of one row, the first over the bonus token, each further one over the

@@ -12,7 +12,7 @@ import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
-import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
+import { Admitted, Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
@@ -36,6 +36,7 @@ export const generate = (request: GenerateRequest) =>
 const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
   const models = yield* Models
   const cancellation = yield* Cancellation
+  const admitted = yield* Admitted
   const generation: Generation = {
     request,
     scope: yield* Effect.scope,
@@ -44,6 +45,8 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     tokens: [...request.prompt],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
+    reuse: null,
+    running: admitted.running,
     stepMillis: null,
     passes: 0,
     adaptive: begin(request, models),
@@ -63,10 +66,13 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
 
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
+  const admitted = yield* Admitted
   const last = generation.tokens.length - 1
+  yield* admitted.begin
+  generation.reuse = admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
-  if (models.draft !== null && prepares(generation)) yield* catchUp(generation, models.draft)
+  if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
   for (;;) {
@@ -86,7 +92,12 @@ const plain = Effect.fnUntraced(function* (generation: Generation, models: Model
   const began = performance.now()
   const tokens = yield* decode(generation, models.base, left(generation))
   learn(generation, models, { shape: null, accepted: 0, millis: performance.now() - began })
-  yield* accepted(generation, models.tokenizer, tokens, { drafted: 0, last: "plain", iterations: tokens.length })
+  yield* accepted(generation, models.tokenizer, tokens, {
+    proposed: 0,
+    drafted: 0,
+    last: "plain",
+    iterations: tokens.length,
+  })
 })
 
 /** EasySpec's iteration. */
@@ -105,10 +116,16 @@ const speculative = Effect.fnUntraced(function* (
     keep: [0, ...path.map((node) => node + 1)], // row 0 is the root's
   }
   learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
-  yield* accepted(generation, models.tokenizer, tokens, { drafted: path.length, last: "corrected", iterations: 1 })
+  yield* accepted(generation, models.tokenizer, tokens, {
+    proposed: tree.tokens.length,
+    drafted: path.length,
+    last: "corrected",
+    iterations: 1,
+  })
 })
 
 interface Accepted {
+  readonly proposed: number // by the draft
   readonly drafted: number // of the tokens
   readonly last: TokenOrigin // of those that were not
   readonly iterations: number
@@ -119,12 +136,14 @@ const accepted = Effect.fnUntraced(function* (
   generation: Generation,
   tokenizer: Tokenizer,
   tokens: ReadonlyArray<number>,
-  { drafted, last, iterations }: Accepted,
+  { proposed, drafted, last, iterations }: Accepted,
 ) {
   const { request, tally } = generation
   const at = generation.tokens.length - request.prompt.length
   const taken = take(tokenizer, generation, tokens, drafted, last)
   tally.iteration(taken.length, drafted, iterations)
+  const { progressed } = yield* Admitted
+  progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
   if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
 })
 
@@ -167,10 +186,15 @@ const end = Effect.fnUntraced(function* (generation: Generation, finishReason: F
   yield* written(generation)
 })
 
-/** Frees the session's KV on every rank, and stops what may still run for it. */
-const release = Effect.fnUntraced(function* ({ request: { session }, finish }: Generation) {
+/** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
+const release = Effect.fnUntraced(function* (generation: Generation) {
   const { base, draft } = yield* Models
-  const _tag = finish === null ? "Abort" : "Release"
-  yield* base.control({ _tag, session })
-  if (draft !== null) yield* draft.control({ _tag, session })
+  const { leave } = yield* Admitted
+  const { request, finish, tokens } = generation
+  const { session } = request
+  const tell = (_tag: "Abort" | "Release") =>
+    Effect.andThen(base.control({ _tag, session }), draft?.control({ _tag, session }) ?? Effect.void)
+  if (finish === null) return yield* tell("Abort")
+  const lengths = { base: generation.base.committed, draft: generation.draft.committed }
+  yield* leave({ session, place: base, tokens, ...lengths }, tell("Release"))
 })

@@ -19,6 +19,7 @@ export interface ClusterOptions {
   readonly fuzzy?: number
   readonly context?: number
   readonly deterministic?: boolean
+  readonly limits?: Pick<Deployment, "kvTokens" | "queue" | "clientSessions" | "keepMillis">
   readonly nats?: string // URL; a server of its own by default
 }
 
@@ -31,6 +32,7 @@ export const deploymentOf = (options: ClusterOptions): Deployment => {
     fuzzy: options.fuzzy ?? 4,
     deterministic: options.deterministic ?? true,
     context: options.context ?? 512,
+    ...{ keepMillis: 0, ...options.limits }, // KV that is kept would hide KV that is lost
   }
 }
 
