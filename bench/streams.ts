@@ -114,7 +114,7 @@ const read = async (client: Client, request: InferRequest, observation: Observat
 }
 
 /** A small generator of chance with a seed. */
-const mulberry = (seed: number) => {
+export const mulberry = (seed: number) => {
   let state = seed
   return (): number => {
     state = (state + 0x6d2b79f5) | 0

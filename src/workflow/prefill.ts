@@ -11,14 +11,21 @@ import { Admitted, type Generation } from "./generation.ts"
 /** Tokens of one pass. */
 export const CHUNK = 128
 
+/** While others run: their tokens come between two chunks, and no chunk keeps them waiting for long. */
+const SHORT_CHUNK = 48
+
+const chunkOf = ({ running }: Generation): number => (running() > 1 ? SHORT_CHUNK : CHUNK)
+
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
 /** Leaves the first `to` tokens in the group's KV, `from` of which are there; 0 begins the session anew. */
 export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
   const copied = from === 0 ? yield* begin(generation, group, to) : from
-  for (let at = copied; at < to || at === 0; at += CHUNK) {
-    yield* chunk(generation, group, at, Math.min(at + CHUNK, to))
+  for (let at = copied; at < to || at === 0; ) {
+    const end = Math.min(at + chunkOf(generation), to)
+    yield* chunk(generation, group, at, end)
     if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
+    at = end
   }
 })
 
@@ -30,7 +37,7 @@ const begin = Effect.fnUntraced(function* (generation: Generation, group: Group,
   const { reuse } = generation
   const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
   if (reuse === null || reused === 0) return 0
-  const end = Math.min(reused + CHUNK, to)
+  const end = Math.min(reused + chunkOf(generation), to)
   return yield* chunk(generation, group, reused, end, reuse.session).pipe(
     Effect.tap(() => Effect.sync(() => (group.name === "base" ? generation.tally.reused(reused) : undefined))),
     Effect.as(end),

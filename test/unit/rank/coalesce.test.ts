@@ -118,3 +118,31 @@ test("one that is interrupted while it waits is not run; one that others have ta
   expect((await Effect.runPromise(Fiber.join(stays))).tokens).toEqual(Int32Array.of(0))
   await Effect.runPromise(Fiber.join(first))
 })
+
+test("nobody waits for more than three calls, beside prompts so long that two do not go into one", async () => {
+  const [rounds, most] = [40, 64]
+  let calls = 0
+  const waited: Array<number> = []
+  const together = new Coalescer<never>(Semaphore.makeUnsafe(1), most, (stretches) =>
+    Effect.sync(() => {
+      calls += 1
+      expect(stretches.reduce((sum, { segment }) => sum + segment.tokens.length, 0)).toBeLessThanOrEqual(most)
+      return result({ tokens: Int32Array.from(stretches, (_, i) => i) })
+    }),
+  )
+  const session = (name: string, rows: number) =>
+    Effect.gen(function* () {
+      for (let round = 0; round < rounds; round++) {
+        const asked = calls
+        yield* together.run(stretch(name, rows, [layers, head([0])]))
+        waited.push(calls - asked)
+      }
+    })
+  const sessions = [
+    ...["p1", "p2", "p3"].map((name) => session(name, 60)),
+    ...Array.from({ length: 10 }, (_, i) => session(`d${i}`, 1)),
+  ]
+  await Effect.runPromise(Effect.all(sessions, { concurrency: "unbounded" }))
+  expect(waited).toHaveLength(13 * rounds)
+  expect(Math.max(...waited)).toBeLessThanOrEqual(4) // three long prompts one after the other, and the call itself
+})
