@@ -1,6 +1,6 @@
 // What a command may ask for. The schema has checked its form; this checks it against the model and the engine.
 import { InvalidRequest } from "../wire/errors.ts"
-import type { Decode, Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 
 export interface Bounds {
   readonly vocab: number
@@ -9,7 +9,7 @@ export interface Bounds {
 }
 
 /** The first field that is out of its range, or null. */
-export const check = (bounds: Bounds, command: PassCommand): InvalidRequest | null => {
+export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest | null => {
   switch (command._tag) {
     case "Prefill":
       return checkTokens(bounds, "tokens", command.tokens, command.committed) ?? checkFrom(command)

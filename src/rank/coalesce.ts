@@ -5,7 +5,7 @@ import type { Op, Segment, StretchResult } from "../../native/index.ts"
 
 /** A whole pass on this rank: its rows, and the one native call that they need. */
 export interface Stretch {
-  readonly segment: Segment
+  readonly segments: ReadonlyArray<Segment>
   readonly ops: ReadonlyArray<Op>
 }
 
@@ -86,7 +86,7 @@ export class Coalescer<E> {
     const together = [asked]
     for (const other of this.#waiting) {
       if (other === asked || !alike(asked.ops, other.ops)) continue
-      if (rowsOf(together) + other.segment.tokens.length <= this.#maxRows) together.push(other)
+      if (rowsOf(together) + rowsOf([other]) <= this.#maxRows) together.push(other)
     }
     for (const one of together) this.#waiting.delete(one)
     this.#last = together.length
@@ -149,8 +149,9 @@ export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult)
   const total = rowsOf(stretches)
   let headRow = 0
   const heads = stretches.reduce((sum, { ops }) => sum + (headOf(ops)?.rows.length ?? 0), 0)
-  return stretches.map(({ segment, ops }, i) => {
-    const rows = segment.tokens.length
+  return stretches.map((stretch, i) => {
+    const { ops } = stretch
+    const rows = rowsOf([stretch])
     const begin = begins[i] ?? 0
     const mine = headOf(ops)?.rows.length ?? 0
     const from = headRow
@@ -185,8 +186,8 @@ type Head = Extract<Op, { readonly op: "head" }>
 
 const headOf = (ops: ReadonlyArray<Op>): Head | undefined => ops.find((op) => op.op === "head")
 
-const rowsOf = (stretches: ReadonlyArray<Stretch>): number =>
-  stretches.reduce((sum, { segment }) => sum + segment.tokens.length, 0)
+const rowsOf = (stretches: ReadonlyArray<Pick<Stretch, "segments">>): number =>
+  stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0)
 
 /** The row of the batch with which each stretch begins. */
 const offsets = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<number> =>

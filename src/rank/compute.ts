@@ -66,10 +66,13 @@ export class Compute extends Context.Service<
      * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is
      * the same; an interrupted one stops the device when it runs alone.
      */
-    readonly once: (segment: Segment, ops: ReadonlyArray<Op>) => Effect.Effect<StretchResult, ComputeFailed>
-    /** Runs `use` with a batch of one session's rows. */
+    readonly once: (
+      segments: ReadonlyArray<Segment>,
+      ops: ReadonlyArray<Op>,
+    ) => Effect.Effect<StretchResult, ComputeFailed>
+    /** Runs `use` with a batch of the rows of one session, or of several. */
     readonly batch: <A, E>(
-      segment: Segment,
+      segments: ReadonlyArray<Segment>,
       use: (batch: Batch) => Effect.Effect<A, E>,
     ) => Effect.Effect<A, E | ComputeFailed>
   }
@@ -130,7 +133,7 @@ const of = (engine: Engine, device: Device) => {
   const run = (pass: Pass, ops: ReadonlyArray<Op>) => turn.withPermits(1)(runNow(pass, ops))
   const together = new Coalescer(turn, engine.maxRows, (stretches) =>
     Effect.acquireUseRelease(
-      attempt(() => engine.begin(stretches.map(({ segment }) => segment))),
+      attempt(() => engine.begin(stretches.flatMap(({ segments }) => segments))),
       (pass) => runNow(pass, merge(stretches)),
       (pass) => Effect.sync(() => pass.end()),
     ),
@@ -169,15 +172,16 @@ const of = (engine: Engine, device: Device) => {
         }),
       ),
     truncate: (session, length) => attempt(() => engine.truncate(session, length)),
-    once: (segment, ops) => together.run({ segment, ops }),
-    batch: (segment, use) =>
+    once: (segments, ops) => together.run({ segments, ops }),
+    batch: (segments, use) =>
       Effect.acquireUseRelease(
-        attempt(() => engine.begin([segment])),
+        attempt(() => engine.begin(segments)),
         (pass) => {
           let micros = 0
           const counted = (ops: ReadonlyArray<Op>) =>
             Effect.tap(run(pass, ops), (result) => Effect.sync(() => (micros += result.micros)))
-          return use({ tokens: segment.tokens.length, micros: () => micros, run: counted })
+          const tokens = segments.reduce((sum, { tokens }) => sum + tokens.length, 0)
+          return use({ tokens, micros: () => micros, run: counted })
         },
         (pass) => Effect.sync(() => pass.end()),
       ),

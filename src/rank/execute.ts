@@ -3,7 +3,15 @@ import { Effect } from "effect"
 import type { Segment } from "../../native/index.ts"
 import type { Exchange } from "../fabric/peers.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
-import type { Decode, PassAnswer, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type {
+  Decode,
+  DraftedTogether,
+  DraftTogether,
+  PassAnswer,
+  Prefill,
+  SessionCommand,
+  Verify,
+} from "../wire/pass.ts"
 import { chain } from "./chain.ts"
 import { draft } from "./draft.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
@@ -27,17 +35,11 @@ export interface Crew extends Member {
 export const execute = (
   crew: Crew,
   exchange: Exchange,
-  command: PassCommand,
+  command: SessionCommand,
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course: Course = {
-      place: crew.place,
-      compute: crew.compute,
-      exchange,
-      computed: cost.computed,
-      vocabulary: crew.vocabulary,
-    }
+    const course = courseOf(crew, exchange, cost, [command.session])
     yield* prepare(crew, command)
     switch (command._tag) {
       case "Prefill":
@@ -47,9 +49,32 @@ export const execute = (
       case "Verify":
         return yield* verify(crew.strategy, course, command, cost)
       case "Draft":
-        return yield* draft(crew.strategy, course, command, cost)
+        return yield* Effect.map(draft(crew.strategy, course, [command], cost), (all) => all?.[0] ?? null)
     }
   })
+
+/** Several sessions' drafts as one. A session that cannot fails them all; whoever asked then asks for each by itself. */
+export const executeTogether = (
+  crew: Crew,
+  exchange: Exchange,
+  { pass, drafts }: DraftTogether,
+): Effect.Effect<DraftedTogether | null, PrepareError | RunError> =>
+  Effect.gen(function* () {
+    const cost = meter(exchange)
+    const sessions = drafts.map(({ session }) => session)
+    for (const command of drafts) yield* prepare(crew, command)
+    const all = yield* draft(crew.strategy, courseOf(crew, exchange, cost, sessions), drafts, cost)
+    return all === null ? null : { _tag: "DraftedTogether", pass, drafted: all }
+  })
+
+const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, sessions: ReadonlyArray<string>): Course => ({
+  sessions,
+  place: crew.place,
+  compute: crew.compute,
+  exchange,
+  computed: cost.computed,
+  vocabulary: crew.vocabulary,
+})
 
 const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
   if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
@@ -62,7 +87,7 @@ const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: C
   const tokens: Array<number> = []
   for (let token = command.token; ; ) {
     const slot = committed + tokens.length
-    const result = yield* strategy.exact(course, chain(session, slot, [token]), ONE_TOKEN)
+    const result = yield* strategy.exact(course, [chain(session, slot, [token])], ONE_TOKEN)
     yield* course.compute.commit(session, Int32Array.of(slot))
     const chosen = result?.tokens?.[0] ?? null
     const last = tokens.length + 1 === steps
@@ -78,7 +103,7 @@ const ONE_TOKEN = { op: "head", rows: Int32Array.of(0), want: "tokens" } as cons
 /** From the leader to the others, one hop; what a frontier of one row is packed as. */
 const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
   if (place.ranks === 1) return token ?? 0
-  const packed = packFrontier({ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) })
+  const packed = packFrontier([""], [{ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) }])
   if (leads(strategy, { place })) {
     yield* exchange.send(1, "all", { tokens: 0, width: place.width, blocks: [], nodes: packed })
     exchange.advance(1)
@@ -86,7 +111,7 @@ const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange 
   }
   const { nodes } = yield* exchange.receive(1, strategy.leader(place.ranks))
   exchange.advance(1)
-  return unpackFrontier("", nodes).tokens[0] ?? 0
+  return unpackFrontier([""], nodes)[0]?.tokens[0] ?? 0
 })
 
 const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Verify, cost: Meter) {
@@ -96,7 +121,7 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
     parents: Int32Array.from(command.parents, (parent) => command.committed + parent), // row 0's: the last committed slot
   }
   const all = Int32Array.from(command.tokens.keys())
-  const result = yield* strategy.exact(course, rows, { op: "head", rows: all, want: "tokens" })
+  const result = yield* strategy.exact(course, [rows], { op: "head", rows: all, want: "tokens" })
   if (!leads(strategy, course)) return null
   const choices = Array.from(result?.tokens ?? [])
   return { _tag: "Verified", pass: command.pass, choices, cost: cost.read() } as const
@@ -105,10 +130,10 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
 const commitChain = Effect.fnUntraced(function* (
   strategy: Strategy,
   course: Course,
-  { session, committed }: PassCommand,
+  { session, committed }: SessionCommand,
   tokens: ReadonlyArray<number>,
 ) {
-  yield* strategy.exact(course, chain(session, committed, tokens), null)
+  yield* strategy.exact(course, [chain(session, committed, tokens)], null)
   yield* course.compute.commit(
     session,
     Int32Array.from(tokens, (_, row) => committed + row),

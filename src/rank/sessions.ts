@@ -2,7 +2,7 @@
 // stays of one mind, and a rank that cannot says so with a typed error and changes nothing.
 import { Effect } from "effect"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.ts"
-import type { Decode, Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 import { type Bounds, check } from "./check.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
 
@@ -16,7 +16,7 @@ export interface Member {
 export type PrepareError = InvalidRequest | UnknownSession | ComputeFailed
 
 /** Leaves the session with exactly `committed` tokens in its KV, the ones that the command builds on. */
-export const prepare = (member: Member, command: PassCommand): Effect.Effect<void, PrepareError> =>
+export const prepare = (member: Member, command: SessionCommand): Effect.Effect<void, PrepareError> =>
   Effect.gen(function* () {
     const invalid = check(member.bounds, command)
     if (invalid !== null) return yield* Effect.fail(invalid)
@@ -69,7 +69,7 @@ const lengthOf = ({ compute }: Member, session: string): number =>
 
 const unknown = (
   { group, rank }: Member,
-  { session, committed }: Pick<PassCommand, "session" | "committed">,
+  { session, committed }: Pick<SessionCommand, "session" | "committed">,
   actual: number,
 ) => Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
 

@@ -82,12 +82,29 @@ export const Draft = Schema.TaggedStruct("Draft", {
   nodes: Positive,
 })
 
-export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
+/**
+ * Drafts of different sessions with one N, whose passes run together: every rank sees the same rows, and the hops are
+ * shared. The first draft's pass and attempt are those of the whole. Where one of them cannot run the whole is refused.
+ */
+export const DraftTogether = Schema.TaggedStruct("DraftTogether", {
+  epoch: Count,
+  pass: Count,
+  attempt: Count,
+  drafts: Schema.NonEmptyArray(Draft),
+})
+
+/** A pass of one session. */
+export type SessionCommand = Prefill | Decode | Verify | Draft
+
+export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft, DraftTogether]).pipe(
+  Schema.toTaggedUnion("_tag"),
+)
 export type PassCommand = typeof PassCommand.Type
 export type Prefill = typeof Prefill.Type
 export type Decode = typeof Decode.Type
 export type Verify = typeof Verify.Type
 export type Draft = typeof Draft.Type
+export type DraftTogether = typeof DraftTogether.Type
 
 /** What a part of a pass took: time as the answering rank saw it, messages and payload bytes of all ranks. */
 export const PassCost = Schema.Struct({
@@ -113,9 +130,11 @@ export const Drafted = Schema.TaggedStruct("Drafted", {
   draft: PassCost, // all steps together
   steps: Schema.Array(Schema.Struct({ rows: Count, millis: Schema.Finite })),
 })
+/** In the order of the drafts. Messages, bytes and computing are shared out among them. */
+export const DraftedTogether = Schema.TaggedStruct("DraftedTogether", { pass: Count, drafted: Schema.Array(Drafted) })
 export const Refused = Schema.TaggedStruct("Refused", { pass: Count, error: PassError })
 
-export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, Refused]).pipe(
+export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, DraftedTogether, Refused]).pipe(
   Schema.toTaggedUnion("_tag"),
 )
 export type PassAnswer = typeof PassAnswer.Type
@@ -123,6 +142,7 @@ export type Prefilled = typeof Prefilled.Type
 export type Decoded = typeof Decoded.Type
 export type Verified = typeof Verified.Type
 export type Drafted = typeof Drafted.Type
+export type DraftedTogether = typeof DraftedTogether.Type
 
 /** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
 export const GroupControl = Schema.Union([

@@ -11,7 +11,7 @@ const head = (rows: ReadonlyArray<number>, want: "tokens" | "logits" = "tokens")
   want,
 })
 const stretch = (session: string, rows: number, ops: ReadonlyArray<Op>): Stretch => ({
-  segment: { session, tokens: new Int32Array(rows).fill(1), parents: new Int32Array(rows) },
+  segments: [{ session, tokens: new Int32Array(rows).fill(1), parents: new Int32Array(rows) }],
   ops,
 })
 const result = (over: Partial<StretchResult>): StretchResult => ({
@@ -66,7 +66,7 @@ const device = () => {
   const call = (stretches: ReadonlyArray<Stretch>) =>
     Effect.gen(function* () {
       const end = yield* Deferred.make<void>()
-      calls.push({ sessions: stretches.map(({ segment }) => segment.session), end })
+      calls.push({ sessions: stretches.flatMap(({ segments }) => segments.map(({ session }) => session)), end })
       for (const tell of waiting.splice(0)) tell()
       yield* Deferred.await(end)
       return result({ tokens: Int32Array.from(stretches, (_, i) => i) })
@@ -126,7 +126,9 @@ test("nobody waits for more than three calls, beside prompts so long that two do
   const together = new Coalescer<never>(Semaphore.makeUnsafe(1), most, (stretches) =>
     Effect.sync(() => {
       calls += 1
-      expect(stretches.reduce((sum, { segment }) => sum + segment.tokens.length, 0)).toBeLessThanOrEqual(most)
+      expect(
+        stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0),
+      ).toBeLessThanOrEqual(most)
       return result({ tokens: Int32Array.from(stretches, (_, i) => i) })
     }),
   )
