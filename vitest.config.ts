@@ -1,5 +1,5 @@
-// Four projects, in the order of what they need: unit tests need nothing, golden ones the native module, integration and
-// chaos tests start real servers and processes and so run one file at a time.
+// Five projects, in the order of what they need: unit tests need nothing, golden ones the native module, integration and
+// chaos tests start real servers and processes and so run one file at a time; browser tests need Chromium as well.
 import { defineConfig } from "vitest/config"
 
 const project = (
@@ -26,6 +26,7 @@ export default defineConfig({
       project("golden", { testTimeout: 300_000, order: 1 }),
       project("integration", { testTimeout: 300_000, alone: true, order: 2 }),
       project("chaos", { testTimeout: 300_000, alone: true, order: 3 }),
+      project("browser", { testTimeout: 60_000, alone: true, order: 4 }),
     ],
   },
 })

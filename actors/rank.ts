@@ -3,6 +3,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
+import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/rank/environment.ts"
 import { endWithParent } from "../src/rank/parent.ts"
 import { rank } from "../src/rank/rank.ts"
@@ -13,6 +14,7 @@ const actor = Effect.gen(function* () {
   const { url, ...options } = yield* Effect.fromResult(readEnvironment(process.env))
   const name = `${options.deployment.name}.${options.group.name}.${options.rank}`
   return yield* Layer.effectDiscard(rank(options)).pipe(
+    Layer.provide(telemetry("chorus-rank")),
     Layer.provide(Nats.layer({ url, name, echo: false })), // a rank's own broadcasts do not come back to it
     Layer.launch,
   )

@@ -3,6 +3,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
+import { telemetry } from "../src/fabric/telemetry.ts"
 import { endWithParent } from "../src/rank/parent.ts"
 import { readEnvironment } from "../src/supervisor/environment.ts"
 import { supervisor } from "../src/supervisor/supervisor.ts"
@@ -16,6 +17,7 @@ const actor = Effect.gen(function* () {
     Effect.sync(() => process.send?.("ready")), // whoever started us may be waiting
   )
   return yield* Layer.effectDiscard(serving).pipe(
+    Layer.provide(telemetry("chorus-supervisor")),
     Layer.provide(Nats.layer({ url, name: `${options.deployment.name}.supervisor` })),
     Layer.launch,
   )

@@ -8,7 +8,7 @@ import { lock } from "./lock.js"
 import { backendsLinked, fromSource, linkBackends, native } from "./native.js"
 import { natsServer, olderNatsServer } from "./natsServer.js"
 import { packages } from "./packages.js"
-import { requireTools } from "./tools.js"
+import { browserMissing, requireTools } from "./tools.js"
 import { checkInterrupted, clearScratch, Interrupted, inRoot, interrupt, log, SetupFailed } from "./workspace.js"
 
 const usage = `usage: npm run setup [-- --cuda]
@@ -17,6 +17,7 @@ Brings npm's packages, Node 24, ggml and nats-server, and builds the native modu
 
   --cuda   brings ggml's CUDA backend too, where an NVIDIA driver is
 
+CHORUS_CUDA=12             (or 13) brings it for that CUDA though there is no driver here, as in an image's build
 CHORUS_GGML=source         builds ggml from source instead of using npm's binaries
 GGML_SOURCE_DIR=FOLDER     builds that ggml
 CHORUS_GGML=ready          goes back to npm's binaries
@@ -42,6 +43,8 @@ const main = async (options) => {
     if (pending.length > 0) writeFileSync(log, "")
     await runAll(pending)
     linkBackends()
+    const missing = browserMissing()
+    if (missing) say(missing)
   } finally {
     clearScratch()
     release()

@@ -116,6 +116,7 @@ export type Op =
       readonly rows: Int32Array
       readonly want: "tokens" | "candidates" | "logits"
       readonly k?: number
+      readonly top?: number // with tokens: how many of the most probable tokens of each row to return besides
     }
 
 export interface StretchResult {
@@ -123,6 +124,8 @@ export interface StretchResult {
   readonly attended: ReadonlyArray<Uint8Array> // of each layer attended to, in order, f32 [tokens, width]
   readonly tokens: Int32Array | null // head "tokens": [rows]; "candidates": [rows, k]
   readonly logProbs: Float32Array | null // head "tokens": of the chosen token under softmax(logits), [rows]; "candidates": [rows, k]
+  readonly topTokens: Int32Array | null // head "tokens" with `top`: the most probable ones under softmax(logits), best first, [rows, top]
+  readonly topLogProbs: Float32Array | null
   readonly logits: Float32Array | null // head "logits": [rows, vocab]
   readonly micros: number // computing, on the module's own thread
 }

@@ -46,6 +46,8 @@ Op head_of(const Napi::Object & o, const std::string & path) {
     const std::string want = argument::text(o.Get("want"), path + ".want");
     if (want == "tokens") {
         op.want = Op::Want::tokens;
+        const Napi::Value top = o.Get("top");
+        if (!top.IsUndefined()) op.top = int(argument::integer(top, path + ".top", 0, MOST_CANDIDATES));
     } else if (want == "candidates") {
         op.want = Op::Want::candidates;
         op.k = int(argument::integer(o.Get("k"), path + ".k", 1, MOST_CANDIDATES));
@@ -141,6 +143,7 @@ void require_known(Napi::Env env, const std::vector<Op> & ops, const Options & o
                 for (size_t j = 0; j < op.rows.size(); ++j) {
                     if (op.rows[j] < 0 || op.rows[j] >= rows) refuse(env, at(path + ".rows", j), "a row of 0 to " + std::to_string(rows - 1) + "; got " + std::to_string(op.rows[j]));
                 }
+                if (op.top > options.shape.vocab) refuse(env, path + ".top", "at most " + std::to_string(options.shape.vocab) + " alternatives, the vocabulary; got " + std::to_string(op.top));
                 if (op.k > options.shape.vocab) refuse(env, path + ".k", "at most " + std::to_string(options.shape.vocab) + " candidates, the vocabulary; got " + std::to_string(op.k));
                 break;
         }

@@ -18,6 +18,8 @@ Napi::Value result_of(Napi::Env env, const StretchResult & r) {
     out.Set("hiddens", list_of(env, r.hiddens));
     out.Set("attended", list_of(env, r.attended));
     out.Set("tokens", r.has_tokens ? typed<Napi::Int32Array>(env, r.tokens) : env.Null());
+    out.Set("topTokens", r.has_top ? typed<Napi::Int32Array>(env, r.top_tokens) : env.Null());
+    out.Set("topLogProbs", r.has_top ? typed<Napi::Float32Array>(env, r.top_log_probs) : env.Null());
     out.Set("logProbs", r.has_log_probs ? typed<Napi::Float32Array>(env, r.log_probs) : env.Null());
     out.Set("logits", r.has_logits ? typed<Napi::Float32Array>(env, r.logits) : env.Null());
     out.Set("micros", Napi::Number::New(env, r.micros));

@@ -26,6 +26,20 @@ std::vector<uint8_t> bytes_of(const ggml_tensor * tensor) {
     return bytes;
 }
 
+// What a stretch's graph is made of: two with the same plan differ in sizes alone.
+std::vector<int> plan_of(const Pass & pass, const std::vector<Op> & ops) {
+    std::vector<int> plan{pass.has_h};
+    for (const auto & part : pass.parts) plan.push_back(part.rows);
+    for (const Op & op : ops) {
+        bool in_order = true;  // the head's rows, which are then all of them, or are picked by a step of their own
+        for (size_t i = 0; i < op.rows.size(); ++i) in_order = in_order && op.rows[i] == int(i);
+        plan.insert(plan.end(), {-1, int(op.kind), op.from, op.to, op.whole, in_order, int(op.rows.size())});
+        plan.insert(plan.end(), op.layers.begin(), op.layers.end());
+        for (const auto & block : op.attended) plan.push_back(block.has_value());
+    }
+    return plan;
+}
+
 // log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
 double log_mass(const float * logits, int vocab, float best) {
     double mass = 0;
@@ -34,6 +48,12 @@ double log_mass(const float * logits, int vocab, float best) {
         if (logits[v] > floor) mass += std::exp(double(logits[v] - best));
     }
     return std::log(mass);
+}
+
+// A logit that is no number, or minus infinity, has the lowest of numbers as its log-probability.
+float finite(double log_prob) {
+    const double lowest = std::numeric_limits<float>::lowest();
+    return log_prob > lowest ? float(log_prob) : float(lowest);
 }
 
 }  // namespace
@@ -58,7 +78,7 @@ Engine::Engine(Options o, const std::function<void(double)> & progress) : option
     if (auto set_abort = procedure<ggml_backend_set_abort_callback_t>(device_, "ggml_backend_set_abort_callback")) {
         set_abort(backend_.get(), [](void * flag) { return static_cast<std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }, &aborted);
     }
-    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, progress);
+    weights_ = std::make_unique<Weights>(options.shape, options.shard, options.tensors, device_, !options.deterministic, options.threads, progress);
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
 }
 
@@ -169,7 +189,12 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
     Graph graph(*weights_, options, pass, ops, graph_memory_);
     for (auto & op : ops) graph.record(op);
     graph.finish();
-    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) throw std::runtime_error("not enough memory on the device for a pass of " + std::to_string(pass.rows()) + " rows");
+    // ggml compares a graph with the one that it planned for by its nodes and their operands; that is not enough where other
+    // steps make as many.
+    std::vector<int> plan = plan_of(pass, ops);
+    const bool planned = plan == plan_ || ggml_gallocr_reserve(allocator_.get(), graph.graph);
+    plan_ = std::move(plan);
+    if (!planned || !ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) throw std::runtime_error("not enough memory on the device for a pass of " + std::to_string(pass.rows()) + " rows");
     graph.fill();
     const bool has_first = pass.has_first || std::any_of(ops.begin(), ops.end(), [](const Op & op) { return op.kind == Op::Kind::attend; });
     pass.has_h = pass.has_first = false;  // a stretch that is aborted may leave half of one behind
@@ -202,6 +227,8 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
             result.logits = std::move(logits);
         } else {
             result.has_tokens = result.has_log_probs = true;
+            result.has_top = op.top > 0;
+            std::vector<int32_t> best_of_row;
             for (size_t i = 0; i < op.rows.size(); ++i) {
                 const int row = op.rows[i];
                 const auto & part = *std::find_if(pass.parts.begin(), pass.parts.end(), [&](const auto & p) { return row < p.first_row + p.rows; });
@@ -223,7 +250,16 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                         return sampler_.sample(mutable_at, vocab, s.sampling, position, history);
                     }();
                     result.tokens.push_back(token);
-                    result.log_probs.push_back(float(double(at[token] - best) - mass));
+                    const auto log_prob = [&](int32_t of) { return finite(double(at[of] - best) - mass); };
+                    result.log_probs.push_back(log_prob(token));
+                    if (op.top > 0) {
+                        sampler_.best(at, vocab, op.top, best_of_row);
+                        best_of_row.resize(size_t(op.top), token);  // fewer only where logits are no numbers
+                        for (const int32_t other : best_of_row) {
+                            result.top_tokens.push_back(other);
+                            result.top_log_probs.push_back(log_prob(other));
+                        }
+                    }
                 } else {
                     std::vector<Candidate> found(size_t(op.k));
                     sampler_.candidates(at, vocab, s.sampling, position, history, op.k, found.data());

@@ -48,7 +48,8 @@ struct Op {
     bool whole = false;                                        // mlps
     std::vector<int32_t> rows;                                 // head
     enum class Want { tokens, candidates, logits } want = Want::tokens;
-    int k = 0;
+    int k = 0;    // candidates
+    int top = 0;  // tokens: alternatives of each row
 };
 
 struct StretchResult {
@@ -56,6 +57,9 @@ struct StretchResult {
     bool has_tokens = false, has_log_probs = false, has_logits = false;
     std::vector<int32_t> tokens;
     std::vector<float> log_probs, logits;
+    bool has_top = false;
+    std::vector<int32_t> top_tokens;  // [rows, top]
+    std::vector<float> top_log_probs;
     double micros = 0;
 };
 
@@ -119,6 +123,7 @@ class Engine {
     ggml_backend_set_n_threads_t set_threads_ = nullptr;
     std::unique_ptr<Weights> weights_;
     ggml_gallocr_ptr allocator_;
+    std::vector<int> plan_;  // that its memory is laid out for
     std::vector<uint8_t> graph_memory_;
     Sampler sampler_;
 };

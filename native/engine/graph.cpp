@@ -213,11 +213,19 @@ ggml_tensor * Graph::logits(ggml_tensor * x, const std::vector<int32_t> & rows) 
     return out;
 }
 
+ggml_tensor * Graph::quantised(ggml_tensor * x) {
+    ggml_tensor *& found = quantised_[x];
+    if (found == nullptr) found = PackedMatrix::quantised(ctx_, x);
+    return found;
+}
+
 // Weights that are not quantised take a path of their own for one row, with other roundings: such a row gets a twin.
 ggml_tensor * Graph::linear(ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x) {
     const bool lonely = options_.deterministic && x->ne[1] == 1 && !ggml_is_quantized(weight->type);
     ggml_tensor * y;
-    if (lonely) {
+    if (PackedMatrix * packed = weights_.packed(weight)) {
+        y = packed->product(ctx_, quantised(x));
+    } else if (lonely) {
         y = ggml_mul_mat(ctx_, weight, ggml_repeat_4d(ctx_, x, x->ne[0], 2, 1, 1));
         y = ggml_view_2d(ctx_, y, y->ne[0], 1, y->nb[1], 0);
     } else {

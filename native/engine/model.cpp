@@ -5,8 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <future>
 #include <stdexcept>
 
 namespace chorus {
@@ -57,12 +60,18 @@ MappedFile::MappedFile(const std::string & path) {
     data_ = static_cast<char *>(address);
 }
 
+void MappedFile::forget(const char * from, size_t bytes) const {
+    const auto page = uintptr_t(sysconf(_SC_PAGESIZE));
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page, last = (reinterpret_cast<uintptr_t>(from) + bytes) / page * page;
+    if (first < last) madvise(reinterpret_cast<void *>(first), last - first, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
     if (data_ != nullptr) munmap(data_, size_);
 }
 
 Weights::Weights(const Shape & s, const Shard & shard, const std::vector<TensorSource> & sources, ggml_backend_dev_t device, bool repack,
-                 const std::function<void(double)> & progress)
+                 int threads, const std::function<void(double)> & progress)
     : layers(size_t(s.layers)), mapped_ctx_(context_of_tensors(sources.size() + 8)), upload_ctx_(context_of_tensors(sources.size() + 8)),
       repack_ctx_(context_of_tensors(sources.size() + 8)), device_(device), host_(ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
     for (const auto & source : sources) sources_[source.name] = &source;
@@ -96,8 +105,10 @@ Weights::Weights(const Shape & s, const Shard & shard, const std::vector<TensorS
     if (shard.head) {
         output_norm = place("output_norm.weight", true, {d}, false);
         output = place(tied ? "token_embd.weight" : "output.weight", true, {d, s.vocab}, !tied);
+        if (tied && host_ && PackedMatrix::possible(output->type, d, s.vocab)) packs_.emplace_back(output, static_cast<const char *>(output->data));
     }
     upload(progress);
+    pack(threads, progress);
     converted_.clear();
     if (!s.rope_factors.empty()) {
         ggml_context_ptr ctx = context_of_tensors(1);
@@ -144,7 +155,10 @@ ggml_tensor * Weights::place(const std::string & name, bool required, std::vecto
     const size_t alignment = source.type == GGML_TYPE_F32 ? 4 : 2;  // quantised blocks begin with 16-bit scales
     const bool mappable = host_ && reinterpret_cast<uintptr_t>(data) % alignment == 0;
     ggml_tensor * tensor = nullptr;
-    if (matrix && repack_type_ != nullptr) {
+    if (matrix && host_ && PackedMatrix::possible(source.type, shape[0], shape[1])) {
+        tensor = ggml_new_tensor(mapped_ctx_.get(), source.type, int(shape.size()), shape.data());  // a name, no memory
+        packs_.emplace_back(tensor, data);
+    } else if (matrix && repack_type_ != nullptr) {
         if (repackable(device_, repack_type_, source.type, shape)) {
             tensor = ggml_new_tensor(repack_ctx_.get(), source.type, int(shape.size()), shape.data());
             repacks_.emplace_back(tensor, data);
@@ -184,6 +198,37 @@ void Weights::upload(const std::function<void(double)> & progress) {
     };
     copy(upload_ctx_.get(), ggml_backend_dev_buffer_type(device_), uploads_);
     copy(repack_ctx_.get(), repack_type_, repacks_);
+}
+
+PackedMatrix * Weights::packed(const ggml_tensor * matrix) const {
+    const auto found = packed_.find(matrix);
+    return found == packed_.end() ? nullptr : found->second.get();
+}
+
+void Weights::pack(int threads, const std::function<void(double)> & progress) {
+    std::vector<std::unique_ptr<PackedMatrix>> packed(packs_.size());
+    std::atomic<size_t> next{0}, done{0};
+    std::vector<std::future<void>> workers;
+    for (int i = 0; i < threads; ++i) {
+        workers.push_back(std::async(std::launch::async, [&] {
+            for (size_t at; (at = next++) < packs_.size(); ++done) {
+                const auto & [tensor, data] = packs_[at];
+                packed[at] = std::make_unique<PackedMatrix>(tensor->type, tensor->ne[0], tensor->ne[1], data);
+            }
+        }));
+    }
+    for (auto & worker : workers) {
+        while (worker.wait_for(std::chrono::milliseconds(100)) == std::future_status::timeout) progress(double(done) / double(packs_.size()));
+    }
+    for (auto & worker : workers) worker.get();
+    for (size_t i = 0; i < packs_.size(); ++i) {
+        const auto & [tensor, data] = packs_[i];
+        for (const auto & [_, file] : files_) {
+            if (data >= file->data() && data < file->data() + file->size()) file->forget(data, ggml_nbytes(tensor));
+        }
+        packed_[tensor] = std::move(packed[i]);
+    }
+    packs_.clear();
 }
 
 }  // namespace chorus

@@ -6,11 +6,13 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
 #include "ggml.h"
+#include "packed.hpp"
 
 namespace chorus {
 
@@ -42,6 +44,7 @@ class MappedFile {
     MappedFile(const MappedFile &) = delete;
     MappedFile & operator=(const MappedFile &) = delete;
     char * data() const { return data_; }
+    void forget(const char * from, size_t bytes) const;  // that these have been read: the system may have their memory back
     size_t size() const { return size_; }
 
   private:
@@ -58,9 +61,13 @@ struct Layer {
 
 class Weights {
   public:
-    // repack: put the matrices into the device's faster layout where it has one; rows then depend on their batch.
+    // On a CPU with kernels of our own, the matrices that they take are interleaved for them, by so many threads. repack: put
+    // the others into the device's faster layout where it has one; rows then depend on their batch.
     Weights(const Shape & shape, const Shard & shard, const std::vector<TensorSource> & sources, ggml_backend_dev_t device, bool repack,
-            const std::function<void(double)> & progress);
+            int threads, const std::function<void(double)> & progress);
+
+    // The matrix in a layout of our own, or null: ggml multiplies it.
+    PackedMatrix * packed(const ggml_tensor * matrix) const;
 
     std::vector<Layer> layers;
     ggml_tensor *embedding = nullptr, *output_norm = nullptr, *output = nullptr, *rope_factors = nullptr;
@@ -69,6 +76,7 @@ class Weights {
   private:
     ggml_tensor * place(const std::string & name, bool required, std::vector<int64_t> shape, bool matrix);
     void upload(const std::function<void(double)> & progress);
+    void pack(int threads, const std::function<void(double)> & progress);
 
     std::map<std::string, const TensorSource *> sources_;
     std::map<std::string, std::unique_ptr<MappedFile>> files_;
@@ -76,6 +84,8 @@ class Weights {
     std::map<std::string, ggml_tensor *> placed_;
     std::vector<ggml_backend_buffer_ptr> buffers_;
     std::vector<std::pair<ggml_tensor *, const char *>> uploads_, repacks_;
+    std::vector<std::pair<ggml_tensor *, const char *>> packs_;
+    std::unordered_map<const ggml_tensor *, std::unique_ptr<PackedMatrix>> packed_;
     std::list<std::vector<float>> converted_;  // until they are uploaded
     ggml_context_ptr mapped_ctx_, upload_ctx_, repack_ctx_, rope_ctx_;
     ggml_backend_dev_t device_;

@@ -128,4 +128,14 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
     }
 }
 
+void Sampler::best(const float * logits, int vocab, int k, std::vector<int32_t> & out) {
+    const auto better = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
+    out.clear();
+    for (int32_t v = 0; v < vocab; ++v) {  // k is small: most tokens meet the worst of those kept and go no further
+        if (std::isnan(logits[v]) || (int(out.size()) == k && !better(v, out.back()))) continue;
+        out.insert(std::upper_bound(out.begin(), out.end(), v, better), v);
+        if (int(out.size()) > k) out.pop_back();
+    }
+}
+
 }  // namespace chorus

@@ -32,6 +32,9 @@ class Sampler {
     // The k best by perturbed logits, best first, with log-probabilities under softmax(logit + T g).
     void candidates(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out);
 
+    // The k best by the logits as they are, best first, the lower token of equals first.
+    void best(const float * logits, int vocab, int k, std::vector<int32_t> & out);
+
   private:
     struct Scored {
         float logit;

@@ -18,11 +18,12 @@ export interface LocalCluster extends Cluster, Omit<Local, "url"> {}
 export interface LocalOptions {
   readonly nats: Option.Option<string>
   readonly progress: Progress
+  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Ranks of one's own, until the scope closes. */
-export const localCluster = (deployment: Deployment, { nats, progress }: LocalOptions) =>
-  start(deployment, { nats: Option.getOrNull(nats), progress }).pipe(
+export const localCluster = (deployment: Deployment, { nats, ...options }: LocalOptions) =>
+  start(deployment, { nats: Option.getOrNull(nats), ...options }).pipe(
     Effect.map((local): LocalCluster => ({ ...local, deployment: deployment.name })),
   )
 

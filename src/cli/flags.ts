@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os"
 import { Option } from "effect"
 import { Flag } from "effect/cli"
-import { Strategy } from "../wire/deployment.ts"
+import { HTTP_ENVIRONMENT, Strategy } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
 
 const described =
@@ -154,6 +154,70 @@ export const nats = Flag.String("nats").pipe(
     () => "a NATS URL, such as nats://127.0.0.1:4222",
   ),
   Flag.withMetavar("URL"),
+)
+
+/** HTTP: where a gateway listens, and to whom. What is left out has the environment's value, or the gateway's default. */
+export const http = {
+  host: Flag.String("host").pipe(
+    described("address that HTTP listens on; 0.0.0.0 is every network of this machine (default: 127.0.0.1)", "HOST"),
+    Flag.withDefault(process.env[HTTP_ENVIRONMENT.host] ?? "127.0.0.1"),
+  ),
+  port: int("port", 0, 65_535).pipe(
+    described("port of HTTP; 0 takes a free one (default: 8080)", "N"),
+    Flag.withDefault(Number(process.env[HTTP_ENVIRONMENT.port] ?? 8080)),
+  ),
+  "api-keys": Flag.String("api-keys").pipe(
+    described(
+      "file of the API keys that may ask over HTTP: a key a line, or a name and a key (default: all may)",
+      "FILE",
+    ),
+    Flag.optional,
+  ),
+  "rate-limit": int("rate-limit", 1, 1_000_000).pipe(
+    described("HTTP requests a minute of each API key, or address (default: no limit)", "N"),
+    Flag.optional,
+  ),
+  "request-timeout": int("request-timeout", 1, 86_400).pipe(
+    described("seconds that an HTTP request may take to the end of its answer (default: 600)", "N"),
+    Flag.optional,
+  ),
+  "cors-origin": Flag.String("cors-origin").pipe(
+    described(
+      "origin whose pages may ask over HTTP, such as https://app.example; may be given several times",
+      "ORIGIN",
+    ),
+    Flag.atLeast(0),
+  ),
+}
+
+/** Those options as the environment of a gateway. */
+export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<string, string>> => ({
+  [HTTP_ENVIRONMENT.host]: given.host,
+  [HTTP_ENVIRONMENT.port]: `${given.port}`,
+  ...optionOf(HTTP_ENVIRONMENT.keysFile, given["api-keys"]),
+  ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
+  ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
+  ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
+})
+
+const optionOf = (name: string, value: Option.Option<string | number>): Readonly<Record<string, string>> =>
+  Option.match(value, { onNone: () => ({}), onSome: (given) => ({ [name]: `${given}` }) })
+
+const UNITS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+const isUnit = (unit: string | undefined): unit is keyof typeof UNITS => unit !== undefined && unit in UNITS
+
+/** In milliseconds. */
+export const retention = Flag.String("retention").pipe(
+  Flag.filterMap(
+    (text) => {
+      const [, count, unit] = /^([1-9]\d{0,8})([smhd])$/.exec(text) ?? []
+      return isUnit(unit) ? Option.some(Number(count) * UNITS[unit]) : Option.none()
+    },
+    () => "a time, such as 90s, 30m, 12h or 7d",
+  ),
+  described("how long a session's tokens can be read again (default: 1h, or what the server's stream has)", "TIME"),
+  Flag.optional,
 )
 
 export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))

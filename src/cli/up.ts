@@ -2,6 +2,7 @@
 import { basename } from "node:path"
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
+import { HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 import { type LocalCluster, localCluster } from "./cluster.ts"
 import * as flags from "./flags.ts"
 import { contextOf } from "./models.ts"
@@ -22,7 +23,9 @@ const options = {
     Flag.withDescription("use this NATS server (default: starts one, on a free port of this machine)"),
     Flag.optional,
   ),
-  json: flags.jsonOf("when ready, print one object instead of a line: nats, deployment, pids"),
+  ...flags.http,
+  retention: flags.retention,
+  json: flags.jsonOf("when ready, print one object instead of a line: nats, http, deployment, pids"),
 }
 
 type Options = flags.Values<typeof options>
@@ -38,6 +41,10 @@ export const up = Command.make("up", options, (given) =>
       description: "A pair of one's own",
     },
     {
+      command: "chorus up --port 0 --api-keys keys.txt",
+      description: "HTTP on a free port, for those who have a key",
+    },
+    {
       command: "chorus up --nats nats://10.0.0.5:4222",
       description: "Ranks of this machine on a NATS that runs already",
     },
@@ -47,14 +54,21 @@ export const up = Command.make("up", options, (given) =>
 const serve = Effect.fnUntraced(function* (given: Options) {
   const name = Option.getOrElse(given.name, () => nameOf(given))
   const progress = progressOn(process.stderr)
-  const deployment = yield* deploymentOf(given, {
+  const placed = yield* deploymentOf(given, {
     name,
     speculation: true,
     fuzzy: given.fuzzy,
     context: yield* contextOf(given),
   })
+  const deployment = Option.match(given.retention, {
+    onNone: () => placed,
+    onSome: (retentionMillis) => ({ ...placed, retentionMillis }),
+  })
   const started = Date.now()
-  const cluster = yield* localCluster(deployment, { nats: given.nats, progress })
+  if (isOpen(given)) {
+    yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
+  }
+  const cluster = yield* localCluster(deployment, { nats: given.nats, progress, gateway: flags.httpEnvironment(given) })
   yield* announce(folderOf(process.env), name, cluster.url)
   progress.clear()
   yield* Console.log(given.json ? JSON.stringify(objectOf(cluster)) : lineOf(cluster, Date.now() - started))
@@ -71,9 +85,13 @@ const nameOf = ({ base }: Options): string =>
         .slice(0, 64) || "base",
   })
 
-const objectOf = ({ url, deployment, pids }: LocalCluster) => ({ nats: url, deployment, pids })
+/** Whether others than this machine's users reach the gateway, and need no key. */
+const isOpen = ({ host, "api-keys": file }: Options): boolean =>
+  !["127.0.0.1", "::1", "localhost"].includes(host) && Option.isNone(file) && !process.env[HTTP_ENVIRONMENT.keys]
 
-const lineOf = ({ url, deployment, pids }: LocalCluster, millis: number): string => {
+const objectOf = ({ url, http, deployment, pids }: LocalCluster) => ({ nats: url, http, deployment, pids })
+
+const lineOf = ({ url, http, deployment, pids }: LocalCluster, millis: number): string => {
   const ranks = [counted(pids.base.length, "base rank"), counted(pids.draft.length, "draft rank")].join(" and ")
-  return `${deployment} is ready at ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${deployment} --prompt 'export class'`
+  return `${deployment} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${deployment} --prompt 'export class'`
 }

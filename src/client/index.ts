@@ -1,13 +1,19 @@
-// The client: connect, generate, read the tokens as they come, cancel. Promises and async iterators; errors are the wire's.
-import { connect as dial, type NatsConnection, RequestError } from "@nats-io/transport-node"
-import { Result, Schema } from "effect"
-import { follow } from "../fabric/tokenLog.ts"
+// The client: connect, generate, read the tokens as they come, come back to a stream, cancel. Promises and async iterators;
+// errors are tagged: the wire's, and those of errors.ts. effect.ts is the same as a service with streams.
+import { connect as dial, type NatsConnection, RequestError, TimeoutError } from "@nats-io/transport-node"
+import { Result } from "effect"
+import { insist, onEvent } from "../fabric/nats.ts"
+import { traceHeaders } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
-import { Cancelled, type InferError } from "../wire/errors.ts"
-import { type FinishReason, type GenerationStats, InferAnswer, InferRequest, type LoggedToken } from "../wire/infer.ts"
+import { MalformedMessage } from "../wire/errors.ts"
+import { type Answer, InferAnswer, InferRequest } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
+import { Disconnected, NoAnswer, NotServed } from "./errors.ts"
+import { type ServedModel, servedModels } from "./models.ts"
+import { type From, type Reading, read } from "./reading.ts"
 
 export type { FinishReason, GenerationStats, InferRequest, LoggedToken } from "../wire/infer.ts"
+export type { Ending } from "./reading.ts"
 
 const requests = codec("infer request", InferRequest)
 const answers = codec("infer answer", InferAnswer)
@@ -15,15 +21,13 @@ const answers = codec("infer answer", InferAnswer)
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
 
-/** No supervisor of that deployment listens. */
-export class NotServed extends Schema.TaggedError<NotServed>()("NotServed", {
-  deployment: Schema.String,
-  url: Schema.String,
-}) {
-  override get message() {
-    return `nobody serves ${this.deployment} at ${this.url}. \`chorus up --name ${this.deployment}\` does.`
-  }
-}
+/** What a whole answer may take where the request sets no deadline, and what may be added to one that it sets. */
+const COMPLETE_MILLIS = 600_000
+
+/** A server that is back is found at once; one that hangs is left after some seconds. */
+const RECONNECTING = {
+  ...{ maxReconnectAttempts: -1, reconnectTimeWait: 250, reconnectJitter: 250, pingInterval: 5_000, maxPingOut: 2 },
+} as const
 
 export interface ClientOptions {
   readonly url: string
@@ -33,30 +37,45 @@ export interface ClientOptions {
 export interface GenerateOptions {
   /** Cancels the session: it ends within one pass, with finish reason "cancelled". */
   readonly signal?: AbortSignal
+  /** W3C Trace Context of the span that asks: the session's spans are below it where the supervisor traces. */
+  readonly traceparent?: string
 }
 
-export interface Ending {
-  readonly text: string
-  readonly tokens: ReadonlyArray<number>
-  readonly finishReason: FinishReason
-  readonly error: string // why it failed; empty otherwise
-  readonly stats: GenerationStats
+export interface StreamOptions {
+  /** "start" (default), "live", or the position of the first token wanted: 0 is the answer's first. */
+  readonly from?: From
+  /** Leaves the stream; the session goes on. The iteration throws the signal's reason. */
+  readonly signal?: AbortSignal
 }
 
-/** A session that was accepted. Iterate over it for the tokens as they come, or wait for `ending`; once either way. */
-export interface Generation extends AsyncIterable<LoggedToken> {
+/** A session that was accepted. Leaving its iteration does not cancel it: `stream` finds it again. */
+export interface Generation extends Reading {
   readonly session: string
   readonly promptTokens: number
   readonly seed: bigint
-  /** Everything at once, when it has ended. Reads the log unless an iteration does. */
-  readonly ending: () => Promise<Ending>
   readonly cancel: () => void
+}
+
+/** The whole answer, and what the session was. */
+export interface Completion extends Answer {
+  readonly session: string
+  readonly promptTokens: number
+  readonly seed: bigint
 }
 
 export interface Client extends AsyncDisposable {
   readonly connection: NatsConnection
   /** Rejects with the wire's error where the request is refused, with NotServed where nobody answers. */
   readonly generate: (request: InferRequest, options?: GenerateOptions) => Promise<Generation>
+  /** One message there, one back. A connection that is lost meanwhile loses the answer: Disconnected. */
+  readonly complete: (request: InferRequest, options?: GenerateOptions) => Promise<Completion>
+  /** The tokens of any session, as often as wanted. Throws SessionExpired where there are none to read. */
+  readonly stream: (session: string, options?: StreamOptions) => Reading
+  readonly cancel: (session: string) => void
+  /** What is served on this connection, by any deployment. */
+  readonly models: () => Promise<ReadonlyArray<ServedModel>>
+  /** Another deployment over the same connection. */
+  readonly of: (deployment: string) => Client
   readonly close: () => Promise<void>
 }
 
@@ -65,62 +84,103 @@ export interface Client extends AsyncDisposable {
  * for await (const { text } of await client.generate({ prompt: "export class" })) process.stdout.write(text)
  */
 export const connect = async ({ url, deployment }: ClientOptions): Promise<Client> => {
-  const connection = await dial({ servers: url.split(","), name: "chorus client", maxReconnectAttempts: -1 })
-  const subjects = subjectsOf(deployment)
-  const ask = async (request: InferRequest) => {
-    const message = Result.getOrThrow(requests.tryEncode(request))
-    try {
-      return await connection.request(subjects.infer, message, { timeout: ACCEPT_MILLIS })
-    } catch (error) {
-      throw error instanceof RequestError && error.isNoResponders() ? new NotServed({ deployment, url }) : error
-    }
+  try {
+    const connection = await dial({ servers: url.split(","), name: "chorus client", ...RECONNECTING })
+    return over({ connection, url }, deployment)
+  } catch (error) {
+    throw new Disconnected({ url, reason: reasonOf(error) })
   }
-  const generate = async (request: InferRequest, { signal }: GenerateOptions = {}): Promise<Generation> => {
-    signal?.throwIfAborted()
-    const answer = Result.getOrThrow(answers.decode((await ask(request)).data))
-    if (answer._tag === "Refused") throw answer.error satisfies InferError
-    const { session, subject, promptTokens, seed } = answer
-    const cancel = (): void => connection.publish(subjects.cancel(session))
-    if (signal?.aborted) cancel()
-    signal?.addEventListener("abort", cancel, { once: true })
-    const reading = read(connection, subject, () => signal?.removeEventListener("abort", cancel))
-    return {
-      ...{ session, promptTokens, seed, cancel },
-      [Symbol.asyncIterator]: () => reading.tokens,
-      ending: async () => {
-        for await (const _ of reading.tokens); // what is left of it
-        return reading.ending() ?? Promise.reject(new Cancelled({ session }))
-      },
-    }
-  }
-  const close = () => connection.close()
-  return { connection, generate, close, [Symbol.asyncDispose]: close }
 }
 
-/** One reading of a log: its tokens, and what is known at the end. */
-const read = (connection: NatsConnection, subject: string, ended: () => void) => {
-  const ids: Array<number> = []
-  let text = ""
-  let ending: Ending | undefined
-  async function* tokens(): AsyncGenerator<LoggedToken, void, void> {
-    try {
-      for await (const { entry } of follow(connection, subject)) {
-        if (entry._tag === "Tokens") {
-          for (const token of entry.tokens) {
-            ids.push(token.id)
-            text += token.text
-            yield token
-          }
-        } else {
-          const { finishReason, error, stats } = entry
-          text += entry.text
-          ending = { text, tokens: ids, finishReason, error, stats }
-          if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
-        }
-      }
-    } finally {
-      ended()
-    }
-  }
-  return { tokens: tokens(), ending: () => ending }
+interface Line {
+  readonly connection: NatsConnection
+  readonly url: string
 }
+
+const over = (line: Line, deployment: string): Client => {
+  const { connection, url } = line
+  const subjects = subjectsOf(deployment)
+  const cancel = (session: string): void => void insist(connection, subjects.cancel(session))
+  const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
+    const { signal, traceparent } = options
+    signal?.throwIfAborted()
+    const answer = await ask(line, deployment, { ...request, stream: true }, { timeout: ACCEPT_MILLIS, traceparent })
+    if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
+    const { session, promptTokens, seed } = answer
+    const abort = (): void => cancel(session)
+    if (signal?.aborted) abort()
+    signal?.addEventListener("abort", abort, { once: true })
+    const { interestMillis } = request
+    const reading = read({
+      ...{ connection, url, deployment, session, from: "start", accepted: { interestMillis } },
+      ended: () => signal?.removeEventListener("abort", abort),
+    })
+    return { session, promptTokens, seed, cancel: abort, ...reading }
+  }
+  /** A signal needs a session to cancel, which the sender of a whole answer names too late. */
+  const completeStreamed = async (request: InferRequest, options: GenerateOptions): Promise<Completion> => {
+    const generation = await generate(request, options)
+    const { session, promptTokens, seed } = generation
+    return { session, promptTokens, seed, ...(await generation.ending()) }
+  }
+  const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
+    if (options.signal !== undefined) return completeStreamed(request, options)
+    const millis = COMPLETE_MILLIS + (request.deadlineMillis ?? 0)
+    const asking = { timeout: millis, traceparent: options.traceparent }
+    const answer = await ask(line, deployment, { ...request, stream: false }, asking)
+    if (answer._tag !== "Answered") throw unexpected("Answered", answer)
+    const { _tag, ...completion } = answer
+    return completion
+  }
+  const close = (): Promise<void> => connection.close()
+  return {
+    ...{ connection, generate, complete, cancel, close, [Symbol.asyncDispose]: close },
+    stream: (session, { from = "start", signal } = {}) =>
+      read({ ...{ connection, url, deployment, session, from }, ...(signal === undefined ? {} : { signal }) }),
+    models: () => servedModels(connection),
+    of: (other) => over(line, other),
+  }
+}
+
+interface Asking {
+  readonly timeout: number // milliseconds
+  readonly traceparent: string | undefined
+}
+
+/** One request and its answer; what refuses it is thrown. */
+const ask = async (line: Line, deployment: string, request: InferRequest, { timeout, traceparent }: Asking) => {
+  const { connection, url } = line
+  const message = Result.getOrThrow(requests.tryEncode(request))
+  const limit = connection.info?.max_payload ?? Number.POSITIVE_INFINITY
+  if (message.byteLength > limit) {
+    const reason = `has ${message.byteLength} bytes, ${url} takes ${limit}. Shorten the prompt`
+    throw new MalformedMessage({ kind: "infer request", field: "message", reason })
+  }
+  let unwatch = (): void => {}
+  const gone = new Promise<never>((_, reject) => {
+    const lost = new Disconnected({ url, reason: "it went while an answer was waited for. Ask again" })
+    unwatch = onEvent(connection, () => reject(lost))
+  })
+  try {
+    const headers = traceHeaders(traceparent)
+    const options = { timeout, ...(headers === undefined ? {} : { headers }) }
+    const reply = connection.request(subjectsOf(deployment).infer, message, options)
+    const { data } = await Promise.race([reply, gone])
+    const answer = Result.getOrThrow(answers.decode(data))
+    if (answer._tag === "Refused") throw answer.error
+    return answer
+  } catch (error) {
+    if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
+    if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: timeout })
+    throw isTagged(error) ? error : new Disconnected({ url, reason: reasonOf(error) })
+  } finally {
+    unwatch()
+  }
+}
+
+const isTagged = (error: unknown): boolean => error instanceof Error && "_tag" in error
+
+const unexpected = (expected: string, { _tag }: InferAnswer) =>
+  new MalformedMessage({ kind: "infer answer", field: "_tag", reason: `expected ${expected}, got ${_tag}` })
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -1,7 +1,7 @@
 // A group of ranks, as a supervisor sees it: one command starts a pass and one answer ends it. Whoever waits for an answer
 // watches the ranks' beats and the connection meanwhile, so a death is noticed long before a time-out.
 import { randomInt } from "node:crypto"
-import { type NatsConnection, RequestError } from "@nats-io/transport-node"
+import { type MsgHdrs, type NatsConnection, RequestError } from "@nats-io/transport-node"
 import { Deferred, Effect, Result, Schema, Stream, SubscriptionRef } from "effect"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
@@ -22,7 +22,8 @@ import {
   type Verify,
 } from "../wire/pass.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Nats } from "./nats.ts"
+import { insist, Nats } from "./nats.ts"
+import { traceHeaders, traceparent } from "./telemetry.ts"
 
 const beats = codec("rank beat", RankBeat)
 const commands = codec("pass command", PassCommand)
@@ -113,9 +114,10 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     tag: Answer,
   ) {
     const began = performance.now()
+    const span = traceHeaders(yield* traceparent)
     for (let attempt = 0; ; attempt++) {
       const bytes = commands.encode(again(command, attempt))
-      const reply = gone ?? (yield* ask(bytes))
+      const reply = gone ?? (yield* ask(bytes, span))
       if (reply instanceof GroupSilent) return yield* reply
       if (reply === "lost") {
         if (attempt < ATTEMPTS) continue
@@ -147,7 +149,8 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
         const { pass: number } = drafts[0]
         return pass({ _tag: "DraftTogether", epoch, pass: number, attempt: 0, drafts }, "DraftedTogether")
       }),
-    control: (control) => Effect.sync(() => connection.publish(subjects.control(group.name), controls.encode(control))),
+    control: (control) =>
+      Effect.sync(() => void insist(connection, subjects.control(group.name), controls.encode(control))),
     ...watch,
   }
   return service
@@ -165,7 +168,7 @@ type Outcome = Uint8Array | "lost" | GroupSilent
 /** Questions that wait. Their answers come by themselves; that none will come, `settle` says to all of them at once. */
 const questions = (connection: NatsConnection, subject: string) => {
   const open = new Set<(outcome: Outcome) => void>()
-  const ask = (message: Uint8Array): Effect.Effect<Outcome> =>
+  const ask = (message: Uint8Array, headers: MsgHdrs | undefined): Effect.Effect<Outcome> =>
     Effect.callback<Outcome>((resume) => {
       const end = (outcome: Outcome): void => {
         if (open.delete(end)) resume(Effect.succeed(outcome))
@@ -173,7 +176,7 @@ const questions = (connection: NatsConnection, subject: string) => {
       open.add(end)
       const send = (): void => {
         if (!open.has(end) || connection.isClosed()) return
-        connection.request(subject, message, { timeout: ANSWER_MILLIS }).then(
+        connection.request(subject, message, { timeout: ANSWER_MILLIS, ...(headers && { headers }) }).then(
           ({ data }) => end(data),
           (error: unknown) => {
             const nobody = error instanceof RequestError && error.isNoResponders() // as while ranks reconnect

@@ -17,11 +17,21 @@ export interface Limits {
   readonly endedPasses: number // remembered, so that what comes late for them is dropped
 }
 
+/** What holding a message takes besides its payload, about: empty ones must not be free. */
+export const HELD_BYTES = 200
+const bytesOf = ({ values, nodes }: Activation): number => values.byteLength + nodes.byteLength + HELD_BYTES
+
+/** The pieces of one activation, by their index. As many as have come, however many were announced. */
+interface Parts {
+  readonly count: number
+  readonly pieces: Map<number, Uint8Array>
+}
+
 type Waiter = (activation: Activation | null) => void
 
 class Mailbox {
   readonly arrived = new Map<Place, Activation>()
-  readonly parts = new Map<Place, Array<Uint8Array | undefined>>()
+  readonly parts = new Map<Place, Parts>()
   readonly taken = new Set<Place>()
   readonly waiting = new Map<Place, Waiter>()
   bytes = 0 // held, parts included
@@ -51,7 +61,7 @@ export class Inbox {
       waiter(activation)
     } else {
       box.arrived.set(place, activation)
-      this.#hold(key, box, activation.values.byteLength + activation.nodes.byteLength)
+      this.#hold(key, box, bytesOf(activation))
     }
     return true
   }
@@ -62,16 +72,16 @@ export class Inbox {
     const box = this.#boxOf(key)
     const place = placeOf(part.step, part.rank)
     if (box === undefined || box.taken.has(place) || box.arrived.has(place)) return undefined
-    const parts = box.parts.get(place) ?? Array.from<Uint8Array | undefined>({ length: part.count })
-    if (parts.length !== part.count || parts[part.index] !== undefined) return undefined
+    const parts = box.parts.get(place) ?? { count: part.count, pieces: new Map<number, Uint8Array>() }
+    const { count, pieces } = parts
+    if (count !== part.count || pieces.has(part.index)) return undefined
     box.parts.set(place, parts)
-    parts[part.index] = part.piece
-    this.#hold(key, box, part.piece.byteLength)
-    const pieces = parts.filter((piece) => piece !== undefined)
-    if (pieces.length < part.count) return undefined
+    pieces.set(part.index, part.piece)
+    this.#hold(key, box, part.piece.byteLength + HELD_BYTES)
+    if (pieces.size < count) return undefined
     box.parts.delete(place)
-    const whole = Buffer.concat(pieces)
-    this.#hold(key, box, -whole.byteLength)
+    const whole = Buffer.concat([...pieces].sort(([a], [b]) => a - b).map(([, piece]) => piece))
+    this.#hold(key, box, -whole.byteLength - count * HELD_BYTES)
     return whole
   }
 
@@ -107,7 +117,7 @@ export class Inbox {
     if (box === undefined || activation === undefined) return undefined
     box.arrived.delete(place)
     box.taken.add(place)
-    box.bytes -= activation.values.byteLength + activation.nodes.byteLength
+    box.bytes -= bytesOf(activation)
     return activation
   }
 

@@ -34,6 +34,44 @@ export class Nats extends Context.Service<
   }
 }
 
+type Event = "disconnect" | "reconnect" | "close"
+
+const watched = new WeakMap<NatsConnection, Set<(event: Event) => void>>()
+
+/** Calls with what becomes of a connection, until the function that it gives is called. One watch of each connection, for all. */
+export const onEvent = (connection: NatsConnection, heard: (event: Event) => void): (() => void) => {
+  const listeners = watched.get(connection) ?? watch(connection)
+  listeners.add(heard)
+  return () => listeners.delete(heard)
+}
+
+const watch = (connection: NatsConnection): Set<(event: Event) => void> => {
+  const listeners = new Set<(event: Event) => void>()
+  watched.set(connection, listeners)
+  const hear = async (): Promise<void> => {
+    for await (const { type } of connection.status()) {
+      if (type === "disconnect" || type === "reconnect" || type === "close") for (const heard of listeners) heard(type)
+    }
+  }
+  void hear()
+  return listeners
+}
+
+/** Between two tries to say what a lost connection has swallowed. */
+const AGAIN_MILLIS = 100
+
+/** For what nobody answers and has to arrive: said until the server has it, since what is published while the connection is down is lost. */
+export const insist = async (connection: NatsConnection, subject: string, message?: Uint8Array): Promise<void> => {
+  while (!connection.isClosed()) {
+    try {
+      connection.publish(subject, message)
+      return await connection.flush()
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MILLIS))
+    }
+  }
+}
+
 const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOptions) {
   const connection = yield* Effect.acquireRelease(
     Effect.tryPromise({

@@ -1,38 +1,88 @@
 // Registration with the NATS services protocol, by which `nats micro ls` and `chorus ps` find actors.
-import { Svcm } from "@nats-io/services"
+import { type Endpoint, Svcm } from "@nats-io/services"
 import { Effect } from "effect"
 import { Nats } from "./nats.ts"
+import type { Carrying } from "./telemetry.ts"
 
 const VERSION = "0.1.0"
+
+/** `refused` tells the service's statistics of an error; a caller finds it in the reply's headers, and what is wrong in the bytes. */
+export interface Reply {
+  readonly bytes: Uint8Array
+  readonly refused?: { readonly code: number; readonly reason: string }
+}
 
 export interface ServiceEntry {
   readonly name: string
   readonly description: string
   readonly metadata: Readonly<Record<string, string>>
   readonly endpoint: string
+  readonly endpointMetadata?: Readonly<Record<string, string>>
   readonly subject: string // of the endpoint
   readonly queue: string // of those that share the work; empty where each actor answers for itself
-  readonly answer: (message: Uint8Array) => Uint8Array | Promise<Uint8Array>
+  readonly answer: (message: Uint8Array, headers: Carrying | undefined) => Reply | Promise<Reply> // never rejects
 }
 
 /** Registers until the scope closes. */
 export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
   const { connection } = yield* Nats
   const manager = yield* services
-  const { name, description, metadata } = entry
+  const { name, description, metadata, endpointMetadata = {} } = entry
+  const counters = new Counters()
   const service = yield* Effect.acquireRelease(
-    Effect.promise(() => manager.add({ name, description, version: VERSION, metadata: { ...metadata } })),
+    Effect.promise(() =>
+      manager.add({
+        ...{ name, description, version: VERSION, metadata: { ...metadata } },
+        statsHandler: async (endpoint) => counters.writeTo(endpoint),
+      }),
+    ),
     (service) => Effect.ignore(Effect.tryPromise(() => service.stop())),
   )
   service.addEndpoint(entry.endpoint, {
     subject: entry.subject,
     queue: entry.queue,
+    metadata: { ...endpointMetadata },
     handler: async (error, message) => {
-      if (error === null) message.respond(await entry.answer(message.data))
+      if (error !== null) return
+      const began = performance.now()
+      const { bytes, refused } = await entry.answer(message.data, message.headers)
+      counters.count(performance.now() - began, refused?.reason)
+      if (connection.isClosed()) return
+      if (refused === undefined) message.respond(bytes)
+      else message.respondError(refused.code, refused.reason, bytes)
     },
   })
   yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it
 })
+
+/** The package takes a request as done when its handler returns, which for a promise is at once; so times and errors are counted here. */
+class Counters {
+  #answered = 0
+  #millis = 0
+  #errors = 0
+  #last = ""
+
+  count(millis: number, error: string | undefined): void {
+    this.#answered++
+    this.#millis += millis
+    if (error === undefined) return
+    this.#errors++
+    this.#last = error
+  }
+
+  /** Into an endpoint's statistics, before they are told. */
+  writeTo(endpoint: Endpoint): unknown {
+    if (!("stats" in endpoint) || typeof endpoint.stats !== "object" || endpoint.stats === null) return null
+    const nanos = Math.round(this.#millis * 1e6)
+    Object.assign(endpoint.stats, {
+      num_errors: this.#errors,
+      processing_time: nanos,
+      average_processing_time: this.#answered === 0 ? 0 : Math.round(nanos / this.#answered),
+      ...(this.#last === "" ? {} : { last_error: this.#last }),
+    })
+    return null
+  }
+}
 
 /** The services protocol over this process's connection. */
 export const services = Effect.map(Nats, ({ connection }) => {

@@ -1,6 +1,7 @@
 // The token log: one JetStream subject a session, on disk before it is acknowledged. It is the session's journal and the
 // stream that its user reads, so there is nothing to keep in step with it.
 import {
+  type ConsumerMessages,
   DeliverPolicy,
   JetStreamApiError,
   type JetStreamClient,
@@ -8,18 +9,21 @@ import {
   jetstream,
   jetstreamManager,
   StorageType,
+  type StreamConfig,
 } from "@nats-io/jetstream"
-import { type NatsConnection, nanos } from "@nats-io/transport-node"
+import { type NatsConnection, nanos, RequestError } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Result, Schedule, Schema } from "effect"
 import { codec } from "../wire/codec.ts"
+import type { Deployment } from "../wire/deployment.ts"
 import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
-import { Nats } from "./nats.ts"
+import { Nats, onEvent } from "./nats.ts"
+import { replicasAt } from "./replicas.ts"
 
 const entries = codec("token log entry", LogEntry)
 
-/** How long a session can be read after its last token. */
+/** How long a session's tokens can be read, unless a deployment says otherwise. */
 const RETENTION_MILLIS = 3_600_000
 const DUPLICATE_WINDOW_MILLIS = 120_000
 
@@ -52,22 +56,24 @@ export class TokenLog extends Context.Service<
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
   }
 >()("chorus/fabric/TokenLog") {
-  static layer(deployment: string) {
-    return Layer.effect(this, open(deployment))
+  static layer(options: TokenLogOptions) {
+    return Layer.effect(this, open(options))
   }
 }
 
-const open = Effect.fnUntraced(function* (deployment: string) {
+export type TokenLogOptions = Pick<Deployment, "name" | "retentionMillis">
+
+const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOptions) {
   const { connection } = yield* Nats
   const { stream, manager } = yield* Effect.tryPromise({
     try: async () => {
       const manager = await jetstreamManager(connection)
-      await addStream(manager)
+      await addStream(manager, retentionMillis, replicasAt(connection))
       return { stream: jetstream(connection), manager }
     },
     catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
   })
-  const subjects = subjectsOf(deployment)
+  const subjects = subjectsOf(name)
   return TokenLog.of({
     append: (session, entry, after) => {
       const subject = subjects.tokens(session)
@@ -80,19 +86,43 @@ const open = Effect.fnUntraced(function* (deployment: string) {
   })
 })
 
-const addStream = async (manager: JetStreamManager): Promise<void> => {
+/** Whose settings a stream has: what another has made is left as it is. */
+const OWNED = { "chorus.owner": "chorus" }
+
+/** One stream for all deployments of a server: the retention that was asked for last is everybody's. */
+const addStream = async (
+  manager: JetStreamManager,
+  retentionMillis: number | undefined,
+  num_replicas: number,
+): Promise<void> => {
+  const known = await manager.streams.info(TOKEN_STREAM).catch((error: unknown) => {
+    if (error instanceof JetStreamApiError && error.code === 10059) return undefined // there is none
+    throw error
+  })
+  const max_age = nanos(retentionMillis ?? RETENTION_MILLIS)
+  const kept = { max_age, duplicate_window: Math.min(max_age, nanos(DUPLICATE_WINDOW_MILLIS)) }
+  if (known === undefined) return create(manager, { ...kept, num_replicas })
+  const ours = known.config.metadata?.["chorus.owner"] === OWNED["chorus.owner"]
+  if (ours && retentionMillis !== undefined && known.config.max_age !== max_age) {
+    await manager.streams.update(TOKEN_STREAM, kept)
+  }
+}
+
+type Kept = Pick<StreamConfig, "max_age" | "duplicate_window" | "num_replicas">
+
+const create = async (manager: JetStreamManager, kept: Kept): Promise<void> => {
   try {
     await manager.streams.add({
       name: TOKEN_STREAM,
       subjects: [TOKEN_STREAM_SUBJECTS],
       storage: StorageType.File,
       allow_direct: true,
-      max_age: nanos(RETENTION_MILLIS),
-      duplicate_window: nanos(DUPLICATE_WINDOW_MILLIS),
+      ...kept,
+      metadata: OWNED,
     })
   } catch (error) {
-    const theirs = error instanceof JetStreamApiError && error.code === 10058 // an operator's own settings stand
-    if (!theirs) throw error
+    const made = error instanceof JetStreamApiError && error.code === 10058 // by another supervisor, at the same time
+    if (!made) throw error
   }
 }
 
@@ -126,23 +156,106 @@ export interface Logged {
   readonly sequence: number
 }
 
-/** A session's log from its first entry, then live, until its end. Ending the iteration ends the subscription. */
-export async function* follow(connection: NatsConnection, subject: string): AsyncGenerator<Logged, void, void> {
-  const consumer = await jetstream(connection).consumers.get(TOKEN_STREAM, {
-    filter_subjects: subject,
-    deliver_policy: DeliverPolicy.All,
-  })
-  const messages = await consumer.consume()
-  try {
-    for await (const { data, seq } of messages) {
-      const entry: Result.Result<LogEntry, MalformedMessage> = entries.decode(data)
-      if (Result.isFailure(entry)) throw entry.failure
-      yield { entry: entry.success, sequence: seq }
-      if (entry.success._tag === "End") return
+/** How often a consumer is asked for again, and how long it takes between. */
+const CONSUME_ATTEMPTS = 50
+const CONSUME_AGAIN_MILLIS = 100
+
+/** A reader to whom nothing comes for so long looks whether there is anything left to come. */
+const QUIET_MILLIS = 5_000
+
+export interface FollowOptions {
+  readonly after?: number // sequence; 0, the default, begins with what is left of the log
+  readonly signal?: AbortSignal // ends the iteration
+}
+
+/**
+ * A session's log, then live, until its end, each entry once, also over restarts of the server. Ends without an End entry
+ * where the signal or the connection's end, or the retention's, stops it.
+ */
+export async function* follow(
+  connection: NatsConnection,
+  subject: string,
+  { after = 0, signal }: FollowOptions = {},
+): AsyncGenerator<Logged, void, void> {
+  let sequence = after
+  const isLeft = (): boolean => signal?.aborted === true
+  while (!connection.isClosed() && !isLeft()) {
+    const messages = await consume(connection, subject, sequence)
+    let again = false // the server has forgotten its side of this; the client would take half a minute to notice
+    const stop = (): void => messages.stop()
+    const unwatch = onEvent(connection, (event) => {
+      again = event === "reconnect"
+      if (event !== "disconnect") stop()
+    })
+    const look = setInterval(() => {
+      entryAt(connection, subject, "last").then((last) => (last === null ? stop() : undefined), ignore)
+    }, QUIET_MILLIS)
+    signal?.addEventListener("abort", stop)
+    if (isLeft()) stop()
+    try {
+      for await (const { data, seq } of messages) {
+        const entry = entryOf(data)
+        look.refresh()
+        sequence = seq
+        yield { entry, sequence }
+        if (entry._tag === "End") return
+      }
+    } finally {
+      clearInterval(look)
+      signal?.removeEventListener("abort", stop)
+      unwatch()
+      stop()
     }
-  } finally {
-    messages.stop()
+    if (!again) return
   }
 }
+
+/** From the entry after a sequence on. A server that has just started may not have its streams yet. */
+const consume = async (connection: NatsConnection, subject: string, after: number): Promise<ConsumerMessages> => {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const consumer = await jetstream(connection).consumers.get(TOKEN_STREAM, {
+        filter_subjects: subject,
+        ...(after === 0
+          ? { deliver_policy: DeliverPolicy.All }
+          : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: after + 1 }),
+      })
+      return await consumer.consume()
+    } catch (error) {
+      if (connection.isClosed() || attempt === CONSUME_ATTEMPTS) throw error
+      await new Promise((resolve) => setTimeout(resolve, CONSUME_AGAIN_MILLIS))
+    }
+  }
+}
+
+/** A log's first or last entry; null where there is none, or none any more. */
+export const entryAt = async (
+  connection: NatsConnection,
+  subject: string,
+  which: "first" | "last",
+): Promise<Logged | null> => {
+  const manager = await jetstreamManager(connection, { checkAPI: false })
+  const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
+  try {
+    const message = await manager.direct.getMessage(TOKEN_STREAM, query)
+    return message === null ? null : { entry: entryOf(message.data), sequence: message.seq }
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
+}
+
+/** No stream, so no session yet: nobody answers for it. */
+const isMissing = (error: unknown): boolean =>
+  (error instanceof RequestError && error.isNoResponders()) ||
+  (error instanceof Error && error.name === "JetStreamNotEnabled")
+
+const entryOf = (message: Uint8Array): LogEntry => {
+  const entry: Result.Result<LogEntry, MalformedMessage> = entries.decode(message)
+  if (Result.isFailure(entry)) throw entry.failure
+  return entry.success
+}
+
+const ignore = (): void => {}
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

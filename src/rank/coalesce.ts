@@ -55,18 +55,7 @@ export class Coalescer<E> {
     return Effect.gen({ self: this }, function* () {
       if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
       if (this.#waiting.size < this.#last) yield* this.#linger
-      const together = this.#take(asked)
-      const served = Effect.exit(this.#call(together)).pipe(
-        Effect.flatMap((exit) =>
-          Effect.forEach(together, ({ outcome }, i) =>
-            Deferred.complete(
-              outcome,
-              Effect.map(exit, (result) => at(divide(together, result), i)),
-            ),
-          ),
-        ),
-      )
-      yield* together.length === 1 ? served : Effect.uninterruptible(served) // others' work is not stopped for one
+      yield* Effect.uninterruptibleMask((restore) => this.#serve(this.#take(asked), restore))
       return yield* Deferred.await(asked.outcome)
     })
   }
@@ -80,6 +69,23 @@ export class Coalescer<E> {
         Effect.ensuring(Effect.sync(() => (this.#complete = null))),
       )
     })
+  }
+
+  /** Whatever becomes of the call, each has its outcome: also one that is interrupted, and waits to be at rest. */
+  #serve(together: ReadonlyArray<Asked<E>>, restore: <A>(call: Effect.Effect<A, E>) => Effect.Effect<A, E>) {
+    const call = this.#call(together)
+    return (together.length === 1 ? restore(call) : call).pipe(
+      // others' work is not stopped for one
+      Effect.onExit((exit) =>
+        Effect.forEach(together, ({ outcome }, i) =>
+          Deferred.complete(
+            outcome,
+            Effect.map(exit, (result) => at(divide(together, result), i)),
+          ),
+        ),
+      ),
+      Effect.exit,
+    )
   }
 
   #take(asked: Asked<E>): ReadonlyArray<Asked<E>> {
@@ -105,9 +111,11 @@ export const alike = (one: ReadonlyArray<Op>, other: ReadonlyArray<Op>): boolean
   const [a, b] = [withoutHead(one), withoutHead(other)]
   const heads = [one.at(-1), other.at(-1)].filter((op) => op?.op === "head")
   const [first, second] = heads
-  const sameHead = first === undefined || second === undefined || (first.want === second.want && first.k === second.k)
+  const sameHead = first === undefined || second === undefined || sameAnswer(first, second)
   return sameHead && a.length === b.length && a.every((op, i) => sameStep(op, b[i]))
 }
+
+const sameAnswer = (a: Head, b: Head): boolean => a.want === b.want && a.k === b.k && (a.top ?? 0) === (b.top ?? 0)
 
 const withoutHead = (ops: ReadonlyArray<Op>): ReadonlyArray<Op> => ops.filter(({ op }) => op !== "head")
 
@@ -170,6 +178,8 @@ export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult)
       attended: result.attended.map(bytes),
       tokens: values(result.tokens),
       logProbs: values(result.logProbs),
+      topTokens: values(result.topTokens),
+      topLogProbs: values(result.topLogProbs),
       logits: values(result.logits),
       micros: (result.micros * rows) / total,
     }

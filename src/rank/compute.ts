@@ -53,6 +53,8 @@ export class Compute extends Context.Service<
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
     readonly kvTokens: number // for which there was memory when the weights were in it
+    /** Time that the device has computed so far. */
+    readonly computeMillis: () => number
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
     readonly close: (session: string) => Effect.Effect<void>
     readonly sessions: () => ReadonlyArray<string>
@@ -118,11 +120,15 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
   const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
+  let computed = 0 // microseconds
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
       const running = promised(() => pass.run(ops))
       running.then(
-        (result) => resume(Effect.succeed(result)),
+        (result) => {
+          computed += result.micros
+          resume(Effect.succeed(result))
+        },
         (error) => resume(Effect.fail(failed(error))),
       )
       return Effect.promise(() => {
@@ -147,6 +153,7 @@ const of = (engine: Engine, device: Device) => {
       device.kind === "cpu" ? process.availableMemory() : device.memoryFree,
       engine.bytesOfKvPerToken,
     ),
+    computeMillis: () => computed / 1000,
     open: (session, sampling) => attempt(() => engine.open(session, sampling)),
     close: (session) =>
       rest.withPermits(1)(Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined))),

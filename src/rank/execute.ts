@@ -1,6 +1,6 @@
 // A command, from the checks to the answer, over any strategy. Every rank of the group runs this; the leader has the answer.
 import { Effect } from "effect"
-import type { Segment } from "../../native/index.ts"
+import type { Segment, StretchResult } from "../../native/index.ts"
 import type { Exchange } from "../fabric/peers.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
 import type {
@@ -9,6 +9,7 @@ import type {
   DraftTogether,
   PassAnswer,
   Prefill,
+  RowLogProbs,
   SessionCommand,
   Verify,
 } from "../wire/pass.ts"
@@ -85,20 +86,37 @@ const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course,
 const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: Course, command: Decode, cost: Meter) {
   const { session, committed, steps } = command
   const tokens: Array<number> = []
+  const told: Array<StretchResult> = []
+  const head = { op: "head", rows: Int32Array.of(0), want: "tokens", top: command.logprobs ?? 0 } as const
   for (let token = command.token; ; ) {
     const slot = committed + tokens.length
-    const result = yield* strategy.exact(course, [chain(session, slot, [token])], ONE_TOKEN)
+    const result = yield* strategy.exact(course, [chain(session, slot, [token])], head)
     yield* course.compute.commit(session, Int32Array.of(slot))
     const chosen = result?.tokens?.[0] ?? null
+    if (result !== null) told.push(result)
     const last = tokens.length + 1 === steps
     token = last ? (chosen ?? 0) : yield* tell(strategy, course, chosen)
     tokens.push(token)
     if (last || isEnd(token)) break
   }
-  return leads(strategy, course) ? ({ _tag: "Decoded", pass: command.pass, tokens, cost: cost.read() } as const) : null
+  if (!leads(strategy, course)) return null
+  return { _tag: "Decoded", pass: command.pass, tokens, ...logProbsOf(command, told), cost: cost.read() } as const
 })
 
-const ONE_TOKEN = { op: "head", rows: Int32Array.of(0), want: "tokens" } as const
+/** What the log-probabilities of a command's rows add to its answer; nothing where none were asked for. */
+const logProbsOf = (
+  { logprobs }: Decode | Verify,
+  results: ReadonlyArray<StretchResult>,
+): { logProbs?: RowLogProbs } => {
+  if (logprobs === undefined) return {}
+  return {
+    logProbs: {
+      chosen: results.flatMap(({ logProbs }) => Array.from(logProbs ?? [])),
+      tokens: results.flatMap(({ topTokens }) => Array.from(topTokens ?? [])),
+      logProbs: results.flatMap(({ topLogProbs }) => Array.from(topLogProbs ?? [])),
+    },
+  }
+}
 
 /** From the leader to the others, one hop; what a frontier of one row is packed as. */
 const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
@@ -121,10 +139,12 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
     parents: Int32Array.from(command.parents, (parent) => command.committed + parent), // row 0's: the last committed slot
   }
   const all = Int32Array.from(command.tokens.keys())
-  const result = yield* strategy.exact(course, [rows], { op: "head", rows: all, want: "tokens" })
+  const head = { op: "head", rows: all, want: "tokens", top: command.logprobs ?? 0 } as const
+  const result = yield* strategy.exact(course, [rows], head)
   if (!leads(strategy, course)) return null
   const choices = Array.from(result?.tokens ?? [])
-  return { _tag: "Verified", pass: command.pass, choices, cost: cost.read() } as const
+  const logProbs = logProbsOf(command, result === null ? [] : [result])
+  return { _tag: "Verified", pass: command.pass, choices, ...logProbs, cost: cost.read() } as const
 })
 
 const commitChain = Effect.fnUntraced(function* (

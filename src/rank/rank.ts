@@ -69,7 +69,11 @@ const work = Effect.fnUntraced(function* (
   const { device, bytesOfWeights, kvTokens } = compute
   yield* status.set({
     ...{ state: "ready", progress: 1, device: `${device.name} (${device.variant})`, bytesOfWeights, kvTokens },
-    load: () => ({ bytesOfKv: compute.bytesOfKv(), sessions: compute.sessions().length }),
+    load: () => ({
+      bytesOfKv: compute.bytesOfKv(),
+      sessions: compute.sessions().length,
+      computeMillis: compute.computeMillis(),
+    }),
   })
   yield* status.register
   yield* Effect.addFinalizer(() => status.set({ state: "draining" }))

@@ -4,6 +4,7 @@ import type { Msg, NatsConnection } from "@nats-io/transport-node"
 import { Effect, Fiber, FiberSet, Result, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { type Exchange, Peers } from "../fabric/peers.ts"
+import { tracedAs } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
 import { GroupControl, PassAnswer, PassCommand, type SessionCommand } from "../wire/pass.ts"
@@ -12,9 +13,12 @@ import { type Crew, execute, executeTogether } from "./execute.ts"
 import { type PrepareError, passFailed } from "./sessions.ts"
 import type { RunError } from "./strategy.ts"
 
-const commands = codec("pass command", PassCommand)
+/** A command has at most some hundred tokens, with their parents. */
+const MOST_BYTES = 64 * 1024
+
+const commands = codec("pass command", PassCommand, { mostBytes: MOST_BYTES })
 const answers = codec("pass answer", PassAnswer)
-const controls = codec("group control", GroupControl)
+const controls = codec("group control", GroupControl, { mostBytes: MOST_BYTES })
 
 /** How long a drain waits for the passes that run. */
 const DRAIN_MILLIS = 5_000
@@ -93,9 +97,12 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     turn.fiber = fork(Effect.ensuring(use(Effect.uninterruptible(Effect.asVoid(ended))), passOn))
   }
 
+  const traced = ({ askers: [message], command: { _tag, pass }, parts }: Lane) =>
+    tracedAs(_tag, message?.headers, { group, rank, session: parts.map(({ session }) => session).join(), pass })
+
   /** Runs a pass and answers. A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane, before: Effect.Effect<void>): Effect.Effect<void> =>
-    Effect.andThen(before, answerOf(lane)).pipe(
+    Effect.andThen(before, traced(lane)(answerOf(lane))).pipe(
       Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(crew, reason))),
       Effect.catchDefect((defect) => Effect.fail(passFailed(crew, String(defect)))),
       Effect.catchTag("Superseded", () => Effect.succeed(leads ? cancelled(lane) : null)),

@@ -14,7 +14,7 @@ export type Condition = Pick<
   RankBeat,
   "state" | "progress" | "reason" | "shard" | "device" | "bytesOfWeights" | "kvTokens"
 > & {
-  readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions">
+  readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions" | "computeMillis">
 }
 /** What does not. */
 export type Identity = Pick<RankBeat, "group" | "rank" | "ranks" | "epoch" | "pid" | "strategy" | "model">
@@ -25,7 +25,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
   const subjects = subjectsOf(deployment)
   let condition: Condition = {
     ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
-    load: () => ({ bytesOfKv: 0, sessions: 0 }),
+    load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0 }),
   }
   const message = () => {
     const { load, ...rest } = condition
@@ -50,7 +50,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
       endpoint: "status",
       subject: subjects.status(identity.group, identity.rank),
       queue: "",
-      answer: message,
+      answer: () => ({ bytes: message() }),
     }),
   )
   return {

@@ -35,8 +35,10 @@ export interface Progress {
 
 export interface LocalCluster {
   readonly url: string
+  readonly http: string | null // URL of the gateway; null where none was asked for
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
+    readonly gateway: number | null
     readonly supervisor: number
     readonly base: ReadonlyArray<number>
     readonly draft: ReadonlyArray<number>
@@ -48,10 +50,11 @@ export interface LocalCluster {
 export interface StartOptions {
   readonly nats: string | null // URL; null starts a server
   readonly progress: Progress
+  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Everything is ready when this ends. */
-export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats, progress }: StartOptions) {
+export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats, progress, gateway }: StartOptions) {
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
@@ -59,6 +62,7 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   const url = server?.url ?? nats ?? ""
   if (server === null) progress.report(`Connecting to ${url}`)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
+  const http = gateway === undefined ? null : yield* startGateway(url, gateway, ended)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
@@ -79,7 +83,9 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   )
   const cluster: LocalCluster = {
     url,
+    http: http?.url ?? null,
     pids: {
+      gateway: http?.pid ?? null,
       natsServer: server?.pid ?? null,
       supervisor: pidOf(supervisor),
       base: ranks.filter((_, i) => members[i]?.group.name === "base").map(pidOf),
@@ -114,6 +120,28 @@ const ownServer = Effect.fnUntraced(function* (progress: Progress, ended: Deferr
   )
   return server
 })
+
+/** First of all, since its port may be taken; what it serves, it finds when it is there. */
+const startGateway = Effect.fnUntraced(function* (
+  nats: string,
+  environment: Readonly<Record<string, string>>,
+  ended: Deferred.Deferred<never, ActorEnded>,
+) {
+  const [child] = yield* actors(
+    [{ name: "the gateway", file: "gateway.ts", environment: { ...environment, [ENVIRONMENT.nats]: nats } }],
+    ended,
+  )
+  const url = yield* Effect.raceFirst(listening(child), Deferred.await(ended))
+  return { url, pid: pidOf(child) }
+})
+
+const Listening = Schema.Struct({ url: Schema.String })
+
+/** A gateway says where it listens. */
+const listening = (gateway: ChildProcess | undefined): Effect.Effect<string> =>
+  Effect.callback<string>((resume) => {
+    gateway?.once("message", (message) => resume(Effect.succeed(Schema.decodeUnknownSync(Listening)(message).url)))
+  })
 
 const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<GroupConfig> => (draft === null ? [base] : [base, draft])
 

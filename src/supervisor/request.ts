@@ -32,10 +32,15 @@ export const generateRequest = Effect.fnUntraced(function* (
       return yield* invalid("speculation", `a pass takes ${PASS_ROWS} rows: ask for fewer than ${PASS_ROWS} nodes`)
     }
   }
-  const generate: GenerateRequest = {
+  if (request.interestMillis !== undefined && request.stream !== true) {
+    return yield* invalid("interestMillis", "needs stream: who waits for the whole answer has no session to read")
+  }
+  const generate: Omit<GenerateRequest, "after"> = {
     ...{ session, epoch: 0, prompt: [first, ...rest], maxTokens, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
+    trace: request.trace ?? false,
+    logprobs: request.logprobs ?? null,
   }
   return generate
 })

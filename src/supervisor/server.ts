@@ -1,23 +1,31 @@
-// The supervisor at work: answers requests at once with a session, runs each as a workflow, and ends those that are
-// cancelled. What a session says afterwards is in its log.
+// The supervisor at work: answers requests with a session at once, or with the whole answer when it is there, runs each as
+// a workflow, and ends those that are cancelled, late, or read by nobody. What a session says is in its log.
 import { randomUUID } from "node:crypto"
-import { Deferred, Effect, FiberMap } from "effect"
+import { Effect, Fiber, FiberMap, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
-import { register } from "../fabric/services.ts"
-import type { TokenLog } from "../fabric/tokenLog.ts"
+import { type Reply, register } from "../fabric/services.ts"
+import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
+import { TokenLog } from "../fabric/tokenLog.ts"
+import type { Traces } from "../fabric/traces.ts"
 import type { Model } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { Cancelled, type InferError } from "../wire/errors.ts"
-import { InferAnswer, InferRequest } from "../wire/infer.ts"
+import { AnswerTooLarge, type InferError, SessionFailed } from "../wire/errors.ts"
+import { type Answer, InferAnswer, InferRequest, type LogEntry } from "../wire/infer.ts"
+import { documentOf } from "../wire/jsonSchema.ts"
 import { subjectsOf } from "../wire/subjects.ts"
+import type { GenerateError } from "../workflow/errors.ts"
 import { generate } from "../workflow/generate.ts"
 import { Admitted, Cancellation, type Models } from "../workflow/generation.ts"
+import { Endings } from "./endings.ts"
 import { admissionOf } from "./limits.ts"
 import { generateRequest } from "./request.ts"
 
-const requests = codec("infer request", InferRequest)
 const answers = codec("infer answer", InferAnswer)
+
+/** What a prompt that fits the context may take: a token is 5 bytes as a number, and rarely more than 16 as text. */
+const BYTES_OF_TOKEN = 16
+const LEAST_BYTES = 64 * 1024
 
 const QUEUE = "supervisors"
 
@@ -26,79 +34,130 @@ const FAREWELL_MILLIS = 3_000
 
 /** Serves until the scope closes; then the sessions that run are cancelled. */
 export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: Model) {
-  const { connection } = yield* Nats
+  const { connection, connected } = yield* Nats
+  const log = yield* TokenLog
+  const mostBytes = LEAST_BYTES + BYTES_OF_TOKEN * deployment.context
+  const requests = codec("infer request", InferRequest, { mostBytes })
   const subjects = subjectsOf(deployment.name)
-  const running = yield* FiberMap.make<string, void>()
-  const fork = yield* FiberMap.runtime(running)<Models | TokenLog>()
+  const running = yield* FiberMap.make<string, Answer, GenerateError>()
+  const fork = yield* FiberMap.runtime(running)<Models | TokenLog | Traces>()
+  const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
   const admission = yield* admissionOf(deployment)
-  const cancels = new Map<string, Deferred.Deferred<never, Cancelled>>()
 
-  const begin = Effect.fnUntraced(function* (message: Uint8Array) {
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const request = yield* generateRequest(asked, session, { deployment, base })
-    const { length } = request.prompt
+    const { promptTokens, seed } = { promptTokens: request.prompt.length, seed: request.sampling.seed }
+    const failed = ({ message }: Error) => new SessionFailed({ session, reason: message })
+    const { interestMillis } = asked
+    const beginning: LogEntry = {
+      ...{ _tag: "Begin", epoch: request.epoch, at: 0, promptTokens, seed },
+      ...(interestMillis === undefined ? {} : { interestMillis }),
+    }
     const admitted = yield* admission.ask({
-      ...{ session, client: asked.client ?? null, prompt: length, maxTokens: request.maxTokens },
+      ...{ session, client: asked.client ?? null, prompt: promptTokens, maxTokens: request.maxTokens },
     })
-    const cancel = yield* Deferred.make<never, Cancelled>()
-    cancels.set(session, cancel)
-    const cancellation = { of: () => Deferred.await(cancel) }
-    fork(
+    endings.open(session, asked)
+    const close = Effect.andThen(
+      Effect.sync(() => endings.close(session)),
+      admission.end(session),
+    )
+    // Whoever is told of a session finds it in the log.
+    const after = yield* log.append(session, beginning, 0).pipe(
+      Effect.mapError(failed),
+      Effect.onExit((exit) => (exit._tag === "Failure" ? close : Effect.void)),
+    )
+    const generation = fork(
       session,
-      generate(request).pipe(
-        Effect.provideService(Cancellation, cancellation),
+      generate({ ...request, after }).pipe(
+        Effect.provideService(Cancellation, endings),
         Effect.provideService(Admitted, admitted),
-        Effect.catch((error) => Effect.logError(`session ${session}: ${error.message}`)),
-        Effect.ensuring(Effect.sync(() => cancels.delete(session))),
-        Effect.ensuring(admission.end(session)),
+        tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),
+        Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
+        Effect.ensuring(close),
       ),
     )
-    const accepted: InferAnswer = {
-      _tag: "Accepted",
-      session,
-      subject: subjects.tokens(session),
-      promptTokens: request.prompt.length,
-      seed: request.sampling.seed,
+    if (asked.stream === true) {
+      return { _tag: "Accepted", session, subject: subjects.tokens(session), promptTokens, seed } satisfies InferAnswer
     }
-    return accepted
+    const answer = yield* Effect.mapError(Fiber.join(generation), failed)
+    return { _tag: "Answered", session, promptTokens, seed, ...answer } satisfies InferAnswer
   })
 
-  const cancel = (session: string): void => {
-    const waiting = cancels.get(session)
-    if (waiting !== undefined) Deferred.doneUnsafe(waiting, Effect.fail(new Cancelled({ session })))
-  }
+  const answerTo = (message: Uint8Array, headers: Carrying | undefined): Effect.Effect<Reply> =>
+    begin(message, headers).pipe(
+      Effect.flatMap((answer) => encoded(answer, connection.info?.max_payload ?? Number.POSITIVE_INFINITY)),
+      Effect.catch((error) => Effect.succeed(refusal(error))),
+      Effect.catchDefect((defect) =>
+        Effect.as(
+          Effect.logError(defect),
+          refusal(new SessionFailed({ session: "", reason: `internal error: ${String(defect)}` })),
+        ),
+      ),
+    )
+
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
-      for (const session of cancels.keys()) cancel(session)
+      endings.cancelAll()
       return FiberMap.awaitEmpty(running).pipe(Effect.timeoutOption(FAREWELL_MILLIS), Effect.ignore)
     }),
   )
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subjects.cancel("*"), {
-        callback: (error, { subject }) => (error === null ? cancel(subject.split(".").at(-1) ?? "") : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.filter((up) => up),
+    Stream.runForEach(() => Effect.sync(() => endings.renewAll())),
+    Effect.forkScoped,
   )
+  yield* hear(subjects.cancel("*"), (session) => endings.cancel(session))
+  yield* hear(subjects.interest("*"), (session) => endings.renew(session))
   const runPromise = Effect.runPromiseWith(yield* Effect.context())
   yield* register({
     name: "chorus-infer",
     description: `generations of ${deployment.name}`,
     metadata: metadataOf(deployment, base),
     endpoint: "infer",
+    endpointMetadata: {
+      format: "msgpack",
+      request_schema: documentOf(InferRequest),
+      response_schema: documentOf(InferAnswer),
+    },
     subject: subjects.infer,
     queue: QUEUE,
-    answer: (message) =>
-      runPromise(
-        begin(message).pipe(
-          Effect.catch((error: InferError) => Effect.succeed<InferAnswer>({ _tag: "Refused", error })),
-          Effect.map(answers.encode),
-        ),
-      ),
+    answer: (message, headers) => runPromise(answerTo(message, headers)),
   })
 })
+
+/** Calls with the session that a message's subject ends with. What is in the message is of no account. */
+const hear = Effect.fnUntraced(function* (subject: string, heard: (session: string) => void) {
+  const { connection } = yield* Nats
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, {
+        callback: (error, { subject }) => (error === null ? heard(subject.split(".").at(-1) ?? "") : undefined),
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+})
+
+const encoded = (answer: Exclude<InferAnswer, { _tag: "Refused" }>, limit: number) => {
+  const bytes = answers.encode(answer)
+  const { session } = answer
+  return bytes.byteLength <= limit
+    ? Effect.succeed<Reply>({ bytes })
+    : Effect.fail(new AnswerTooLarge({ session, bytes: bytes.byteLength, limit }))
+}
+
+const refusal = (error: InferError): Reply => ({
+  bytes: answers.encode({ _tag: "Refused", error }),
+  refused: { code: CODES[error._tag] ?? 500, reason: error._tag },
+})
+
+/** HTTP's codes, as the services protocol has them: 500 for what is not the asker's affair. */
+const CODES: Readonly<Record<string, number>> = {
+  ...{ MalformedMessage: 400, InvalidRequest: 400, ContextExceeded: 400, AnswerTooLarge: 413 },
+  ...{ Overloaded: 429, ClientLimited: 429, Cancelled: 499, GroupSilent: 503, NoPlacement: 503 },
+}
 
 const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deployment, model: Model) => ({
   deployment: name,

@@ -2,6 +2,7 @@
 import { Effect, Layer } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
+import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { Models } from "../workflow/generation.ts"
@@ -28,8 +29,9 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     { concurrency: "unbounded" },
   )
   const services = yield* Layer.build(
-    Layer.merge(
-      TokenLog.layer(deployment.name),
+    Layer.mergeAll(
+      TokenLog.layer(deployment),
+      Traces.layer(deployment.name),
       Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
     ),
   )

@@ -20,6 +20,7 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   bytesOfKv: Schema.Int,
   kvTokens: Schema.Int, // for which it has memory; 0 while it is not ready
   sessions: Schema.Int,
+  computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
 })
 export type RankBeat = typeof RankBeat.Type
 

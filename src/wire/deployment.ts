@@ -30,6 +30,7 @@ export const Deployment = Schema.Struct({
   queue: Schema.optionalKey(Count), // requests that may wait for room; more are refused. 256
   clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
   keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
+  retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 export type Deployment = typeof Deployment.Type
 
@@ -40,4 +41,16 @@ export const ENVIRONMENT = {
   group: "CHORUS_GROUP",
   rank: "CHORUS_RANK",
   epoch: "CHORUS_EPOCH",
+} as const
+
+/** Environment of a gateway, besides CHORUS_NATS. Each has a default. */
+export const HTTP_ENVIRONMENT = {
+  host: "CHORUS_HTTP_HOST", // 127.0.0.1
+  port: "CHORUS_HTTP_PORT", // 8080; 0 takes a free one
+  keys: "CHORUS_API_KEYS", // separated by commas; none: everybody may ask
+  keysFile: "CHORUS_API_KEYS_FILE", // a key a line, or a name and a key
+  rateLimit: "CHORUS_HTTP_RATE_LIMIT", // requests a minute of each key; unlimited
+  timeout: "CHORUS_HTTP_TIMEOUT", // seconds of a request; 600
+  bodyLimit: "CHORUS_HTTP_BODY_LIMIT", // bytes; 1 MiB
+  corsOrigins: "CHORUS_HTTP_CORS_ORIGINS", // separated by commas; none
 } as const

@@ -85,6 +85,34 @@ export class Cancelled extends Schema.TaggedError<Cancelled>()("Cancelled", { se
   }
 }
 
+/** There is nothing to read of a session: it never was, or its tokens are older than what the stream keeps. */
+export class SessionExpired extends Schema.TaggedError<SessionExpired>()("SessionExpired", { session: Schema.String }) {
+  override get message() {
+    return `session ${this.session} has no tokens to read: it never was, or its retention is over. Generate again; the same request and seed give the same tokens.`
+  }
+}
+
+/** A session was accepted and came to nothing; only what answers with the whole answer says so. */
+export class SessionFailed extends Schema.TaggedError<SessionFailed>()("SessionFailed", {
+  session: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `session ${this.session} failed: ${this.reason}. Ask again: the same request and seed give the same tokens.`
+  }
+}
+
+/** The whole answer is there, and larger than a message may be. */
+export class AnswerTooLarge extends Schema.TaggedError<AnswerTooLarge>()("AnswerTooLarge", {
+  session: Schema.String,
+  bytes: Schema.Int,
+  limit: Schema.Int, // of the server: max_payload
+}) {
+  override get message() {
+    return `the answer of session ${this.session} has ${this.bytes} bytes, a message at most ${this.limit}. Read it from the session's token log.`
+  }
+}
+
 /** Prompt and answer together are longer than the context, or than the memory set aside for KV. */
 export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("ContextExceeded", {
   prompt: Schema.Int,
@@ -140,5 +168,7 @@ export const InferError = Schema.Union([
   Cancelled,
   Overloaded,
   ClientLimited,
+  SessionFailed,
+  AnswerTooLarge,
 ])
 export type InferError = typeof InferError.Type

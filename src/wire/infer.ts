@@ -1,9 +1,14 @@
 // What a client says and hears: a request, its immediate answer, and the entries of the token log.
 import { Schema } from "effect"
 import { InferError } from "./errors.ts"
+import { Seed } from "./seed.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+const Name = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(256)))
+/** Below a tenth of a second, a message that is late for once would end a session. */
+const Millis = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(100)))
 
 const ChatMessage = Schema.Struct({ role: Schema.String, content: Schema.String })
 
@@ -18,9 +23,7 @@ export const InferRequest = Schema.Struct({
   topP: Schema.optionalKey(Schema.Finite),
   minP: Schema.optionalKey(Schema.Finite),
   repetitionPenalty: Schema.optionalKey(Schema.Finite),
-  seed: Schema.optionalKey(
-    Schema.BigInt.pipe(Schema.check(Schema.isBetweenBigInt({ minimum: 0n, maximum: 2n ** 64n - 1n }))),
-  ), // random where it is left out; the answer tells it
+  seed: Schema.optionalKey(Seed), // random where it is left out; the answer tells it
   stop: Schema.optionalKey(Schema.Array(Schema.NonEmptyString)),
   speculation: Schema.optionalKey(
     Schema.Union([
@@ -29,33 +32,41 @@ export const InferRequest = Schema.Struct({
     ]),
   ),
   fuzzy: Schema.optionalKey(Positive), // N of this session's fuzzy passes
-  client: Schema.optionalKey(Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(256)))), // who asks, for limits of each client
+  stream: Schema.optionalKey(Schema.Boolean), // false: the reply is the whole answer; true: the session, at once
+  client: Schema.optionalKey(Name), // who asks, for limits of each client
+  deadlineMillis: Schema.optionalKey(Positive), // from acceptance; then the session ends with what it has
+  interestMillis: Schema.optionalKey(Millis), // the session is cancelled when nobody has said for so long that he reads it
+  logprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // alternatives logged with each token; left out: not even the token's own
+  trace: Schema.optionalKey(Schema.Boolean), // whether each drafting iteration is told on the trace subject; false
 })
 export type InferRequest = typeof InferRequest.Type
-
-const InferAccepted = Schema.TaggedStruct("Accepted", {
-  session: Schema.String,
-  subject: Schema.String, // of the token log
-  promptTokens: Count,
-  seed: Schema.BigInt,
-})
-const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
-export const InferAnswer = Schema.Union([InferAccepted, InferRefused]).pipe(Schema.toTaggedUnion("_tag"))
-export type InferAnswer = typeof InferAnswer.Type
 
 /** drafted: proposed by the draft and accepted; corrected: the base's own token where a draft ended; plain: decoded alone. */
 export const TokenOrigin = Schema.Literals(["drafted", "corrected", "plain"])
 export type TokenOrigin = typeof TokenOrigin.Type
 
+/** A token that might have been chosen. Its text is its own, not what it would make of a character begun before. */
+const Alternative = Schema.Struct({ id: Count, logProb: Schema.Finite, text: Schema.String })
+
+/** Log-probabilities are those of softmax(logits): the model's own, whatever the sampler makes of them. */
+const logProbs = {
+  logProb: Schema.Finite,
+  top: Schema.Array(Alternative), // as many as were asked for, the most probable first
+}
+const TokenLogProbs = Schema.Struct(logProbs)
+export type TokenLogProbs = typeof TokenLogProbs.Type
+
 export const LoggedToken = Schema.Struct({
   id: Count,
   text: Schema.String, // what became whole with this token; may be empty in the middle of a character
   origin: TokenOrigin,
+  logProb: Schema.optionalKey(logProbs.logProb), // both only where logprobs were asked for
+  top: Schema.optionalKey(logProbs.top),
 })
-
 export type LoggedToken = typeof LoggedToken.Type
 
-export const FinishReason = Schema.Literals(["stop", "length", "cancelled", "failed"])
+/** deadline: the time of the request was over; the answer is what there was by then. */
+export const FinishReason = Schema.Literals(["stop", "length", "deadline", "cancelled", "failed"])
 export type FinishReason = typeof FinishReason.Type
 
 /** The passes of one kind in a generation. */
@@ -82,8 +93,48 @@ export const GenerationStats = Schema.Struct({
 })
 export type GenerationStats = typeof GenerationStats.Type
 
-/** One entry of a session's token log: an iteration's tokens, or the end. `at` is the position of the first among the answer's tokens. */
+/** The immediate answer to a request with `stream`. */
+const InferAccepted = Schema.TaggedStruct("Accepted", {
+  session: Schema.String,
+  subject: Schema.String, // of the token log
+  promptTokens: Count,
+  seed: Seed,
+})
+const answer = {
+  text: Schema.String,
+  tokens: Schema.Array(Count),
+  finishReason: FinishReason,
+  error: Schema.String, // why it failed; empty otherwise
+  stats: GenerationStats,
+  logProbs: Schema.optionalKey(Schema.Array(TokenLogProbs)), // one a token, where they were asked for
+}
+/** All that a session says, when it has ended. */
+export const Answer = Schema.Struct(answer)
+export type Answer = typeof Answer.Type
+
+/** The answer to a request without `stream`. It is in the token log as well. */
+const InferAnswered = Schema.TaggedStruct("Answered", {
+  session: Schema.String,
+  promptTokens: Count,
+  seed: Seed,
+  ...answer,
+})
+const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
+export const InferAnswer = Schema.Union([InferAccepted, InferAnswered, InferRefused]).pipe(Schema.toTaggedUnion("_tag"))
+export type InferAnswer = typeof InferAnswer.Type
+
+/**
+ * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, or
+ * the end. `at` is the position of the first token among the answer's.
+ */
 export const LogEntry = Schema.Union([
+  Schema.TaggedStruct("Begin", {
+    epoch: Count,
+    at: Count, // 0
+    promptTokens: Count,
+    seed: Seed,
+    interestMillis: Schema.optionalKey(Millis), // as the request has it: how often readers have to say that they read
+  }),
   Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
   Schema.TaggedStruct("End", {
     epoch: Count,

@@ -6,6 +6,7 @@
 // own length equals `committed` and does nothing.
 import { Schema } from "effect"
 import { PassError } from "./errors.ts"
+import { Seed } from "./seed.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
@@ -20,17 +21,23 @@ export const Sampling = Schema.Struct({
   topP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 1: off
   minP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 0: off
   repetitionPenalty: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0.01, maximum: 100 }))), // 1: off
-  seed: Schema.BigInt, // 64 bits
+  seed: Seed,
 })
 export type Sampling = typeof Sampling.Type
 
+/** Long enough for a UUID, and short enough to be kept for each. */
+const Session = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(128)))
+
 const base = {
-  session: Schema.NonEmptyString,
+  session: Session,
   epoch: Count,
   pass: Count,
   attempt: Count,
   committed: Count,
 }
+
+/** How many of the most probable tokens of each row are told besides the chosen one; left out: no log-probabilities at all. */
+const logprobs = Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 }))))
 
 /**
  * Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session: it has
@@ -54,6 +61,7 @@ export const Decode = Schema.TaggedStruct("Decode", {
   keep: Schema.Array(Count),
   token: Count,
   steps: Positive,
+  logprobs,
 })
 
 /**
@@ -66,6 +74,7 @@ export const Verify = Schema.TaggedStruct("Verify", {
   keep: Schema.Array(Count),
   tokens: Tokens,
   parents: Schema.Array(Schema.Int),
+  logprobs,
 })
 
 /**
@@ -116,10 +125,19 @@ export const PassCost = Schema.Struct({
 })
 export type PassCost = typeof PassCost.Type
 
+/** Of each row, under softmax(logits): the chosen token's, and the `logprobs` best, best first, one row after the other. */
+export const RowLogProbs = Schema.Struct({
+  chosen: Schema.Array(Schema.Number),
+  tokens: Tokens,
+  logProbs: Schema.Array(Schema.Number),
+})
+export type RowLogProbs = typeof RowLogProbs.Type
+const logProbs = Schema.optionalKey(RowLogProbs) // only where they were asked for
+
 export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, cost: PassCost })
-export const Decoded = Schema.TaggedStruct("Decoded", { pass: Count, tokens: Tokens, cost: PassCost })
+export const Decoded = Schema.TaggedStruct("Decoded", { pass: Count, tokens: Tokens, logProbs, cost: PassCost })
 /** `choices[i]`: the sampler's token after row i. */
-export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, cost: PassCost })
+export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, logProbs, cost: PassCost })
 /** The tree without its root (the bonus token): parents index `tokens`, -1 is the root. `steps`: each fuzzy pass by itself. */
 export const Drafted = Schema.TaggedStruct("Drafted", {
   pass: Count,
@@ -146,7 +164,7 @@ export type DraftedTogether = typeof DraftedTogether.Type
 
 /** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
 export const GroupControl = Schema.Union([
-  Schema.TaggedStruct("Release", { session: Schema.NonEmptyString }),
-  Schema.TaggedStruct("Abort", { session: Schema.NonEmptyString }),
+  Schema.TaggedStruct("Release", { session: Session }),
+  Schema.TaggedStruct("Abort", { session: Session }),
 ]).pipe(Schema.toTaggedUnion("_tag"))
 export type GroupControl = typeof GroupControl.Type

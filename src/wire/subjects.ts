@@ -25,6 +25,10 @@ export const subjectsOf = (deployment: string) => {
     control: (group: string) => `${root}.group.${group}.ctl`,
     /** A client's wish to end a session. */
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
+    /** A reader's word that somebody still wants a session's tokens. */
+    interest: (session: string) => `${root}.ctl.interest.${session}`,
+    /** What a session that is traced says of its iterations, live and nowhere stored. */
+    trace: (session: string) => `${root}.trace.${session}`,
     /** Heartbeats. */
     beat: (actor: string) => `${root}.beat.${actor}`,
     /** All of them, for those who watch. */

@@ -20,6 +20,6 @@ export const commit = Effect.fnUntraced(function* (generation: Generation, entry
   generation.written = yield* Effect.forkIn(append, generation.scope)
 })
 
-/** Waits until everything so far is in the log, and gives the last entry's sequence; 0 where there is none. */
-export const written = ({ written }: Generation): Effect.Effect<number, GenerateError> =>
-  written === null ? Effect.succeed(0) : Fiber.join(written)
+/** Waits until everything so far is in the log, and gives the last entry's sequence. */
+export const written = ({ written, request }: Generation): Effect.Effect<number, GenerateError> =>
+  written === null ? Effect.succeed(request.after) : Fiber.join(written)

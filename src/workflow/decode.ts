@@ -7,6 +7,7 @@ import { Decoded } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
+import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 
 const BURST_MILLIS = 100
@@ -30,7 +31,7 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
   generation.stepMillis = millis / length
   measure(generation, "verify", 1, { ...answer.cost, millis }, length)
   generation.tally.pass("decode", answer.cost, { millis, bytes }, length)
-  return answer.tokens
+  return answer
 })
 
 const burst = (generation: Generation, group: Group, steps: number) => {
@@ -46,6 +47,7 @@ const burst = (generation: Generation, group: Group, steps: number) => {
       keep: base.keep,
       token: tokens.at(-1) ?? 0,
       steps,
+      ...asked(request),
     }),
   })
 }

@@ -6,20 +6,23 @@ import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
-import type { FinishReason, LoggedToken, TokenOrigin } from "../wire/infer.ts"
+import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
 import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
+import { ofRow } from "./logProbs.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
+import { trace } from "./trace.ts"
 import { Transcript } from "./transcript.ts"
 import { verify } from "./verify.ts"
 
 const Generate = Workflow.make("Generate", {
   payload: GenerateRequest,
+  success: Answer,
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 })
@@ -42,6 +45,7 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     scope: yield* Effect.scope,
     transcript: new Transcript(models.tokenizer, request.stop),
     tally: new Tally(request.prompt.length),
+    logged: [],
     tokens: [...request.prompt],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
@@ -54,13 +58,17 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     finish: null,
     written: null,
   }
-  yield* Effect.raceFirst(iterate(generation), cancellation.of(request.session)).pipe(
+  return yield* Effect.raceFirst(iterate(generation), cancellation.of(request.session)).pipe(
+    Effect.ensuring(release(generation)), // before the log is waited for: KV is worth more than the order of these two
     Effect.matchEffect({
       onSuccess: (finish) => end(generation, finish, ""),
-      onFailure: (error) =>
-        error._tag === "Cancelled" ? end(generation, "cancelled", "") : end(generation, "failed", error.message),
+      onFailure: (error) => {
+        if (error._tag === "Cancelled") return end(generation, "cancelled", "")
+        return error._tag === "DeadlineOver"
+          ? end(generation, "deadline", "")
+          : end(generation, "failed", error.message)
+      },
     }),
-    Effect.ensuring(release(generation)),
   )
 }, Effect.scoped)
 
@@ -90,13 +98,15 @@ const iteration = Effect.fnUntraced(function* (generation: Generation) {
 
 const plain = Effect.fnUntraced(function* (generation: Generation, models: Models["Service"]) {
   const began = performance.now()
-  const tokens = yield* decode(generation, models.base, left(generation))
+  const { tokens, logProbs } = yield* decode(generation, models.base, left(generation))
   learn(generation, models, { shape: null, accepted: 0, millis: performance.now() - began })
+  const told = tokens.map((_, row) => ofRow(logProbs, row, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     proposed: 0,
     drafted: 0,
     last: "plain",
     iterations: tokens.length,
+    told,
   })
 })
 
@@ -109,18 +119,20 @@ const speculative = Effect.fnUntraced(function* (
 ) {
   const began = performance.now()
   const tree = yield* draft(generation, drafting, shape)
-  const choices = yield* verify(generation, models.base, tree)
+  const { choices, logProbs } = yield* verify(generation, models.base, tree)
   const { path, tokens } = accept(tree, choices)
-  generation.base = {
-    committed: generation.base.committed + generation.base.keep.length,
-    keep: [0, ...path.map((node) => node + 1)], // row 0 is the root's
-  }
-  learn(generation, models, { shape, accepted: path.length, millis: performance.now() - began })
+  const keep = [0, ...path.map((node) => node + 1)] // row 0 is the root's
+  generation.base = { committed: generation.base.committed + generation.base.keep.length, keep }
+  const millis = performance.now() - began
+  learn(generation, models, { shape, accepted: path.length, millis })
+  yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
+  const told = keep.map((row) => ofRow(logProbs, row, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     proposed: tree.tokens.length,
     drafted: path.length,
     last: "corrected",
     iterations: 1,
+    told,
   })
 })
 
@@ -129,6 +141,7 @@ interface Accepted {
   readonly drafted: number // of the tokens
   readonly last: TokenOrigin // of those that were not
   readonly iterations: number
+  readonly told: ReadonlyArray<ReturnType<typeof ofRow>> // of each token
 }
 
 /** Adds accepted tokens to the answer and its log. */
@@ -136,14 +149,15 @@ const accepted = Effect.fnUntraced(function* (
   generation: Generation,
   tokenizer: Tokenizer,
   tokens: ReadonlyArray<number>,
-  { proposed, drafted, last, iterations }: Accepted,
+  { proposed, drafted, last, iterations, told }: Accepted,
 ) {
   const { request, tally } = generation
   const at = generation.tokens.length - request.prompt.length
-  const taken = take(tokenizer, generation, tokens, drafted, last)
+  const taken = take(tokenizer, generation, tokens, drafted, last).map((token, i) => ({ ...token, ...told[i] }))
   tally.iteration(taken.length, drafted, iterations)
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
+  generation.logged.push(...taken)
   if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
 })
 
@@ -171,20 +185,23 @@ const take = (
   return taken
 }
 
-/** The log's last entry: how it ended, the text that was held back, and what it took. */
+/** The log's last entry: how it ended, the text that was held back, and what it took. Gives the whole answer. */
 const end = Effect.fnUntraced(function* (generation: Generation, finishReason: FinishReason, error: string) {
-  const { request, transcript, tally, tokens } = generation
-  yield* commit(generation, {
-    _tag: "End",
-    epoch: request.epoch,
-    at: tokens.length - request.prompt.length,
-    text: transcript.end(),
-    finishReason,
-    error,
-    stats: tally.read(),
-  })
+  const { request, transcript, tally, logged } = generation
+  const ending = { text: transcript.end(), finishReason, error, stats: tally.read() }
+  yield* commit(generation, { _tag: "End", epoch: request.epoch, at: logged.length, ...ending })
   yield* written(generation)
+  const answer: Answer = {
+    ...ending,
+    text: logged.map(({ text }) => text).join("") + ending.text,
+    tokens: logged.map(({ id }) => id),
+    ...(request.logprobs === null ? {} : { logProbs: logged.flatMap(logProbsOf) }),
+  }
+  return answer
 })
+
+const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs> =>
+  logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
 const release = Effect.fnUntraced(function* (generation: Generation) {

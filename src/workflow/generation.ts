@@ -4,6 +4,7 @@ import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
 import type { Cancelled } from "../wire/errors.ts"
+import type { LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
@@ -27,6 +28,9 @@ export const GenerateRequest = Schema.Struct({
     Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
   ]),
   fuzzy: Positive,
+  trace: Schema.Boolean, // whether iterations are told to those who watch
+  logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
+  after: Count, // sequence of the log's entry that the first one comes after
 })
 export type GenerateRequest = typeof GenerateRequest.Type
 
@@ -68,10 +72,13 @@ export interface Progress {
   readonly iterations: number
 }
 
-/** Fails when somebody wants the session to end. */
+/** The time that a request gave itself is over. */
+export class DeadlineOver extends Schema.TaggedError<DeadlineOver>()("DeadlineOver", { session: Schema.String }) {}
+
+/** Fails when a session has to end before its time. */
 export class Cancellation extends Context.Service<
   Cancellation,
-  { readonly of: (session: string) => Effect.Effect<never, Cancelled> }
+  { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
 >()("chorus/workflow/Cancellation") {}
 
 export interface Generation {
@@ -79,6 +86,7 @@ export interface Generation {
   readonly scope: Scope.Scope // that the writes to the log live in
   readonly transcript: Transcript
   readonly tally: Tally
+  readonly logged: Array<LoggedToken>
   /** Prompt and answer; the last one is the bonus token, which no KV has yet. */
   readonly tokens: Array<number>
   /** Exact KV in the base group, and the rows of its last verify pass that are to be kept in the next one. */

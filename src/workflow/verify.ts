@@ -7,13 +7,14 @@ import { Verified } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
+import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 
 const Answered = Schema.Struct({ answer: Verified, millis: Schema.Finite, bytes: Schema.Finite })
 
 export type Proposed = Pick<Tree, "tokens" | "parents">
 
-/** The base's own token after the bonus token, and after each node of the tree. */
+/** The base's own choice after the bonus token, and after each node of the tree. */
 export const verify = Effect.fnUntraced(function* (generation: Generation, group: Group, tree: Proposed) {
   const verified = yield* Effect.catchTag(rows(generation, group, tree), "UnknownSession", () =>
     Effect.andThen(
@@ -24,7 +25,7 @@ export const verify = Effect.fnUntraced(function* (generation: Generation, group
   const { answer, millis, bytes } = verified
   measure(generation, "verify", 1 + tree.tokens.length, { ...answer.cost, millis })
   generation.tally.pass("verify", answer.cost, { millis, bytes })
-  return answer.choices
+  return answer
 })
 
 const rows = (generation: Generation, group: Group, { tokens, parents }: Proposed) => {
@@ -40,6 +41,7 @@ const rows = (generation: Generation, group: Group, { tokens, parents }: Propose
       keep: generation.base.keep,
       tokens: [generation.tokens[last] ?? 0, ...tokens],
       parents: [-1, ...parents.map((parent) => parent + 1)], // row 0 is the root, node i is row i + 1
+      ...asked(generation.request),
     }),
   })
 }

@@ -22,7 +22,8 @@ describe("usage errors exit with 2 and name what is wrong on one line of stderr"
   const cases: ReadonlyArray<readonly [string, ReadonlyArray<string>, RegExp]> = [
     ["an unknown command", ["generat"], /Unknown subcommand "generat".*generate/],
     ["an unknown option", ["generate", "--prompt", "x", "--temprature", "1"], /Unrecognized flag: --temprature/],
-    ["an unknown option of up", ["up", "--port", "1"], /Unrecognized flag: --port/],
+    ["an unknown option of up", ["up", "--prompt", "x"], /Unrecognized flag: --prompt/],
+    ["a port that is none", ["up", "--port", "65536"], /--port: "65536".*65535/],
     ["a value out of range", ["generate", "--prompt", "x", "--max-tokens", "0"], /--max-tokens: "0".*1 or more/],
     ["a value of the wrong kind", ["generate", "--prompt", "x", "--temperature", "hot"], /--temperature: "hot"/],
     ["a missing value", ["generate", "--prompt"], /--prompt/],

@@ -118,7 +118,7 @@ describe("nothing is left behind", () => {
 })
 
 const up = async (...args: ReadonlyArray<string>) => {
-  const running = chorus.start(["up", "--json", ...args])
+  const running = chorus.start(["up", "--json", "--port", "0", ...args])
   const [line] = await running.says(/^\{.*\}$/m)
   return { running, ready: JSON.parse(line) }
 }
@@ -128,8 +128,10 @@ describe("up", () => {
     const { running, ready } = await up("--threads", "1")
     expect(ready).toEqual({
       nats: expect.stringMatching(/^nats:\/\/127\.0\.0\.1:\d+$/),
+      http: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/),
       deployment: "demo",
       pids: {
+        gateway: expect.any(Number),
         natsServer: expect.any(Number),
         supervisor: expect.any(Number),
         base: [expect.any(Number)],
@@ -150,7 +152,7 @@ describe("up", () => {
     expect(page).toMatch(/attention \d/)
     expect(page).toMatch(/CPU/)
 
-    const again = await chorus.run(["up"])
+    const again = await chorus.run(["up", "--port", "0"])
     expect(again.stderr).toMatch(/demo runs here already, as process \d+/)
     expect(again.code).toBe(1)
 

@@ -21,6 +21,7 @@ export interface ClusterOptions {
   readonly deterministic?: boolean
   readonly limits?: Pick<Deployment, "kvTokens" | "queue" | "clientSessions" | "keepMillis">
   readonly nats?: string // URL; a server of its own by default
+  readonly gateway?: Readonly<Record<string, string>> // its environment; no HTTP by default
 }
 
 export const deploymentOf = (options: ClusterOptions): Deployment => {
@@ -49,7 +50,9 @@ export class Cluster implements AsyncDisposable {
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const scope = Scope.makeUnsafe()
     const deployment = deploymentOf(options)
-    const starting = start(deployment, { nats: options.nats ?? null, progress: { report: () => {} } })
+    const { nats = null, gateway } = options
+    const silent = { report: () => {} }
+    const starting = start(deployment, { nats, progress: silent, ...(gateway === undefined ? {} : { gateway }) })
     try {
       const local = await Effect.runPromise(Scope.provide(starting, scope))
       return new Cluster(local, await connect({ url: local.url, deployment: deployment.name }), scope)

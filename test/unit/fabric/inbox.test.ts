@@ -1,11 +1,11 @@
 // Early, late and doubled activations: each finds its place or is dropped, and what waits for nobody is bounded.
 import { Result } from "effect"
 import { expect, test } from "vitest"
-import { Inbox, passKey } from "../../../src/fabric/inbox.ts"
+import { HELD_BYTES, Inbox, passKey } from "../../../src/fabric/inbox.ts"
 import { type Activation, decode, encode } from "../../../src/wire/activation.ts"
 import { decode as decodePart, split } from "../../../src/wire/part.ts"
 
-const LIMITS = { earlyBytes: 100, endedPasses: 4 }
+const LIMITS = { earlyBytes: 2.5 * (40 + HELD_BYTES), endedPasses: 4 }
 
 const activation = (at: Partial<Activation> = {}): Activation => ({
   ...{ epoch: 1, pass: 1, attempt: 0, step: 1, rank: 0, blocks: 1, tokens: 1, width: 10, messages: 1, bytes: 88 },
@@ -75,11 +75,20 @@ test("early activations are bounded: the oldest pass goes first", () => {
     inbox.open(passKey({ pass, attempt: 0 }))
     return inbox.take(passKey({ pass, attempt: 0 }), 1, 0) !== undefined
   })
-  expect(kept).toEqual([2, 3]) // 40 bytes each of 100
+  expect(kept).toEqual([2, 3]) // two and a half of them fit
+})
+
+test("parts of an activation that is announced as endless take what has come, and no more", () => {
+  const inbox = new Inbox(LIMITS)
+  const part = { epoch: 1, pass: 1, attempt: 0, step: 1, rank: 0, count: 2 ** 32 - 1, piece: new Uint8Array(1) }
+  for (let index = 0; index < 100; index++) expect(inbox.deliverPart({ ...part, index })).toBeUndefined()
+  for (let step = 0; step < 100; step++) inbox.deliver(activation({ step, width: 0, values: new Uint8Array(0) }))
+  inbox.open(key)
+  expect(inbox.take(key, 1, 0)).toBeUndefined() // more than the limit: gone with its pass
 })
 
 test("parts make an activation in any order, doubles among them", () => {
-  const inbox = new Inbox({ ...LIMITS, earlyBytes: 1000 })
+  const inbox = new Inbox({ ...LIMITS, earlyBytes: 10_000 })
   const whole = activation({ width: 50, values: Uint8Array.from({ length: 200 }, (_, i) => i) })
   const parts = split(whole, encode(whole), 100).map((part) => Result.getOrThrow(decodePart(part)))
   const [first, ...rest] = parts.reverse()

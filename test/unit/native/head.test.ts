@@ -36,6 +36,8 @@ test.each(samplings)("%s", async (name, sampling) => {
   const head = { op: "head", rows: ROWS } as const
   const { logits } = await pass.run([{ ...head, want: "logits" }])
   const { tokens, logProbs } = await pass.run([{ ...head, want: "tokens" }])
+  const alone = await pass.run([{ ...head, want: "tokens", top: K }])
+  expect([alone.tokens, alone.logProbs]).toEqual([tokens, logProbs])
   const best = await pass.run([{ ...head, want: "candidates", k: K }])
   const vocab = (logits?.length ?? 0) / ROWS.length
   for (const [i, row] of ROWS.entries()) {
@@ -45,6 +47,10 @@ test.each(samplings)("%s", async (name, sampling) => {
     expect(best.tokens?.[i * K]).toBe(token)
     const plain = perturbed(of, argmax, row + 1).find((other) => other.token === token)
     expect(logProbs?.[i]).toBeCloseTo(plain?.logProb ?? Number.NaN, 4)
+    const most = perturbed(of, argmax, row + 1).slice(0, K) // the model's own, whatever the sampler makes of them
+    const alternatives = { tokens: alone.topTokens, logProbs: alone.topLogProbs }
+    expect([...(alternatives.tokens ?? [])].slice(i * K, (i + 1) * K)).toEqual(most.map((one) => one.token))
+    for (const [j, one] of most.entries()) expect(alternatives.logProbs?.[i * K + j]).toBeCloseTo(one.logProb, 4)
     if (name === "with every setting") continue
     const expected = perturbed(of, sampling, row + 1).slice(0, K)
     expect([...(best.tokens ?? [])].slice(i * K, (i + 1) * K)).toEqual(expected.map((one) => one.token))

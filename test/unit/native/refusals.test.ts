@@ -145,6 +145,7 @@ describe("steps", () => {
     ['ops[0].want: expected "tokens", "candidates" or "logits"; got "all"', () => run({ ...head, want: "all" })],
     ["ops[0].k: expected an integer from 1 to 1024", () => run({ ...head, want: "candidates" })],
     ["ops[0].k: expected an integer from 1 to 1024; got 0", () => run({ ...head, want: "candidates", k: 0 })],
+    ["ops[0].top: expected an integer from 0 to 1024; got -1", () => run({ ...head, top: -1 })],
     ["ops[1]: expected nothing after a head", () => run(head, { op: "emit" })],
     ["ops[0]: expected a shard with the embedding", () => elsewhere({ op: "embed" })],
     ["ops[0]: expected a shard with the head", () => elsewhere(head)],

@@ -15,7 +15,16 @@ const stretch = (session: string, rows: number, ops: ReadonlyArray<Op>): Stretch
   ops,
 })
 const result = (over: Partial<StretchResult>): StretchResult => ({
-  ...{ hiddens: [], attended: [], tokens: null, logProbs: null, logits: null, micros: 0 },
+  ...{
+    hiddens: [],
+    attended: [],
+    tokens: null,
+    logProbs: null,
+    topTokens: null,
+    topLogProbs: null,
+    logits: null,
+    micros: 0,
+  },
   ...over,
 })
 
@@ -101,6 +110,20 @@ test("what comes while the device computes runs together, as far as the rows suf
   expect(results.map(({ tokens }) => tokens && [...tokens])).toEqual([[0], [0], [1], [0], [1]])
 })
 
+test("one that is interrupted while it runs alone is stopped, and the next one runs", async () => {
+  const { call, calls, called, end } = device()
+  const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
+  const ask = (session: string) => Effect.runFork(coalescer.run(stretch(session, 1, ONE)))
+  const stopped = ask("a")
+  await called(1)
+  await Effect.runPromise(Fiber.interrupt(stopped)) // which waits until it has ended
+  const next = ask("b")
+  await called(2)
+  end(1)
+  expect([...((await Effect.runPromise(Fiber.join(next))).tokens ?? [])]).toEqual([0])
+  expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
+})
+
 test("one that is interrupted while it waits is not run; one that others have taken along ends with them", async () => {
   const { call, calls, called, end } = device()
   const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
@@ -117,6 +140,20 @@ test("one that is interrupted while it waits is not run; one that others have ta
   await interrupted
   expect((await Effect.runPromise(Fiber.join(stays))).tokens).toEqual(Int32Array.of(0))
   await Effect.runPromise(Fiber.join(first))
+})
+
+test("one that runs alone stops when it is interrupted, and the device is free for the next", async () => {
+  const { call, calls, called, end } = device()
+  const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
+  const ask = (session: string) => Effect.runFork(coalescer.run(stretch(session, 1, ONE)))
+  const alone = ask("a")
+  await called(1)
+  await Effect.runPromise(Fiber.interrupt(alone)) // would wait for an outcome for ever
+  const next = ask("b")
+  await called(2)
+  end(1)
+  expect((await Effect.runPromise(Fiber.join(next))).tokens).toEqual(Int32Array.of(0))
+  expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
 })
 
 test("nobody waits for more than three calls, beside prompts so long that two do not go into one", async () => {

@@ -1,0 +1,32 @@
+// A gateway: HTTP in front of what is served on a NATS server. Exits with 0 after a drain (SIGTERM), with 1 when it cannot
+// listen; ends when its parent does.
+import { NodeRuntime } from "@effect/platform-node"
+import { Cause, Effect, Exit, Layer } from "effect"
+import { Nats } from "../src/fabric/nats.ts"
+import { telemetry } from "../src/fabric/telemetry.ts"
+import { readEnvironment } from "../src/gateway/environment.ts"
+import { gateway } from "../src/gateway/server.ts"
+import { endWithParent } from "../src/rank/parent.ts"
+
+endWithParent()
+
+const actor = Effect.gen(function* () {
+  const options = yield* Effect.fromResult(readEnvironment(process.env))
+  const serving = Effect.tap(
+    gateway(options),
+    (url) => Effect.sync(() => process.send?.({ url })), // whoever started us may be waiting
+  )
+  return yield* Layer.effectDiscard(serving).pipe(
+    Layer.provide(telemetry("chorus-gateway")),
+    Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway" })),
+    Layer.launch,
+  )
+})
+
+actor.pipe(
+  Effect.tapError((error) => Effect.sync(() => process.stderr.write(`${error.message}\n`))),
+  NodeRuntime.runMain({
+    disableErrorReporting: true,
+    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1),
+  }),
+)

@@ -1,0 +1,211 @@
+#include "packed.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "packed_kernels.hpp"
+
+namespace chorus {
+
+namespace {
+
+constexpr size_t LINE = 64;  // bytes of a cache line, and of a vector
+constexpr size_t LARGE_PAGE = 2 << 20;
+
+constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+bool packing_of(ggml_type type, Packing & packing) {
+    switch (type) {
+        case GGML_TYPE_Q4_K: packing = Packing::q4_K; return true;
+        case GGML_TYPE_Q5_K: packing = Packing::q5_K; return true;
+        case GGML_TYPE_Q6_K: packing = Packing::q6_K; return true;
+        default: return false;
+    }
+}
+
+// A block of one output, unpacked: what the file's formats have in common. value = factor * scale * quant - minimum.
+struct Unpacked {
+    uint8_t quants[BLOCK];
+    uint16_t factor, minimum;  // f16; of the scales, and of the minima
+    uint8_t scales[16], minima[16];
+};
+
+struct Format {
+    int subs;       // scales of a block
+    int high;       // bits of a quant beyond the four in the low plane
+    bool minima;    // beside the scales
+    size_t params;  // bytes of a group's scales in a block
+    size_t quants;  // bytes of a group's quants in a block
+};
+
+constexpr Format format_of(Packing packing) {
+    switch (packing) {
+        case Packing::q4_K: return {8, 0, true, 64 + 2 * 128, 2048};
+        case Packing::q5_K: return {8, 1, true, 64 + 2 * 128, 2560};
+        case Packing::q6_K: return {16, 2, false, 64 + 256, 3072};
+    }
+    return {};
+}
+
+// On large pages where the system has them: weights are read from end to end, and a small page ends every prefetch.
+uint8_t * allocate(size_t bytes) {
+    const size_t alignment = bytes < LARGE_PAGE ? LINE : LARGE_PAGE;
+    void * memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    if (memory == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    madvise(memory, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return static_cast<uint8_t *>(memory);
+}
+
+uint16_t half_at(const uint8_t * at) {
+    uint16_t half;
+    std::memcpy(&half, at, sizeof half);
+    return half;
+}
+
+// The layouts of ggml's blocks (ggml-common.h).
+void read_block(Packing packing, const uint8_t * at, Unpacked & block) {
+    const auto read_scales = [&](const uint8_t * q) {  // 8 scales and 8 minima of 6 bits in 12 bytes
+        for (int j = 0; j < 8; ++j) {
+            block.scales[j] = j < 4 ? q[j] & 63 : uint8_t((q[j + 4] & 15) | ((q[j - 4] >> 6) << 4));
+            block.minima[j] = j < 4 ? q[j + 4] & 63 : uint8_t((q[j + 4] >> 4) | ((q[j] >> 6) << 4));
+        }
+    };
+    switch (packing) {
+        case Packing::q4_K:
+        case Packing::q5_K: {
+            block.factor = half_at(at);
+            block.minimum = half_at(at + 2);
+            read_scales(at + 4);
+            const uint8_t * qh = packing == Packing::q5_K ? at + 16 : nullptr;
+            const uint8_t * qs = at + (qh != nullptr ? 48 : 16);
+            for (int j = 0; j < 4; ++j) {  // 64 inputs in 32 bytes
+                for (int i = 0; i < 32; ++i) {
+                    const int high = qh == nullptr ? 0 : qh[i] >> (2 * j);
+                    block.quants[64 * j + i] = uint8_t((qs[32 * j + i] & 15) | ((high & 1) << 4));
+                    block.quants[64 * j + 32 + i] = uint8_t((qs[32 * j + i] >> 4) | ((high & 2) << 3));
+                }
+            }
+            return;
+        }
+        case Packing::q6_K: {
+            const uint8_t * ql = at, * qh = at + 128, * scales = at + 192;
+            block.factor = half_at(at + 208);
+            std::memcpy(block.scales, scales, 16);
+            for (int half = 0; half < 2; ++half) {
+                for (int i = 0; i < 32; ++i) {
+                    const uint8_t low = ql[64 * half + i], low2 = ql[64 * half + 32 + i], high = qh[32 * half + i];
+                    uint8_t * to = block.quants + 128 * half + i;
+                    to[0] = uint8_t((low & 15) | ((high & 3) << 4));
+                    to[32] = uint8_t((low2 & 15) | ((high >> 2 & 3) << 4));
+                    to[64] = uint8_t((low >> 4) | ((high >> 4 & 3) << 4));
+                    to[96] = uint8_t((low2 >> 4) | ((high >> 6 & 3) << 4));
+                }
+            }
+            return;
+        }
+    }
+}
+
+// A vector holds four consecutive inputs of each of the 16 outputs. The low plane has two such quads a byte, the high plane
+// as many as there are bits for.
+void write_quants(const Format & format, const Unpacked (&blocks)[GROUP], uint8_t * low) {
+    uint8_t * high = low + BLOCK * GROUP / 2;
+    const int per_byte = format.high == 0 ? 0 : 8 / format.high;
+    for (int quad = 0; quad < BLOCK / 4; ++quad) {
+        for (int o = 0; o < GROUP; ++o) {
+            for (int i = 0; i < 4; ++i) {
+                const uint8_t quant = blocks[o].quants[4 * quad + i];
+                const size_t lane = size_t(4 * o + i);
+                low[size_t(quad / 2) * LINE + lane] |= uint8_t((quant & 15) << (quad % 2 * 4));
+                if (per_byte > 0) high[size_t(quad / per_byte) * LINE + lane] |= uint8_t((quant >> 4) << (quad % per_byte * format.high));
+            }
+        }
+    }
+}
+
+// Factors and minima of the 16 outputs; then the scales, and their minima, two and two of an output.
+void write_params(const Format & format, const Unpacked (&blocks)[GROUP], uint8_t * to) {
+    uint8_t * scales = to + 4 * GROUP, * minima = scales + format.subs * GROUP;
+    for (int o = 0; o < GROUP; ++o) {
+        std::memcpy(to + 2 * o, &blocks[o].factor, 2);
+        if (format.minima) std::memcpy(to + 2 * GROUP + 2 * o, &blocks[o].minimum, 2);
+        for (int sub = 0; sub < format.subs; ++sub) {
+            const int at = sub / 2 * 2 * GROUP + 2 * o + sub % 2;
+            scales[at] = blocks[o].scales[sub];
+            if (format.minima) minima[at] = blocks[o].minima[sub];
+        }
+    }
+}
+
+}  // namespace
+
+size_t bytes_of_row(int inputs) {
+    const size_t n = size_t(inputs);
+    return rounded(n) + rounded(n / BLOCK * sizeof(float)) + rounded(n / 32 * sizeof(int16_t)) + rounded(n / 16 * sizeof(int16_t));
+}
+
+bool PackedMatrix::possible(ggml_type type, int64_t inputs, int64_t outputs) {
+    Packing packing;
+    return packing_of(type, packing) && inputs % BLOCK == 0 && outputs % GROUP == 0 && has_kernels();
+}
+
+PackedMatrix::PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows) : view_{}, memory_(nullptr, std::free) {
+    packing_of(type, view_.packing);
+    const Format format = format_of(view_.packing);
+    const size_t blocks = size_t(inputs / BLOCK);
+    view_.inputs = int(inputs);
+    view_.outputs = int(outputs);
+    view_.group_bytes = blocks * (format.params + format.quants);
+    memory_.reset(allocate(bytes()));
+    view_.data = memory_.get();
+    std::memset(memory_.get(), 0, bytes());
+    const size_t block_bytes = ggml_type_size(type), row_bytes = ggml_row_size(type, inputs);
+    const auto * from = static_cast<const uint8_t *>(rows);
+    Unpacked unpacked[GROUP] = {};
+    for (int64_t group = 0; group < outputs / GROUP; ++group) {
+        for (size_t b = 0; b < blocks; ++b) {
+            uint8_t * to = memory_.get() + size_t(group) * view_.group_bytes + b * (format.params + format.quants);
+            for (int o = 0; o < GROUP; ++o) read_block(view_.packing, from + (size_t(group) * GROUP + size_t(o)) * row_bytes + b * block_bytes, unpacked[o]);
+            write_params(format, unpacked, to);
+            write_quants(format, unpacked, to + format.params);
+        }
+    }
+}
+
+size_t PackedMatrix::bytes() const { return size_t(view_.outputs / GROUP) * view_.group_bytes; }
+
+ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x) {
+    const auto run = [](ggml_tensor * rows, int thread, int threads, void *) {
+        const ggml_tensor * x = rows->src[0];
+        for (int64_t r = thread; r < x->ne[1]; r += threads) {
+            const auto * from = static_cast<const char *>(x->data) + size_t(r) * x->nb[1];
+            quantise_row(reinterpret_cast<const float *>(from), int(x->ne[0]), static_cast<uint8_t *>(rows->data) + size_t(r) * rows->nb[1]);
+        }
+    };
+    ggml_tensor * sources[] = {x};
+    return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, run, GGML_N_TASKS_MAX, nullptr);
+}
+
+ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * quantised) {
+    ggml_tensor * sources[] = {quantised};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, view_.outputs, quantised->ne[1], 1, 1, sources, 1, compute, GGML_N_TASKS_MAX, this);
+}
+
+// A thread has one stretch of the outputs: several short ones would be fairer where a core is busy, and are a third slower
+// where memory is what a product waits for, since each begins with nothing on its way.
+void PackedMatrix::compute(ggml_tensor * y, int thread, int threads, void * matrix) {
+    const PackedView & view = static_cast<const PackedMatrix *>(matrix)->view_;
+    const ggml_tensor * x = y->src[0];
+    const int groups = view.outputs / GROUP;
+    for (int group = groups * thread / threads; group < groups * (thread + 1) / threads; ++group) {
+        multiply_group(view, group, static_cast<const uint8_t *>(x->data), x->nb[1], int(x->ne[1]), static_cast<float *>(y->data) + group * GROUP, size_t(view.outputs));
+    }
+}
+
+}  // namespace chorus

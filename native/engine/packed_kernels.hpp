@@ -1,0 +1,16 @@
+// The kernels of packed.hpp for one instruction set.
+#pragma once
+#include "packed.hpp"
+
+namespace chorus {
+
+// Whether they were compiled, and this CPU has AVX-512 with VNNI (Intel from Ice Lake on, AMD from Zen 4 on).
+bool has_kernels();
+
+// x [inputs] to a row of activations.
+void quantise_row(const float * x, int inputs, uint8_t * row);
+
+// y[r * stride + o] for rows r in [0, rows) and the 16 outputs o of a group; `activations` are rows one after the other.
+void multiply_group(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride);
+
+}  // namespace chorus

@@ -1,0 +1,32 @@
+// What a client hears of itself, beside the wire's errors.
+import { Schema } from "effect"
+
+/** No supervisor of that deployment listens. */
+export class NotServed extends Schema.TaggedError<NotServed>()("NotServed", {
+  deployment: Schema.String,
+  url: Schema.String,
+}) {
+  override get message() {
+    return `nobody serves ${this.deployment} at ${this.url}. \`chorus up --name ${this.deployment}\` does.`
+  }
+}
+
+/** A request was heard and not answered in time. */
+export class NoAnswer extends Schema.TaggedError<NoAnswer>()("NoAnswer", {
+  deployment: Schema.String,
+  millis: Schema.Int,
+}) {
+  override get message() {
+    return `${this.deployment} has not answered within ${this.millis} ms. Ask again: the same request and seed give the same tokens.`
+  }
+}
+
+/** There is no connection, or it went while only it knew of the question. */
+export class Disconnected extends Schema.TaggedError<Disconnected>()("Disconnected", {
+  url: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `no connection to NATS at ${this.url}: ${this.reason}`
+  }
+}

@@ -1,0 +1,149 @@
+// One reading of a session's token log: its tokens in order, each once, from a position on; and while it lasts, the word
+// that somebody reads. A server that restarts meanwhile makes it wait and nothing else.
+import type { NatsConnection } from "@nats-io/transport-node"
+import { insist } from "../fabric/nats.ts"
+import { entryAt, follow } from "../fabric/tokenLog.ts"
+import { SessionExpired } from "../wire/errors.ts"
+import type { Answer, LogEntry, LoggedToken, TokenLogProbs } from "../wire/infer.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import { Disconnected } from "./errors.ts"
+
+export type Ending = Answer
+
+/** Iterate over it for the tokens as they come, or wait for `ending`; once either way. */
+export interface Reading extends AsyncIterable<LoggedToken> {
+  /** Everything at once, when the session has ended. Reads what an iteration has left. */
+  readonly ending: () => Promise<Ending>
+}
+
+/** Of the answer's first token: the position 0. "live" leaves out what is there already. */
+export type From = number | "start" | "live"
+
+export interface Readable {
+  readonly connection: NatsConnection
+  readonly url: string
+  readonly deployment: string
+  readonly session: string
+  readonly from: From
+  /** Of a session that was just accepted: it is there, and readers say so often that they read. */
+  readonly accepted?: { readonly interestMillis: number | undefined }
+  readonly signal?: AbortSignal // ends the reading
+  readonly ended?: () => void
+}
+
+/** Of the time that a session waits for its readers: two messages may be lost. */
+const SHARE_OF_INTEREST = 1 / 3
+
+export const read = (of: Readable): Reading => {
+  const leaving = new AbortController()
+  const leave = (): void => leaving.abort()
+  const gathered = new Gathered()
+  const tokens = tokensOf(of, gathered, leaving.signal)
+  const iterator: AsyncIterator<LoggedToken, void, void> = {
+    next: () => tokens.next(),
+    // A generator that waits for a token hears of its end only with the next one.
+    return: () => {
+      leave()
+      return tokens.return()
+    },
+  }
+  return {
+    [Symbol.asyncIterator]: () => iterator,
+    ending: async () => {
+      while (!(await tokens.next()).done);
+      return gathered.ending ?? Promise.reject(new Disconnected({ url: of.url, reason: "the reading was left" }))
+    },
+  }
+}
+
+async function* tokensOf(
+  of: Readable,
+  gathered: Gathered,
+  leaving: AbortSignal,
+): AsyncGenerator<LoggedToken, void, void> {
+  const { connection, url, session, signal } = of
+  const subject = subjectsOf(of.deployment).tokens(session)
+  const stopped = signal === undefined ? leaving : AbortSignal.any([leaving, signal])
+  let renewing: NodeJS.Timeout | undefined
+  try {
+    signal?.throwIfAborted()
+    const start = await startOf(of, subject)
+    renewing = renew(of, start.interestMillis)
+    if (start.end !== undefined) return gathered.end(start.end)
+    let at = start.at
+    for await (const { entry } of follow(connection, subject, { after: start.after, signal: stopped })) {
+      if (entry.at > at) throw new SessionExpired({ session }) // the retention is over for what lies between
+      if (entry._tag === "Tokens") {
+        for (const token of entry.tokens.slice(at - entry.at)) {
+          at++
+          gathered.token(token)
+          yield token
+        }
+      } else if (entry._tag === "End") {
+        gathered.end(entry)
+        if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
+        return
+      }
+    }
+    signal?.throwIfAborted()
+    if (leaving.aborted) return
+    if (connection.isClosed()) throw new Disconnected({ url, reason: "the client was closed" })
+    throw new SessionExpired({ session })
+  } finally {
+    clearInterval(renewing)
+    of.ended?.()
+  }
+}
+
+interface Start {
+  readonly at: number // position of the first token wanted
+  readonly after: number // sequence
+  readonly interestMillis: number | undefined
+  readonly end?: Extract<LogEntry, { readonly _tag: "End" }> // nothing more will come
+}
+
+const startOf = async (of: Readable, subject: string): Promise<Start> => {
+  const { connection, session, from, accepted } = of
+  const at = typeof from === "number" ? from : 0
+  if (accepted !== undefined) return { at, after: 0, interestMillis: accepted.interestMillis }
+  const first = await entryAt(connection, subject, "first")
+  if (first === null || first.entry.at > at) throw new SessionExpired({ session })
+  const interestMillis = first.entry._tag === "Begin" ? first.entry.interestMillis : undefined
+  if (from !== "live") return { at, after: 0, interestMillis }
+  const last = await entryAt(connection, subject, "last")
+  if (last === null) throw new SessionExpired({ session })
+  const { entry, sequence } = last
+  const end = entry._tag === "End" ? { end: entry } : {}
+  const next = entry.at + (entry._tag === "Tokens" ? entry.tokens.length : 0)
+  return { at: next, after: sequence, interestMillis, ...end }
+}
+
+/** Says that somebody reads, from now on. */
+const renew = ({ connection, deployment, session }: Readable, interestMillis: number | undefined) => {
+  if (interestMillis === undefined) return undefined
+  const subject = subjectsOf(deployment).interest(session)
+  void insist(connection, subject)
+  const say = () => (connection.isClosed() ? undefined : connection.publish(subject))
+  return setInterval(say, interestMillis * SHARE_OF_INTEREST).unref()
+}
+
+/** What a reading has seen. */
+class Gathered {
+  readonly #ids: Array<number> = []
+  readonly #logProbs: Array<TokenLogProbs> = []
+  #text = ""
+  ending: Ending | undefined
+
+  token({ id, text, logProb, top }: LoggedToken): void {
+    this.#ids.push(id)
+    this.#text += text
+    if (logProb !== undefined && top !== undefined) this.#logProbs.push({ logProb, top })
+  }
+
+  end({ text, finishReason, error, stats }: Extract<LogEntry, { readonly _tag: "End" }>): void {
+    this.ending = {
+      ...{ text: this.#text + text, tokens: this.#ids, finishReason, error, stats },
+      ...(this.#logProbs.length > 0 ? { logProbs: this.#logProbs } : {}),
+    }
+  }
+}

@@ -1,0 +1,28 @@
+// Traces on core NATS: whoever listens hears them, and nobody waits for it.
+import { Context, Effect, Layer } from "effect"
+import { codec } from "../wire/codec.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import { IterationTrace } from "../wire/trace.ts"
+import { Nats } from "./nats.ts"
+
+export const traces = codec("trace of an iteration", IterationTrace)
+
+export class Traces extends Context.Service<
+  Traces,
+  { readonly publish: (session: string, trace: IterationTrace) => Effect.Effect<void> }
+>()("chorus/fabric/Traces") {
+  static layer(deployment: string) {
+    return Layer.effect(
+      this,
+      Effect.map(Nats, ({ connection }) => {
+        const subjects = subjectsOf(deployment)
+        return Traces.of({
+          publish: (session, trace) =>
+            Effect.sync(() => {
+              if (!connection.isClosed()) connection.publish(subjects.trace(session), traces.encode(trace))
+            }),
+        })
+      }),
+    )
+  }
+}

@@ -1,0 +1,127 @@
+// POST /v1/chat/completions.
+import { Effect, Schema, Stream } from "effect"
+import { HttpServerResponse } from "effect/http"
+import type { InferRequest } from "../client/index.ts"
+import { api } from "./api.ts"
+import { type ApiError, invalid } from "./errors.ts"
+import { begin, type ChoiceEvent, collect, type Generations } from "./generations.ts"
+import { chatLogProbs } from "./logProbs.ts"
+import { body } from "./requestBody.ts"
+import { choicesOf, empty, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
+import { eventStream } from "./serverSentEvents.ts"
+import { usageOf } from "./usage.ts"
+
+const Text = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
+
+/** Also as an answer of ours comes back in the next turn, with the fields that OpenAI's clients keep. */
+const Message = Schema.Struct({
+  role: Schema.Literals(["system", "developer", "user", "assistant"]),
+  content: Schema.Union([Schema.String, Schema.Array(Text)]),
+  name: optional(Schema.String),
+  refusal: only(null),
+  audio: only(null),
+  function_call: only(null),
+  tool_calls: empty,
+  annotations: empty,
+})
+
+const ChatRequest = Schema.Struct({
+  ...fields,
+  messages: Schema.NonEmptyArray(Message),
+  max_completion_tokens: fields.max_tokens,
+  logprobs: optional(Schema.Boolean),
+  top_logprobs: optional(int(0, MAX_ALTERNATIVES)),
+  // Of no consequence for what is generated.
+  store: only(false),
+  service_tier: optional(Schema.String),
+  safety_identifier: optional(Schema.String),
+  prompt_cache_key: optional(Schema.String),
+  prompt_cache_retention: optional(Schema.String),
+  parallel_tool_calls: optional(Schema.Boolean),
+  // Not supported.
+  response_format: optional(Schema.Struct({ type: Schema.Literal("text") })),
+  modalities: optional(Schema.Array(Schema.Literal("text"))),
+  tools: empty,
+  functions: empty,
+  tool_choice: optional(Schema.Literals(["none", "auto"])),
+  function_call: optional(Schema.Literals(["none", "auto"])),
+})
+type ChatRequest = typeof ChatRequest.Type
+
+export const chat = api("POST", "/v1/chat/completions", (caller) =>
+  Effect.gen(function* () {
+    const asked = yield* body(ChatRequest)
+    const request = yield* inferRequestOf(asked, caller)
+    const generations = yield* begin(asked.model, choicesOf(request, asked.n ?? 1))
+    return asked.stream === true ? streamed(asked, generations) : yield* whole(asked, generations)
+  }),
+)
+
+const inferRequestOf = Effect.fnUntraced(function* (asked: ChatRequest, caller: string) {
+  const { max_tokens, max_completion_tokens, logprobs, top_logprobs } = asked
+  if (max_tokens != null && max_completion_tokens != null && max_tokens !== max_completion_tokens) {
+    return yield* invalid("max_tokens", "is another number than max_completion_tokens. Give one of them")
+  }
+  if (top_logprobs != null && logprobs !== true) {
+    return yield* invalid("top_logprobs", "needs logprobs: true")
+  }
+  const request: InferRequest = {
+    ...requestOf({ ...asked, max_tokens: max_completion_tokens ?? max_tokens ?? null }, caller),
+    messages: asked.messages.map(({ role, content }) => ({
+      role: role === "developer" ? "system" : role, // OpenAI's newer name of it; templates know the older one
+      content: typeof content === "string" ? content : content.map(({ text }) => text).join(""),
+    })),
+    ...(logprobs === true ? { logprobs: top_logprobs ?? 0 } : {}),
+  }
+  return request
+})
+
+const headOf = ({ model }: ChatRequest, { session }: Generations, object: string) => ({
+  ...{ id: `chatcmpl-${session}`, object, created: Math.floor(Date.now() / 1000), model },
+})
+
+const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Generations) {
+  const choices = yield* collect(generations)
+  return HttpServerResponse.jsonUnsafe({
+    ...headOf(asked, generations, "chat.completion"),
+    choices: choices.map(({ text, finishReason, logged }, index) => ({
+      index,
+      message: { role: "assistant", content: text, refusal: null },
+      logprobs: asked.logprobs === true ? chatLogProbs(logged) : null,
+      finish_reason: finishReason,
+    })),
+    usage: usageOf(
+      generations,
+      1,
+      choices.map(({ tokens }) => tokens),
+    ),
+  })
+})
+
+/** Chunks as OpenAI sends them: the role, the text piece by piece, the reason why it ends, and the usage where it is asked for. */
+const streamed = (asked: ChatRequest, generations: Generations): HttpServerResponse.HttpServerResponse => {
+  const wantsUsage = asked.stream_options?.include_usage === true
+  const head = { ...headOf(asked, generations, "chat.completion.chunk"), ...(wantsUsage ? { usage: null } : {}) }
+  const chunk = (index: number, delta: object, finish: string | null, logprobs: object | null = null) => ({
+    ...head,
+    choices: [{ index, delta, logprobs, finish_reason: finish }],
+  })
+  const counts = generations.promptTokens.map(() => 0)
+  const chunkOf = (event: ChoiceEvent): ReadonlyArray<object> => {
+    const { choice } = event
+    if (event._tag === "Ended") {
+      counts[choice] = event.tokens
+      return [chunk(choice, {}, event.finishReason)]
+    }
+    const { token } = event
+    if (asked.logprobs === true) return [chunk(choice, { content: token.text }, null, chatLogProbs([token]))]
+    return token.text === "" ? [] : [chunk(choice, { content: token.text }, null)] // in the middle of a character
+  }
+  const usage = () => ({ ...head, choices: [], usage: usageOf(generations, 1, counts) })
+  const chunks: Stream.Stream<object, ApiError> = Stream.fromIterable(counts.keys()).pipe(
+    Stream.map((index) => chunk(index, { role: "assistant", content: "", refusal: null }, null)),
+    Stream.concat(generations.events.pipe(Stream.map(chunkOf), Stream.flattenIterable)),
+    Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
+  )
+  return eventStream(chunks)
+}

@@ -1,0 +1,127 @@
+// POST /v1/completions: one prompt or several, as text or as tokens.
+import { Effect, Schema, Stream } from "effect"
+import { HttpServerResponse } from "effect/http"
+import type { InferRequest } from "../client/index.ts"
+import { api } from "./api.ts"
+import { type ApiError, invalid } from "./errors.ts"
+import { begin, type ChoiceEvent, collect, type Generations } from "./generations.ts"
+import { completionLogProbs } from "./logProbs.ts"
+import { body } from "./requestBody.ts"
+import { choicesOf, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
+import { eventStream } from "./serverSentEvents.ts"
+import { usageOf } from "./usage.ts"
+
+const MOST_CHOICES = 64 // prompts times n
+
+/** Where max_tokens is left out, as with OpenAI. */
+const MAX_TOKENS = 16
+
+const Tokens = Schema.NonEmptyArray(int(0, 2 ** 31 - 1))
+
+const CompletionRequest = Schema.Struct({
+  ...fields,
+  prompt: Schema.Union([
+    Schema.String,
+    Schema.NonEmptyArray(Schema.String),
+    Tokens,
+    Schema.NonEmptyArray(Tokens),
+  ]).annotate({ message: "has to be a text, a list of tokens, or a list of either" }),
+  logprobs: optional(int(0, MAX_ALTERNATIVES)),
+  best_of: optional(fields.n.schema),
+  // Not supported.
+  echo: only(false),
+  suffix: only(null),
+})
+type CompletionRequest = typeof CompletionRequest.Type
+
+export const completions = api("POST", "/v1/completions", (caller) =>
+  Effect.gen(function* () {
+    const asked = yield* body(CompletionRequest)
+    const { n, best_of } = asked
+    if (best_of != null && best_of !== (n ?? 1)) {
+      return yield* invalid("best_of", "other than n is not supported here. Leave it out")
+    }
+    const prompts = promptsOf(asked.prompt)
+    if (prompts.length * (n ?? 1) > MOST_CHOICES) {
+      return yield* invalid(
+        "prompt",
+        `${prompts.length} prompts with n ${n ?? 1} are more than ${MOST_CHOICES} answers`,
+      )
+    }
+    const common: InferRequest = {
+      ...requestOf({ ...asked, max_tokens: asked.max_tokens ?? MAX_TOKENS }, caller),
+      ...(asked.logprobs == null ? {} : { logprobs: asked.logprobs }),
+    }
+    const requests = prompts.flatMap((prompt) => choicesOf({ ...common, ...prompt }, n ?? 1))
+    const answer: Answer = { asked, prompts: prompts.length, generations: yield* begin(asked.model, requests) }
+    return asked.stream === true ? streamed(answer) : yield* whole(answer)
+  }),
+)
+
+type Prompt = Pick<InferRequest, "prompt"> | Pick<InferRequest, "tokens">
+
+const promptsOf = (prompt: CompletionRequest["prompt"]): ReadonlyArray<Prompt> => {
+  if (typeof prompt === "string") return [{ prompt }]
+  if (prompt.every((one) => typeof one === "number")) return [{ tokens: prompt }]
+  return prompt.map((one) =>
+    typeof one === "string" ? { prompt: one } : { tokens: typeof one === "number" ? [one] : one },
+  )
+}
+
+interface Answer {
+  readonly asked: CompletionRequest
+  readonly prompts: number
+  readonly generations: Generations
+}
+
+const headOf = ({ asked: { model }, generations: { session } }: Answer) => ({
+  ...{ id: `cmpl-${session}`, object: "text_completion", created: Math.floor(Date.now() / 1000), model },
+})
+
+const whole = Effect.fnUntraced(function* (answer: Answer) {
+  const { asked, prompts, generations } = answer
+  const choices = yield* collect(generations)
+  return HttpServerResponse.jsonUnsafe({
+    ...headOf(answer),
+    choices: choices.map(({ text, finishReason, logged }, index) => ({
+      ...{ index, text, finish_reason: finishReason },
+      logprobs: asked.logprobs == null ? null : completionLogProbs(logged, 0),
+    })),
+    usage: usageOf(
+      generations,
+      prompts,
+      choices.map(({ tokens }) => tokens),
+    ),
+  })
+})
+
+const streamed = (answer: Answer): HttpServerResponse.HttpServerResponse => {
+  const { asked, prompts, generations } = answer
+  const wantsUsage = asked.stream_options?.include_usage === true
+  const head = { ...headOf(answer), ...(wantsUsage ? { usage: null } : {}) }
+  const chunk = (index: number, text: string, finish: string | null, logprobs: object | null = null) => ({
+    ...head,
+    choices: [{ ...{ index, text, logprobs }, finish_reason: finish }],
+  })
+  const counts = generations.promptTokens.map(() => 0)
+  const lengths = generations.promptTokens.map(() => 0) // of the text so far
+  const chunkOf = (event: ChoiceEvent): ReadonlyArray<object> => {
+    const { choice } = event
+    if (event._tag === "Ended") {
+      counts[choice] = event.tokens
+      return [chunk(choice, "", event.finishReason)]
+    }
+    const { token } = event
+    const offset = lengths[choice] ?? 0
+    lengths[choice] = offset + token.text.length
+    if (asked.logprobs != null) return [chunk(choice, token.text, null, completionLogProbs([token], offset))]
+    return token.text === "" ? [] : [chunk(choice, token.text, null)] // in the middle of a character
+  }
+  const usage = () => ({ ...head, choices: [], usage: usageOf(generations, prompts, counts) })
+  const chunks: Stream.Stream<object, ApiError> = generations.events.pipe(
+    Stream.map(chunkOf),
+    Stream.flattenIterable,
+    Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
+  )
+  return eventStream(chunks)
+}

@@ -1,0 +1,16 @@
+// What a gateway is started with.
+import { Context } from "effect"
+import type { ApiKey } from "./keys.ts"
+
+export interface GatewayOptions {
+  readonly url: string // of NATS
+  readonly host: string
+  readonly port: number // 0 takes a free one
+  readonly keys: ReadonlyArray<ApiKey> // none: everybody may ask
+  readonly requestsPerMinute: number | null // of each key, or of each address where there are no keys
+  readonly requestMillis: number // a request that takes longer is ended
+  readonly bodyLimit: number // bytes
+  readonly corsOrigins: ReadonlyArray<string> // whose pages may ask; "*" is all
+}
+
+export class Options extends Context.Service<Options, GatewayOptions>()("chorus/gateway/Options") {}

@@ -1,0 +1,162 @@
+// The playground: a page without a build step (the files of playground/), and the two streams that it reads.
+import { readFile } from "node:fs/promises"
+import { join } from "node:path"
+import { type Cause, Effect, Layer, Queue, Result, Schedule, Schema, Stream } from "effect"
+import { HttpRouter, HttpServerResponse } from "effect/http"
+import type { Client, Ending, InferRequest, LoggedToken } from "../client/index.ts"
+import { traces } from "../fabric/traces.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import type { IterationTrace } from "../wire/trace.ts"
+import { api } from "./api.ts"
+import { Beats } from "./beats.ts"
+import { Deployments } from "./deployments.ts"
+import { type ApiError, apiError, fromClient } from "./errors.ts"
+import { accepted, type Session } from "./generations.ts"
+import { observe } from "./metrics.ts"
+import { Options } from "./options.ts"
+import { body } from "./requestBody.ts"
+import { eventStream } from "./serverSentEvents.ts"
+
+const FOLDER = join(import.meta.dirname, "playground")
+
+const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" } as const
+
+export const FILES = [
+  ...["index.html", "style.css", "icon.svg", "main.js", "answer.js", "charts.js", "draw.js", "events.js", "form.js"],
+  ...["generation.js", "iterations.js", "ranks.js", "state.js", "theme.js", "tree.js"],
+]
+
+/** Nothing from elsewhere, nothing inline, in nobody's frame. */
+const HEADERS = {
+  "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cache-control": "no-cache",
+}
+
+const page = (path: HttpRouter.PathInput, file: string) =>
+  HttpRouter.add(
+    "GET",
+    path,
+    Effect.promise(async () => {
+      const kind = file.split(".").at(-1) as keyof typeof TYPES
+      const content = await readFile(join(FOLDER, file))
+      return HttpServerResponse.uint8Array(content, { contentType: `${TYPES[kind]}; charset=utf-8`, headers: HEADERS })
+    }),
+  )
+
+const pages = Layer.mergeAll(page("/", "index.html"), ...FILES.map((file) => page(`/playground/${file}`, file)))
+
+/** How often the page hears of models and ranks. */
+const STATE_MILLIS = 500
+
+const state = api("GET", "/playground/state", () =>
+  Effect.gen(function* () {
+    const { ranks } = yield* Beats
+    const { served } = yield* Deployments
+    return eventStream(Stream.fromEffectSchedule(Effect.all({ models: served, ranks }), Schedule.spaced(STATE_MILLIS)))
+  }),
+)
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+const PlaygroundRequest = Schema.Struct({
+  model: Schema.NonEmptyString,
+  prompt: Schema.optionalKey(Schema.String),
+  messages: Schema.optionalKey(Schema.Array(Schema.Struct({ role: Schema.String, content: Schema.String }))),
+  temperature: Schema.Finite,
+  top_p: Schema.Finite,
+  top_k: Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0))),
+  max_tokens: Count,
+  // A seed has 64 bits, more than a JSON number keeps.
+  seed: Schema.optionalKey(
+    Schema.String.annotate({ message: "has to be a number of at most 64 bits, written in digits" }).pipe(
+      Schema.check(Schema.isPattern(/^\d{1,20}$/)),
+    ),
+  ),
+  speculation: Schema.Union([
+    Schema.Literals(["adaptive", "none"]),
+    Schema.Struct({ depth: Count, width: Count, nodes: Count }),
+  ]),
+  fuzzy: Schema.optionalKey(Count),
+})
+
+const generate = api("POST", "/playground/generate", (caller) =>
+  Effect.gen(function* () {
+    const { requestMillis } = yield* Options
+    const asked = yield* body(PlaygroundRequest)
+    const client = yield* (yield* Deployments).client(asked.model)
+    const request: InferRequest = {
+      ...inferRequestOf(asked),
+      ...{ trace: true, client: caller, deadlineMillis: requestMillis },
+    }
+    return eventStream(yield* events(client, asked.model, request))
+  }),
+)
+
+const inferRequestOf = (asked: typeof PlaygroundRequest.Type): InferRequest => {
+  const { model: _, top_p, top_k, max_tokens, seed, ...rest } = asked
+  const renamed = { topP: top_p, topK: top_k, maxTokens: max_tokens }
+  return { ...rest, ...renamed, ...(seed === undefined ? {} : { seed: BigInt(seed) }) }
+}
+
+type PlaygroundEvent =
+  | { readonly _tag: "Accepted"; readonly session: string; readonly promptTokens: number; readonly seed: string }
+  | ({ readonly _tag: "Token" } & LoggedToken)
+  | IterationTrace
+  | ({ readonly _tag: "End" } & Pick<Ending, "finishReason" | "stats">)
+
+/** What may wait for a slow reader; then the tokens wait with the log, and iterations are left out. */
+const WAITING = 1_024
+
+/** Accepted by the deployment when this ends. */
+const events = Effect.fnUntraced(function* (client: Client, deployment: string, request: InferRequest) {
+  const queue = yield* Queue.bounded<PlaygroundEvent, ApiError | Cause.Done>(WAITING)
+  // Before the request, and for every session, so that not even the first iteration is missed.
+  const traced = yield* listen(client, deployment, queue)
+  const opened = yield* accepted(client, request)
+  const { session, promptTokens, seed } = opened.generation
+  traced.session = session
+  yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
+  yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
+  return Stream.fromQueue(queue)
+})
+
+const listen = Effect.fnUntraced(function* (
+  { connection }: Client,
+  deployment: string,
+  queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>,
+) {
+  const subjects = subjectsOf(deployment)
+  const traced = { session: "" }
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subjects.trace("*"), {
+        callback: (error, { subject, data }) => {
+          if (error !== null || subject !== subjects.trace(traced.session)) return
+          const trace = traces.decode(data)
+          if (Result.isSuccess(trace)) Queue.offerUnsafe(queue, trace.success)
+        },
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+  return traced
+})
+
+/** The tokens as they come, and how it ended. */
+const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
+  Effect.gen(function* () {
+    const { generation } = opened
+    yield* Stream.fromAsyncIterable(generation, fromClient).pipe(
+      Stream.runForEach((token) => Queue.offer(queue, { _tag: "Token", ...token })),
+    )
+    const ending = yield* Effect.tryPromise({ try: () => generation.ending(), catch: fromClient })
+    opened.ended = true
+    yield* observe.ending(deployment, ending)
+    const { finishReason, error, stats } = ending
+    if (finishReason === "failed") return yield* apiError(503, "generation_failed", error)
+    return yield* Queue.offer(queue, { _tag: "End", finishReason, stats })
+  })
+
+export const playground = Layer.mergeAll(pages, state, generate)

@@ -1,0 +1,49 @@
+// One generation, from the request to its last token.
+import { events } from "./events.js"
+
+/**
+ * Ends with a sentence about how it went.
+ * @param {object} request
+ * @param {{ answer: import("./answer.js").Answer, iterations: import("./iterations.js").Iterations, status: HTMLElement,
+ *   key: string, signal: AbortSignal }} options
+ */
+export const generate = async (request, { answer, iterations, status, key, signal }) => {
+  let seed = ""
+  let ending = ""
+  for await (const event of events("/playground/generate", { body: request, key, signal })) {
+    switch (event._tag) {
+      case "Accepted":
+        seed = event.seed
+        status.textContent = `Reading ${event.promptTokens} tokens of prompt.`
+        break
+      case "Token":
+        if (answer.length === 0) status.textContent = "Generating."
+        answer.add(event)
+        iterations.token(event)
+        break
+      case "Iteration":
+        iterations.add(event)
+        break
+      case "End":
+        ending = endingOf(event, seed)
+        iterations.stats(event.stats)
+        break
+    }
+  }
+  return ending
+}
+
+const HOW = {
+  stop: "The model ended it",
+  length: "As many tokens as asked for",
+  deadline: "The time was over",
+  cancelled: "Cancelled",
+}
+
+/** @param {{ finishReason: keyof typeof HOW, stats: any }} end @param {string} seed */
+const endingOf = ({ finishReason, stats }, seed) => {
+  const { tokens, promptTokens, millis, tokensPerSecond, firstTokenMillis } = stats
+  const times = `${(millis / 1000).toFixed(2)} s, the first after ${Math.round(firstTokenMillis)} ms`
+  const speed = `${tokensPerSecond.toFixed(1)} tokens/s`
+  return `${HOW[finishReason]}: ${tokens} tokens after ${promptTokens} of prompt in ${times}; ${speed}; seed ${seed}.`
+}

@@ -1,0 +1,110 @@
+// The gateway: an HTTP server in front of whatever is served on a NATS server. It holds no session and no state that would be
+// missed, so there may be any number of them.
+import { createServer, type Server, STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer" // the whole package takes half a second to load
+import { Effect, Layer, Schema } from "effect"
+import { HttpMiddleware, HttpRouter } from "effect/http"
+import { Beats } from "./beats.ts"
+import { Callers } from "./callers.ts"
+import { chat } from "./chat.ts"
+import { completions } from "./completions.ts"
+import { Deployments } from "./deployments.ts"
+import { apiError, bodyOf, responseOf } from "./errors.ts"
+import { healthz, readyz } from "./health.ts"
+import { metricsPage } from "./metricsPage.ts"
+import { model, models } from "./models.ts"
+import { type GatewayOptions, Options } from "./options.ts"
+import { playground } from "./playground.ts"
+
+/** Answers that run when the gateway ends have so long to do so. */
+const FAREWELL = "2 seconds"
+
+export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotListen", {
+  host: Schema.String,
+  port: Schema.Int,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `HTTP cannot listen on ${this.host}:${this.port}: ${this.reason}`
+  }
+}
+
+/** What no other route answers. */
+const nowhere = HttpRouter.add("*", "*", ({ method, url }) => {
+  const reason = `there is no ${method} ${url.slice(0, 200)} here. There are POST /v1/chat/completions, POST /v1/completions, GET /v1/models, /healthz, /readyz and /metrics, and a playground at /.`
+  return Effect.succeed(responseOf(apiError(404, "unknown_url", reason)))
+})
+
+/** Every route of the gateway: a new one is added here. */
+const routes = Layer.mergeAll(chat, completions, models, model, healthz, readyz, metricsPage, playground, nowhere)
+
+/** Serves until the scope closes. Ends with the URL when it listens. */
+export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
+  const server = createServer({ keepAliveTimeout: 65_000 }) // longer than a load balancer's minute
+  server.on("clientError", refuse)
+  const services = Layer.mergeAll(Deployments.layer, Beats.layer, Callers.layer).pipe(
+    Layer.provide(Layer.succeed(Options, options)),
+  )
+  yield* HttpRouter.serve(Layer.mergeAll(routes, cors(options)), {
+    disableLogger: true,
+    disableListenLog: true,
+  }).pipe(
+    Layer.provide([services, Layer.succeed(Options, options), spans]),
+    Layer.provide(
+      NodeHttpServer.layer(() => server, {
+        host: options.host,
+        port: options.port,
+        gracefulShutdownTimeout: FAREWELL,
+      }),
+    ),
+    Layer.build,
+    Effect.catchTag("ServeError", ({ cause }) => Effect.fail(taken(options, cause))),
+  )
+  return urlOf(server, options.host)
+})
+
+/** Whose pages may ask; by default no other page than the gateway's own. */
+const cors = ({ corsOrigins }: GatewayOptions) =>
+  corsOrigins.length === 0
+    ? Layer.empty
+    : HttpRouter.cors({
+        allowedOrigins: corsOrigins,
+        allowedMethods: ["GET", "POST"],
+        exposedHeaders: ["retry-after", "retry-after-ms"],
+        maxAge: 600,
+      })
+
+/** Spans are named by what was asked; whoever only looks whether we are alive needs none. */
+const spans = Layer.mergeAll(
+  Layer.succeed(HttpMiddleware.SpanNameGenerator, ({ method, url }) => `${method} ${url.replace(/\?.*$/s, "")}`),
+  HttpMiddleware.layerTracerDisabledForUrls(["/healthz", "/readyz", "/metrics"]),
+)
+
+const taken = ({ host, port }: GatewayOptions, cause: unknown): CannotListen => {
+  const busy = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
+  const why = cause instanceof Error ? cause.message : String(cause)
+  const reason = busy ? "the port is taken. End what listens there, or choose another: --port 0 takes a free one" : why
+  return new CannotListen({ host, port, reason })
+}
+
+const urlOf = (server: Server, host: string): string => {
+  const address = server.address()
+  const port = typeof address === "object" && address !== null ? address.port : 0
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+}
+
+/** What Node's parser refuses, in the same form as everything else. */
+const refuse = (error: Error & { readonly code?: string }, socket: Duplex): void => {
+  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
+  const refusal =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? apiError(431, "headers_too_large", "the headers are too large")
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? apiError(408, "request_timeout", "the request did not arrive in time")
+        : apiError(400, "invalid_http", `this is not HTTP/1.1: ${error.message}`)
+  const body = JSON.stringify(bodyOf(refusal))
+  const head = `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`
+  const headers = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`
+  socket.end(`${head}\r\n${headers}\r\n\r\n${body}`)
+}

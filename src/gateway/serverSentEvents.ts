@@ -1,0 +1,22 @@
+// Server-sent events: each is flushed at once, a silence is filled with comments so that no proxy takes it for the end, and
+// a failure after the first byte is a last event of its own.
+import { Schedule, Stream } from "effect"
+import { HttpServerResponse } from "effect/http"
+import { type ApiError, bodyOf } from "./errors.ts"
+
+const KEEP_ALIVE = "15 seconds"
+
+/** A stream of JSON objects as OpenAI's clients read it, "[DONE]" last where it ends well. */
+export const eventStream = (events: Stream.Stream<object, ApiError>): HttpServerResponse.HttpServerResponse => {
+  const data = events.pipe(
+    Stream.map((event) => JSON.stringify(event)),
+    Stream.concat(Stream.make("[DONE]")),
+    Stream.catch((error) => Stream.make(JSON.stringify(bodyOf(error)))),
+    Stream.map((event) => `data: ${event}\n\n`),
+  )
+  const silence = Stream.fromSchedule(Schedule.spaced(KEEP_ALIVE)).pipe(Stream.map(() => ": still at it\n\n"))
+  return HttpServerResponse.stream(Stream.merge(data, silence, { haltStrategy: "left" }).pipe(Stream.encodeText), {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-cache", "x-accel-buffering": "no" },
+  })
+}

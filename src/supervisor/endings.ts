@@ -1,0 +1,80 @@
+// What ends a session before it has all its tokens: a client's word, its deadline, or that nobody reads it any more.
+import { Deferred, Effect } from "effect"
+import { Cancelled } from "../wire/errors.ts"
+import type { InferRequest } from "../wire/infer.ts"
+import { DeadlineOver } from "../workflow/generation.ts"
+
+/** What a session may be ended by. */
+type Bounds = Pick<InferRequest, "deadlineMillis" | "interestMillis">
+
+interface Ending {
+  readonly early: Deferred.Deferred<never, Cancelled | DeadlineOver>
+  readonly deadline: NodeJS.Timeout | undefined
+  readonly interest: NodeJS.Timeout | undefined // begins anew each time a reader is heard
+}
+
+/** The longest time that a timer knows: 24 days. */
+const TIMER_MILLIS = 2 ** 31 - 1
+
+export class Endings {
+  readonly #sessions = new Map<string, Ending>()
+  readonly #connected: () => boolean
+
+  /** While `connected` says no, readers cannot be heard and so are not missed. */
+  constructor(connected: () => boolean) {
+    this.#connected = connected
+  }
+
+  /** Both times count from here. */
+  open(session: string, { deadlineMillis, interestMillis }: Bounds): void {
+    const overdue = (): void => this.#end(session, new DeadlineOver({ session }))
+    const unread = (): void => {
+      if (this.#connected()) this.cancel(session)
+      else this.renew(session)
+    }
+    this.#sessions.set(session, {
+      early: Deferred.makeUnsafe(),
+      deadline: timer(deadlineMillis, overdue),
+      interest: timer(interestMillis, unread),
+    })
+  }
+
+  /** Fails when the session has to end. */
+  of(session: string): Effect.Effect<never, Cancelled | DeadlineOver> {
+    const ending = this.#sessions.get(session)
+    return ending === undefined ? Effect.fail(new Cancelled({ session })) : Deferred.await(ending.early)
+  }
+
+  cancel(session: string): void {
+    this.#end(session, new Cancelled({ session }))
+  }
+
+  cancelAll(): void {
+    for (const session of this.#sessions.keys()) this.cancel(session)
+  }
+
+  /** Somebody reads the session. */
+  renew(session: string): void {
+    this.#sessions.get(session)?.interest?.refresh()
+  }
+
+  /** Readers that could not be heard for a while have their whole time again. */
+  renewAll(): void {
+    for (const session of this.#sessions.keys()) this.renew(session)
+  }
+
+  close(session: string): void {
+    const ending = this.#sessions.get(session)
+    clearTimeout(ending?.deadline)
+    clearTimeout(ending?.interest)
+    this.#sessions.delete(session)
+  }
+
+  #end(session: string, error: Cancelled | DeadlineOver): void {
+    const ending = this.#sessions.get(session)
+    if (ending !== undefined) Deferred.doneUnsafe(ending.early, Effect.fail(error))
+  }
+}
+
+const timer = (millis: number | undefined, fire: () => void): NodeJS.Timeout | undefined =>
+  millis === undefined ? undefined : setTimeout(fire, Math.min(millis, TIMER_MILLIS)).unref()

@@ -1,0 +1,366 @@
+// The gateway as OpenAI's own client for Node sees it: a real cluster on the demo pair, and what the answers have to be is
+// what Chorus's own client gets.
+import OpenAI from "openai"
+import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import type { Ending } from "../../src/client/index.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
+import { Cluster } from "./cluster.ts"
+import { chatModel, type Gateway, startGateway } from "./gateways.ts"
+
+const PROMPT = "export class Queue<T> {\n"
+const model = "demo"
+const base = chatModel()
+let cluster: Cluster
+let openai: OpenAI
+
+const clientOf = (url: string | null, apiKey = "none") => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })
+
+beforeAll(async () => {
+  cluster = await Cluster.start({ name: model, base: base.path, gateway: { CHORUS_HTTP_PORT: "0" } })
+  openai = clientOf(cluster.local.http)
+})
+afterAll(async () => {
+  await cluster?.[Symbol.asyncDispose]()
+  base[Symbol.dispose]()
+})
+
+const usageOf = (prompt: number, completion: number) => ({
+  prompt_tokens: prompt,
+  completion_tokens: completion,
+  total_tokens: prompt + completion,
+})
+
+const collect = async <A>(stream: AsyncIterable<A>): Promise<ReadonlyArray<A>> => {
+  const all: Array<A> = []
+  for await (const one of stream) all.push(one)
+  return all
+}
+
+describe("completions", () => {
+  const request = { model, prompt: PROMPT, max_tokens: 24, temperature: 0 }
+  let alone: Ending
+  beforeAll(async () => {
+    alone = await cluster.generate({ prompt: PROMPT, maxTokens: 24, temperature: 0 })
+  })
+
+  test("give what the session gives, and the usage", async () => {
+    const { choices, usage, object } = await openai.completions.create(request)
+    expect(choices).toEqual([{ index: 0, text: alone.text, finish_reason: "length", logprobs: null }])
+    expect(usage).toEqual(usageOf(alone.stats.promptTokens, 24))
+    expect(object).toBe("text_completion")
+  })
+
+  test("stream the same text in pieces, and the usage last where it is asked for", async () => {
+    const stream_options = { include_usage: true }
+    const chunks = await collect(await openai.completions.create({ ...request, stream: true, stream_options }))
+    const choices = chunks.flatMap(({ choices }) => choices)
+    expect(choices.length).toBeGreaterThan(2)
+    expect(choices.map(({ text }) => text).join("")).toBe(alone.text)
+    expect(choices.map(({ finish_reason }) => finish_reason).filter((reason) => reason !== null)).toEqual(["length"])
+    expect(chunks.map(({ usage }) => usage).filter((usage) => usage !== null)).toEqual([
+      usageOf(alone.stats.promptTokens, 24),
+    ])
+    expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
+    const plain = await collect(await openai.completions.create({ ...request, stream: true }))
+    expect(plain.every(({ usage }) => usage === undefined)).toBe(true)
+  })
+
+  test("end before a stop string, one or several", async () => {
+    const stop = alone.text.slice(9, 13)
+    const before = alone.text.slice(0, alone.text.indexOf(stop))
+    for (const stops of [stop, ["never to be seen", stop]]) {
+      const { choices } = await openai.completions.create({ ...request, stop: stops })
+      expect(choices).toMatchObject([{ text: before, finish_reason: "stop" }])
+    }
+    const chunks = await collect(await openai.completions.create({ ...request, stop, stream: true }))
+    expect(chunks.map(({ choices: [choice] }) => choice?.text).join("")).toBe(before)
+  })
+
+  test("give the same for the same seed, and n choices of which the first has the seed itself", async () => {
+    const sampled = { ...request, temperature: 1, seed: 17 }
+    const one = await openai.completions.create(sampled)
+    const three = await openai.completions.create({ ...sampled, n: 3 })
+    const streamed = await collect(await openai.completions.create({ ...sampled, n: 3, stream: true }))
+    const texts = three.choices.map(({ text }) => text)
+    expect(three.choices.map(({ index }) => index)).toEqual([0, 1, 2])
+    expect(texts[0]).toBe(one.choices[0]?.text)
+    expect(new Set(texts).size).toBe(3)
+    const choices = streamed.flatMap(({ choices }) => choices)
+    const textOf = (choice: number) => choices.filter(({ index }) => index === choice).map(({ text }) => text)
+    expect([0, 1, 2].map((choice) => textOf(choice).join(""))).toEqual(texts)
+    expect(three.usage).toEqual(usageOf(alone.stats.promptTokens, 72))
+    const negative = await openai.completions.create({ ...sampled, seed: -1 })
+    const own = await cluster.generate({ prompt: PROMPT, maxTokens: 24, temperature: 1, seed: 2n ** 64n - 1n })
+    expect(negative.choices[0]?.text).toBe(own.text)
+  })
+
+  test("take several prompts, and tokens instead of text", async () => {
+    const prompts = [PROMPT, "import { join } from "]
+    const { choices, usage } = await openai.completions.create({ ...request, prompt: prompts })
+    const second = await cluster.generate({ prompt: "import { join } from ", maxTokens: 24, temperature: 0 })
+    expect(choices.map(({ text }) => text)).toEqual([alone.text, second.text])
+    expect(usage).toEqual(usageOf(alone.stats.promptTokens + second.stats.promptTokens, 48))
+    const tokens = alone.tokens.slice(0, 8)
+    const continued = await openai.completions.create({ ...request, prompt: tokens, max_tokens: 4 })
+    const own = await cluster.generate({ tokens, maxTokens: 4, temperature: 0 })
+    expect(continued.choices[0]?.text).toBe(own.text)
+  })
+
+  test("log-probabilities are those of the session, whole and streamed", async () => {
+    const asked = { ...request, max_tokens: 8, logprobs: 3 }
+    const own = await cluster.generate({ prompt: PROMPT, maxTokens: 8, temperature: 0, logprobs: 3 })
+    const [choice] = (await openai.completions.create(asked)).choices
+    expect(choice?.text).toBe(own.text)
+    expect(choice?.logprobs?.token_logprobs).toEqual(own.logProbs?.map(({ logProb }) => logProb))
+    expect(choice?.logprobs?.tokens?.join("")).toBe(own.text)
+    const offsets = choice?.logprobs?.text_offset ?? []
+    expect(offsets.map((offset, i) => own.text.slice(offset, offsets[i + 1]))).toEqual(choice?.logprobs?.tokens)
+    const best = choice?.logprobs?.top_logprobs?.map((top) => Math.max(...Object.values(top)))
+    expect(best).toEqual(choice?.logprobs?.token_logprobs) // at temperature 0 the most probable is chosen
+    const chunks = await collect(await openai.completions.create({ ...asked, stream: true }))
+    const streamed = chunks.flatMap(({ choices }) => choices.map(({ logprobs }) => logprobs))
+    expect(streamed.flatMap((logprobs) => logprobs?.token_logprobs ?? [])).toEqual(choice?.logprobs?.token_logprobs)
+    expect(streamed.flatMap((logprobs) => logprobs?.text_offset ?? [])).toEqual(offsets)
+  })
+
+  test("16 tokens are the default, as with OpenAI", async () => {
+    const { usage } = await openai.completions.create({ model, prompt: PROMPT, seed: 1 })
+    expect(usage?.completion_tokens).toBeLessThanOrEqual(16)
+  })
+})
+
+describe("chat", () => {
+  const messages = [{ role: "user" as const, content: "Say something." }]
+  const request = { model, messages, max_completion_tokens: 20, temperature: 0 }
+
+  test("answers, whole and streamed, what the session gives", async () => {
+    const alone = await cluster.generate({ messages, maxTokens: 20, temperature: 0 })
+    const { choices, usage } = await openai.chat.completions.create(request)
+    const message = { role: "assistant", content: alone.text, refusal: null }
+    expect(choices).toEqual([{ index: 0, message, logprobs: null, finish_reason: alone.finishReason }])
+    expect(usage).toEqual(usageOf(alone.stats.promptTokens, alone.tokens.length))
+
+    const chunks = await collect(await openai.chat.completions.create({ ...request, stream: true }))
+    expect(chunks[0]?.choices[0]?.delta.role).toBe("assistant")
+    expect(chunks.map(({ choices: [choice] }) => choice?.delta.content ?? "").join("")).toBe(alone.text)
+    expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe(alone.finishReason)
+  })
+
+  test("tells log-probabilities with as many alternatives as are asked for", async () => {
+    const asked = { ...request, max_completion_tokens: 6, logprobs: true }
+    const own = await cluster.generate({ messages, maxTokens: 6, temperature: 0, logprobs: 2 })
+    const [choice] = (await openai.chat.completions.create({ ...asked, top_logprobs: 2 })).choices
+    const content = choice?.logprobs?.content ?? []
+    expect(content.map(({ logprob }) => logprob)).toEqual(own.logProbs?.map(({ logProb }) => logProb))
+    expect(content.map(({ token }) => token).join("")).toBe(choice?.message.content)
+    expect(Buffer.from(content.flatMap(({ bytes }) => bytes ?? [])).toString()).toBe(choice?.message.content)
+    expect(content.map(({ top_logprobs }) => top_logprobs.length)).toEqual(content.map(() => 2))
+    const [bare] = (await openai.chat.completions.create(asked)).choices
+    expect(bare?.logprobs?.content?.map(({ logprob }) => logprob)).toEqual(content.map(({ logprob }) => logprob))
+    expect(bare?.logprobs?.content?.flatMap(({ top_logprobs }) => top_logprobs)).toEqual([])
+  })
+
+  test("the client's own streaming helper understands it", async () => {
+    const runner = openai.chat.completions.stream({ ...request, stream_options: { include_usage: true } })
+    const final = await runner.finalChatCompletion()
+    const { choices, usage } = await openai.chat.completions.create(request)
+    expect(final.choices[0]?.message.content).toBe(choices[0]?.message.content)
+    expect(await runner.totalUsage()).toEqual(usage)
+  })
+
+  test("an answer is taken back as it was given, content may come in parts, and a developer is a system", async () => {
+    const first = await openai.chat.completions.create(request)
+    const answer = first.choices[0]?.message
+    if (answer === undefined) throw new Error("no choice")
+    const turn = { role: "user" as const, content: "And then?" }
+    const next = await openai.chat.completions.create({ ...request, messages: [...messages, answer, turn] })
+    const parts = {
+      role: "user" as const,
+      content: [
+        { type: "text" as const, text: "And " },
+        { type: "text" as const, text: "then?" },
+      ],
+    }
+    const same = await openai.chat.completions.create({ ...request, messages: [...messages, answer, parts] })
+    expect(same.choices[0]?.message.content).toBe(next.choices[0]?.message.content)
+    const by = (role: "system" | "developer") =>
+      openai.chat.completions.create({ ...request, messages: [{ role, content: "Be brief." }, ...messages] })
+    expect((await by("developer")).usage).toEqual((await by("system")).usage)
+  })
+})
+
+test("models are the deployments that are served", async () => {
+  const models = await collect(await openai.models.list())
+  expect(models).toEqual([
+    { id: model, object: "model", created: expect.any(Number), owned_by: "chorus", context_length: 512 },
+  ])
+  expect(await openai.models.retrieve(model)).toEqual(models[0])
+  await expect(openai.models.retrieve("nobody")).rejects.toThrow(OpenAI.NotFoundError)
+})
+
+describe("refusals", () => {
+  const refusal = async (asked: object): Promise<InstanceType<typeof OpenAI.APIError>> => {
+    const body = { model, prompt: PROMPT, ...asked }
+    const error: unknown = await openai.post("/completions", { body }).catch((error) => error)
+    if (error instanceof OpenAI.APIError) return error
+    throw new Error("it was not refused")
+  }
+  const cases: ReadonlyArray<readonly [string, object, number, object, RegExp]> = [
+    [
+      "a model that nobody serves",
+      { model: "nobody" },
+      404,
+      { code: "model_not_found", param: "model" },
+      /There is demo/,
+    ],
+    ["a field that is none", { tempo: 1 }, 400, { param: "tempo" }, /not known or not supported/],
+    ["a field that is not supported", { frequency_penalty: 1 }, 400, { param: "frequency_penalty" }, /or give 0/],
+    ["a value out of range", { temperature: 3 }, 400, { param: "temperature" }, /between 0 and 2/],
+    ["a value of another type", { max_tokens: "8" }, 400, { param: "max_tokens" }, /expected number/],
+    ["what a supervisor refuses", { prompt: [1, 999_999] }, 400, { param: "prompt[1]" }, /vocabulary/],
+    ["more than the context", { max_tokens: 600 }, 400, { code: "context_length_exceeded" }, /lower max_tokens/],
+  ]
+  test.each(cases)("%s", async (_, asked, status, expected, message) => {
+    const error = await refusal(asked)
+    expect(error.status).toBe(status)
+    expect(error.error).toMatchObject({ type: "invalid_request_error", ...expected })
+    expect(error.message).toMatch(message)
+  })
+
+  test("a field of a message is named with its place", async () => {
+    const body = {
+      model,
+      messages: [
+        { role: "user", content: "x" },
+        { role: "user", content: 5 },
+      ],
+    }
+    await expect(openai.post("/chat/completions", { body })).rejects.toMatchObject({
+      status: 400,
+      param: "messages[1].content",
+    })
+  })
+})
+
+/** What the ranks say of their sessions, as /metrics has it. */
+const sessionsOnRanks = async (): Promise<ReadonlyArray<number>> => {
+  const page = await (await fetch(`${cluster.local.http}/metrics`)).text()
+  return [...page.matchAll(/^chorus_rank_sessions\{.*\} (\d+)$/gm)].map(([, count]) => Number(count))
+}
+
+describe("a client that goes away", () => {
+  const long = { model, prompt: PROMPT, max_tokens: 450, temperature: 1, seed: 3 }
+
+  test.each([true, false])("cancels its sessions and frees their KV, streaming: %s", async (stream) => {
+    const subjects = subjectsOf(model)
+    const ends: Array<string> = []
+    const cancelled = new Promise<void>((resolve) => {
+      cluster.client.connection.subscribe(subjects.cancel("*"), {
+        callback: (_, { subject }) => {
+          ends.push(subject)
+          if (new Set(ends).size === 2) resolve()
+        },
+      })
+    })
+    const controller = new AbortController()
+    const asked = openai.completions.create({ ...long, n: 2, stream }, { signal: controller.signal })
+    const reading = asked.then(async (answer) => {
+      if (Symbol.asyncIterator in answer) for await (const _ of answer) controller.abort()
+    })
+    if (!stream) await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toContain(2)
+    controller.abort()
+    await reading.catch(() => undefined)
+    await cancelled
+    await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+  })
+})
+
+describe("limits and keys", () => {
+  const keys = "alice sk-alice\nsk-other # somebody's"
+  let guarded: Gateway
+  beforeAll(async () => {
+    guarded = await startGateway(cluster.local.url, {
+      CHORUS_API_KEYS: keys.replace("\n", ",").replace(/ #.*/, ""),
+      CHORUS_HTTP_RATE_LIMIT: "3",
+      CHORUS_HTTP_CORS_ORIGINS: "https://app.example",
+    })
+  })
+  afterAll(() => guarded?.[Symbol.asyncDispose]())
+  const request = { model, prompt: PROMPT, max_tokens: 2 }
+
+  test("a request without a known key is refused, and the key is said nowhere", async () => {
+    const error: unknown = await clientOf(guarded.url, "sk-wrong")
+      .completions.create(request)
+      .catch((error) => error)
+    expect(error).toBeInstanceOf(OpenAI.AuthenticationError)
+    expect(error).toMatchObject({ status: 401, code: "invalid_api_key" })
+    const bare = await fetch(`${guarded.url}/v1/models`)
+    expect(bare.status).toBe(401)
+    expect(bare.headers.get("www-authenticate")).toBe("Bearer")
+    const open = () => Promise.all(["/healthz", "/readyz", "/metrics"].map((path) => fetch(guarded.url + path)))
+    await expect.poll(async () => (await open()).map(({ status }) => status)).toEqual([200, 200, 200])
+    expect(guarded.said()).not.toMatch(/sk-/)
+  })
+
+  test("each key has its own rate, and 429 says when to come again", async () => {
+    const alice = clientOf(guarded.url, "sk-alice")
+    for (let i = 0; i < 3; i++) await alice.completions.create(request)
+    const error: unknown = await alice.completions.create(request).catch((error) => error)
+    expect(error).toBeInstanceOf(OpenAI.RateLimitError)
+    expect(error).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
+    if (error instanceof OpenAI.APIError) expect(Number(error.headers?.get("retry-after"))).toBeGreaterThan(0)
+    await clientOf(guarded.url, "sk-other").completions.create(request)
+  })
+
+  test("only the pages of the origins that were named may ask", async () => {
+    const preflight = await fetch(`${guarded.url}/v1/completions`, {
+      method: "OPTIONS",
+      headers: {
+        origin: "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,x-stainless-os",
+      },
+    })
+    expect(preflight.headers.get("access-control-allow-origin")).toBe("https://app.example")
+    expect(preflight.headers.get("access-control-allow-headers")).toContain("x-stainless-os")
+    const refused = await fetch(`${guarded.url}/v1/models`, { headers: { origin: "https://app.example" } })
+    expect([refused.status, refused.headers.get("access-control-allow-origin")]).toEqual([401, "https://app.example"])
+    const closed = await fetch(`${cluster.local.http}/v1/models`, { headers: { origin: "https://app.example" } })
+    expect(closed.headers.get("access-control-allow-origin")).toBeNull()
+  })
+
+  test("an answer that takes too long is ended, and its session with it", async () => {
+    await using hurried = await startGateway(cluster.local.url, { CHORUS_HTTP_TIMEOUT: "0.05" })
+    const client = clientOf(hurried.url)
+    const long = { ...request, max_tokens: 450 }
+    await expect(client.completions.create(long)).rejects.toMatchObject({ status: 504, code: "timeout" })
+    const stream = await client.completions.create({ ...long, stream: true })
+    await expect(collect(stream)).rejects.toMatchObject({ code: "timeout" })
+    await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+  })
+})
+
+test("metrics count what went through, in Prometheus' form", async () => {
+  const page = await (await fetch(`${cluster.local.http}/metrics`)).text()
+  const value = (sample: string) => Number(new RegExp(`^${sample} (\\S+)$`, "m").exec(page)?.[1])
+  expect(value('chorus_http_requests_total\\{route="/v1/completions",status="200"\\}')).toBeGreaterThan(5)
+  expect(value('chorus_gateway_tokens_total\\{model="demo",kind="generated"\\}')).toBeGreaterThan(100)
+  expect(value('chorus_time_to_first_token_seconds_count\\{model="demo"\\}')).toBeGreaterThan(5)
+  expect(value('chorus_inter_token_seconds_bucket\\{model="demo",le="\\+Inf"\\}')).toBeGreaterThan(100)
+  expect(value('chorus_passes_total\\{model="demo",kind="prefill"\\}')).toBeGreaterThan(5)
+  expect(value('chorus_rank_ready\\{deployment="demo",epoch="1",group="base",rank="0",device="CPU.*"\\}')).toBe(1)
+  for (const line of page.trim().split("\n")) {
+    expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)*\})? (-?[\d.e+-]+|\+Inf|NaN))$/)
+  }
+})
+
+test("ready while the ranks answer; without a supervisor it says 503 and when to come again", async () => {
+  const ready = async () => (await fetch(`${cluster.local.http}/readyz`)).status
+  expect(await ready()).toBe(200)
+  process.kill(cluster.local.pids.supervisor, "SIGTERM")
+  const ask = () => openai.completions.create({ model, prompt: PROMPT, max_tokens: 1 }).catch((error) => error)
+  await expect.poll(ask, { timeout: 20_000 }).toMatchObject({ status: 503, code: "not_served" })
+  process.kill(cluster.local.pids.base[0] ?? 0, "SIGKILL")
+  await expect.poll(ready, { timeout: 10_000 }).toBe(503)
+  expect((await fetch(`${cluster.local.http}/healthz`)).status).toBe(200)
+})

@@ -1,0 +1,58 @@
+// Gateways as processes of their own, and a demo pair that can chat: its own files, and a template beside them.
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { DEMO } from "./cluster.ts"
+
+const ACTOR = join(import.meta.dirname, "../../actors/gateway.ts")
+
+export interface Gateway extends AsyncDisposable {
+  readonly url: string
+  readonly pid: number
+  readonly child: ChildProcess
+  readonly said: () => string
+}
+
+/** Starts a gateway on a free port, of a NATS server that runs. */
+export const startGateway = async (nats: string, environment: Record<string, string> = {}): Promise<Gateway> => {
+  const child = spawn(process.execPath, [ACTOR], {
+    env: { ...process.env, CHORUS_NATS: nats, CHORUS_HTTP_PORT: "0", ...environment },
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+  })
+  let said = ""
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding("utf8").on("data", (text: string) => {
+      said += text
+    })
+  }
+  const ended = once(child, "exit")
+  const [message] = await Promise.race([
+    once(child, "message"),
+    ended.then(([code]) => Promise.reject(new Error(`the gateway ended with ${code}: ${said}`))),
+  ])
+  const stop = async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM")
+    await ended
+  }
+  return { url: message.url, pid: child.pid ?? 0, child, said: () => said, [Symbol.asyncDispose]: stop }
+}
+
+/** <|endoftext|> stands in the demo pair's vocabulary as the only special token. */
+const TEMPLATE =
+  "{% for message in messages %}{{ '// ' + message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}export "
+
+/** The demo base with a chat template, until it is disposed of. */
+export const chatModel = (): Disposable & { readonly path: string } => {
+  const path = mkdtempSync(join(tmpdir(), "chorus-test-chat-"))
+  for (const file of readdirSync(DEMO.base)) {
+    if (file !== "tokenizer_config.json") symlinkSync(join(DEMO.base, file), join(path, file))
+  }
+  const config = { tokenizer_class: "PreTrainedTokenizerFast", eos_token: "<|endoftext|>", bos_token: "<|endoftext|>" }
+  writeFileSync(
+    join(path, "tokenizer_config.json"),
+    JSON.stringify({ ...config, add_bos_token: false, chat_template: TEMPLATE }),
+  )
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) }
+}

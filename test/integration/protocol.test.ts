@@ -1,0 +1,180 @@
+// What docs/PROTOCOL.md promises to clients of any make: how services present themselves and count, codes of refusals, the
+// token log's retention, and log-probabilities that speculation does not change.
+import { jetstreamManager, StorageType } from "@nats-io/jetstream"
+import { connect as dial, nanos } from "@nats-io/transport-node"
+import { Effect, Exit, Layer, Result, Scope } from "effect"
+import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { Nats } from "../../src/fabric/nats.ts"
+import { start as startServer } from "../../src/fabric/natsServer.ts"
+import { TokenLog, type TokenLogOptions } from "../../src/fabric/tokenLog.ts"
+import { codec } from "../../src/wire/codec.ts"
+import { InferAnswer, InferRequest, type LoggedToken } from "../../src/wire/infer.ts"
+import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../src/wire/subjects.ts"
+import { Cluster } from "./cluster.ts"
+
+const PROMPT = "export class Queue<T> {\n"
+const TREE = { depth: 3, width: 2, nodes: 6 }
+
+const requests = codec("infer request", InferRequest)
+const answers = codec("infer answer", InferAnswer)
+
+describe("one deployment", () => {
+  let cluster: Cluster
+  beforeAll(async () => {
+    cluster = await Cluster.start()
+  })
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]()
+  })
+
+  const infer = async (request: InferRequest) => {
+    const { infer } = subjectsOf("test")
+    const reply = await cluster.client.connection.request(infer, requests.encode(request), { timeout: 20_000 })
+    const { headers, data } = reply
+    return { code: headers?.get("Nats-Service-Error-Code") ?? "", answer: Result.getOrThrow(answers.decode(data)) }
+  }
+
+  test("$SRV.INFO tells the endpoint with its schemas, $SRV.STATS what it has done", async () => {
+    const { connection } = cluster.client
+    const info = (await connection.request("$SRV.INFO.chorus-infer", "")).json<Info>()
+    expect(info).toMatchObject({ name: "chorus-infer", type: "io.nats.micro.v1.info_response" })
+    expect(info.metadata).toMatchObject({ deployment: "test", context: "512", deterministic: "true" })
+    const [endpoint, ...others] = info.endpoints
+    expect(others).toEqual([])
+    expect(endpoint).toMatchObject({ name: "infer", subject: "chorus.v1.test.infer", queue_group: "supervisors" })
+    const request = JSON.parse(endpoint?.metadata.request_schema ?? "")
+    expect(Object.keys(request.properties)).toEqual(Object.keys(InferRequest.fields))
+    expect(request).toMatchObject({ type: "object", additionalProperties: false })
+    expect(request.properties.logprobs).toEqual({ type: "integer", minimum: 0, maximum: 20 })
+    const response = JSON.parse(endpoint?.metadata.response_schema ?? "")
+    const tags = response.anyOf.map((one: { properties: { _tag: { enum: [string] } } }) => one.properties._tag.enum[0])
+    expect(tags).toEqual(["Accepted", "Answered", "Refused"])
+    expect(Object.keys(response.$defs)).toContain("InvalidRequestEncoded")
+
+    const before = await statsOf(cluster)
+    await infer({ prompt: PROMPT, maxTokens: 24 })
+    await infer({ prompt: PROMPT, topP: 2 })
+    const after = await statsOf(cluster)
+    expect(after.num_requests - before.num_requests).toBe(2)
+    expect(after.num_errors - before.num_errors).toBe(1)
+    expect(after.last_error).toBe("InvalidRequest")
+    expect(after.processing_time).toBeGreaterThan(before.processing_time)
+  })
+
+  test("a refusal has one of HTTP's codes beside its tag, an answer has none", async () => {
+    expect(await infer({ prompt: PROMPT, topP: 2 })).toMatchObject({ code: "400", answer: { _tag: "Refused" } })
+    expect(await infer({ prompt: PROMPT, maxTokens: 600 })).toMatchObject({
+      ...{ code: "400", answer: { error: { _tag: "ContextExceeded" } } },
+    })
+    expect(await infer({ prompt: PROMPT, maxTokens: 2 })).toMatchObject({ code: "", answer: { _tag: "Answered" } })
+    expect(await infer({ prompt: PROMPT, maxTokens: 2, stream: true })).toMatchObject({
+      ...{ code: "", answer: { _tag: "Accepted" } },
+    })
+  })
+
+  const asked: ReadonlyArray<readonly [string, InferRequest]> = [
+    ["greedy", {}],
+    ["at temperature 1.2, with every setting", { temperature: 1.2, topK: 50, topP: 0.95, minP: 0.01, seed: 9n }],
+    ["with a penalty", { temperature: 0.8, repetitionPenalty: 1.2, seed: 3n }],
+  ]
+  test.each(asked)("log-probabilities are the same bits with speculation as without: %s", async (_, settings) => {
+    const request: InferRequest = { prompt: PROMPT, maxTokens: 32, logprobs: 5, ...settings }
+    const plain = await tokensOf(cluster, { ...request, speculation: "none" })
+    const speculated = await tokensOf(cluster, { ...request, speculation: TREE })
+    expect(speculated.map(({ origin }) => origin)).toContain("drafted")
+    expect(speculated.map(logProbsOf)).toEqual(plain.map(logProbsOf))
+    for (const { id, logProb, top } of plain) {
+      if (logProb === undefined || top === undefined) throw new Error(`token ${id} has none`)
+      expect(top).toHaveLength(5)
+      const sorted = top.map((one) => one.logProb).toSorted((a, b) => b - a)
+      expect(top.map((one) => one.logProb)).toEqual(sorted)
+      expect(top.reduce((sum, one) => sum + Math.exp(one.logProb), 0)).toBeLessThanOrEqual(1.0001)
+      const chosen = top.find((one) => one.id === id)
+      if (chosen !== undefined) expect(chosen.logProb).toBe(logProb)
+      if (settings.temperature === undefined) expect(top[0]?.id).toBe(id) // argmax
+    }
+    const { answer } = await infer({ ...request, speculation: TREE })
+    expect(answer._tag === "Answered" && answer.logProbs).toEqual(plain.map(logProbsOf))
+  })
+
+  test("only as many as were asked for: none, or the chosen token's own", async () => {
+    const request: InferRequest = { prompt: PROMPT, maxTokens: 8, speculation: TREE }
+    for (const token of await tokensOf(cluster, request)) expect(Object.keys(token)).toEqual(["id", "text", "origin"])
+    for (const { logProb, top } of await tokensOf(cluster, { ...request, logprobs: 0 })) {
+      expect(logProb).toBeLessThanOrEqual(0)
+      expect(top).toEqual([])
+    }
+  })
+})
+
+describe("the stream of token logs", () => {
+  test("keeps what was asked for last, and an operator's own settings", async () => {
+    await withServer(async (url) => {
+      expect(await openLog(url, { name: "a" })).toBe(3_600_000)
+      expect(await openLog(url, { name: "a", retentionMillis: 5_000 })).toBe(5_000)
+      expect(await openLog(url, { name: "b" })).toBe(5_000)
+      expect(await openLog(url, { name: "b", retentionMillis: 600_000 })).toBe(600_000)
+    })
+    await withServer(async (url) => {
+      const connection = await dial({ servers: url })
+      const { streams } = await jetstreamManager(connection)
+      const own = { name: TOKEN_STREAM, subjects: [TOKEN_STREAM_SUBJECTS], storage: StorageType.Memory }
+      await streams.add({ ...own, allow_direct: true, max_age: nanos(7_000) })
+      await connection.close()
+      expect(await openLog(url, { name: "a", retentionMillis: 5_000 })).toBe(7_000)
+    })
+  })
+})
+
+interface Info {
+  readonly name: string
+  readonly type: string
+  readonly metadata: Readonly<Record<string, string>>
+  readonly endpoints: ReadonlyArray<{ readonly metadata: Readonly<Record<string, string>> }>
+}
+
+interface Stats {
+  readonly num_requests: number
+  readonly num_errors: number
+  readonly processing_time: number
+  readonly last_error?: string
+}
+
+const statsOf = async ({ client }: Cluster): Promise<Stats> => {
+  const reply = await client.connection.request("$SRV.STATS.chorus-infer", "")
+  const [endpoint] = reply.json<{ endpoints: ReadonlyArray<Stats> }>().endpoints
+  if (endpoint === undefined) throw new Error("no endpoint")
+  return endpoint
+}
+
+const tokensOf = async ({ client }: Cluster, request: InferRequest): Promise<ReadonlyArray<LoggedToken>> => {
+  const tokens: Array<LoggedToken> = []
+  for await (const token of await client.generate(request)) if (token.id >= 0) tokens.push(token)
+  return tokens
+}
+
+const logProbsOf = ({ logProb, top }: LoggedToken) => ({ logProb, top })
+
+const withServer = async (use: (url: string) => Promise<void>): Promise<void> => {
+  const scope = Scope.makeUnsafe()
+  try {
+    const { url } = await Effect.runPromise(Scope.provide(startServer(), scope))
+    await use(url)
+  } finally {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+  }
+}
+
+/** As a supervisor of that deployment does; gives the retention in milliseconds. */
+const openLog = (url: string, options: TokenLogOptions): Promise<number> => {
+  const layer = TokenLog.layer(options).pipe(Layer.provideMerge(Nats.layer({ url, name: "test" })))
+  const retention = Effect.gen(function* () {
+    yield* TokenLog
+    const { connection } = yield* Nats
+    const { config } = yield* Effect.promise(async () =>
+      (await jetstreamManager(connection)).streams.info(TOKEN_STREAM),
+    )
+    return config.max_age / nanos(1)
+  })
+  return Effect.runPromise(Effect.provide(retention, layer))
+}
