@@ -126,13 +126,9 @@ const fill = (state: Admission): Decision => {
   let waiting = state.waiting
   let reserved = reservedTokens(state)
   for (const next of state.waiting) {
-    const tooLarge = next.tokens > state.limits.kvTokens // since the limits have changed
-    if (!tooLarge && reserved + next.tokens > state.limits.kvTokens) break
+    // One that the limits have become too small for is not dropped: it runs alone.
+    if (reserved + next.tokens > state.limits.kvTokens && running.size > 0) break
     waiting = waiting.slice(1)
-    if (tooLarge) {
-      actions.push({ _tag: "TooLarge", session: next.session })
-      continue
-    }
     running.set(next.session, next)
     reserved += next.tokens
     actions.push({ _tag: "Begin", session: next.session })

@@ -64,7 +64,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
 
   const act = (action: Action): Effect.Effect<void> => {
     if (action._tag === "Evict") return free(action.session)
-    const begin = action._tag === "Begin" || action._tag === "TooLarge" ? begins.get(action.session) : undefined
+    const begin = action._tag === "Begin" ? begins.get(action.session) : undefined
     return begin === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(begin, undefined))
   }
 
