@@ -4,12 +4,13 @@ import type { Benchmark } from "./benchmark.ts"
 import { coldStart } from "./coldStart.ts"
 import { easyspec } from "./easyspec.ts"
 import { BenchFailed } from "./failure.ts"
+import { load } from "./load.ts"
 import { lossless } from "./lossless.ts"
 import { machineFacts } from "./machine.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, coldStart]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart]
 
 const help = () =>
   [

@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os"
 import { dirname, resolve } from "node:path"
 import { Effect, Result, Schema } from "effect"
 import { open, sameVocabulary } from "../model/index.ts"
-import { type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
+import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
 import { CommandFailed } from "./errors.ts"
 import { DEFAULT_CONTEXT } from "./models.ts"
@@ -35,7 +35,11 @@ const DeploymentFile = Schema.Struct({
       sessions: Schema.optionalKey(Scaling.fields.replicas.fields.sessions),
     }),
   ),
-  queue: Schema.optionalKey(Scaling.fields.queue),
+  kvTokens: Deployment.fields.kvTokens,
+  queue: Deployment.fields.queue,
+  clientSessions: Deployment.fields.clientSessions,
+  keepMillis: Deployment.fields.keepMillis,
+  retentionMillis: Deployment.fields.retentionMillis,
 })
 type DeploymentFile = typeof DeploymentFile.Type
 
@@ -75,9 +79,18 @@ const filled = Effect.fnUntraced(function* (file: DeploymentFile, folder: string
     ...{ name: file.name, base, draft, context, fuzzy: file.fuzzy ?? 4, deterministic: file.deterministic ?? true },
     idleTimeoutMillis: file.idleTimeoutMillis === undefined ? IDLE_MILLIS : file.idleTimeoutMillis,
     replicas: { min, max, sessions },
-    queue: file.queue ?? 64,
+    ...optional(file),
   }
   return deployment
+})
+
+/** What others have defaults for. */
+const optional = ({ kvTokens, queue, clientSessions, keepMillis, retentionMillis }: DeploymentFile) => ({
+  ...(kvTokens === undefined ? {} : { kvTokens }),
+  ...(queue === undefined ? {} : { queue }),
+  ...(clientSessions === undefined ? {} : { clientSessions }),
+  ...(keepMillis === undefined ? {} : { keepMillis }),
+  ...(retentionMillis === undefined ? {} : { retentionMillis }),
 })
 
 const groupOf = Effect.fnUntraced(function* (

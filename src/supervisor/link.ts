@@ -4,6 +4,8 @@ import { type Group, join } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, groupsOf } from "../wire/deployment.ts"
 import type { Models, RankStart } from "../workflow/generation.ts"
+import { kvTokensOf } from "./memory.ts"
+import { draftingTogether } from "./togetherness.ts"
 
 /** After ranks could not load, or were lost. */
 const AGAIN_MILLIS = 250
@@ -14,6 +16,10 @@ export interface Link {
   draining: boolean
   /** Sessions of this supervisor. */
   sessions: number
+  /** Tokens that they may come to. */
+  reserved: number
+  /** Tokens that it has memory for; 0 until it is ready. */
+  readonly kvTokens: number
   /** What a session needs; null while the ranks are not ready. */
   readonly models: Models["Service"] | null
   /** Sessions of all supervisors, as far as is known. */
@@ -41,6 +47,8 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
   let started: number | null = null // all ranks were heard for the first time
   let ready: number | null = null
   let sessions = 0
+  let reserved = 0
+  let kvTokens = 0
 
   const beats = () => joined.flatMap((group) => [...SubscriptionRef.getUnsafe(group.beats).values()])
   const heard = Effect.sync(() => {
@@ -59,7 +67,9 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     const [base, draft] = joined
     if (base === undefined) return
     ready ??= performance.now()
-    models = { base, draft: draft ?? null, tokenizer, learned }
+    kvTokens = kvTokensOf(deployment, joined)
+    const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
+    models = { base, draft: drafting ?? null, tokenizer, learned }
     changed()
     yield* Effect.raceAll([...joined.map((group) => group.silent), ...joined.map(begunAnew)])
   }).pipe(
@@ -82,6 +92,15 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     },
     set sessions(count: number) {
       sessions = count
+    },
+    get reserved() {
+      return reserved
+    },
+    set reserved(tokens: number) {
+      reserved = tokens
+    },
+    get kvTokens() {
+      return kvTokens
     },
     get models() {
       return models

@@ -7,16 +7,13 @@ import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import { type Deployment, ranksPart } from "../wire/deployment.ts"
-import { ActivationFailed, NoPlacement, Overloaded } from "../wire/errors.ts"
+import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { NotReady, Place } from "../workflow/generation.ts"
+import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
 
 const demands = codec("demand", Demand)
-
-/** Where nobody knows better, it pays to ask again after this. */
-const RETRY_MILLIS = 1_000
 
 /** How long an answer waits to hear that a place was found. */
 const PLACED_MILLIS = 5_000
@@ -26,21 +23,28 @@ const LOOK_MILLIS = 250
 export interface Waiting {
   readonly since: number // when it was asked for, by performance's clock
   readonly told: (fraction: number) => void // hears how far the ranks are
+  readonly tokens: number // prompt and answer at most
+  readonly admitted: Pick<Admitted["Service"], "begin">
 }
 
 export class ReplicaSet extends Context.Service<
   ReplicaSet,
   {
-    /** Ends when a session may begin: a replica is ready or on its way. Fails when too many wait, or there is no place. */
+    /** Ends when a replica is ready or on its way. Fails when there is no place for one. */
     readonly admit: Effect.Effect<void, NotReady>
-    /** The replica of one session until the scope closes. */
+    /** Tokens that ready replicas have memory for. */
+    readonly capacity: SubscriptionRef.SubscriptionRef<number>
+    /** Whether there may be more than one. */
+    readonly several: boolean
+    /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
     readonly take: (waiting: Waiting) => Place["Service"]["take"]
   }
 >()("chorus/supervisor/ReplicaSet") {}
 
 export interface ReplicaSetOptions {
   readonly deployment: Deployment // of which the replicas must be
-  readonly queue: () => number // sessions that may wait
+  readonly several: boolean
+  readonly current: () => boolean // whether the deployment is still to be served as it is here
   readonly tokenizer: Tokenizer
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
 }
@@ -54,6 +58,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   let record: Replicas = COLD
   let waiting = 0
   const events = waiters()
+  const capacity = yield* SubscriptionRef.make(0)
+  const runFork = Effect.runForkWith(yield* Effect.context())
+  const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
+  const changed = (): void => {
+    const tokens = serving().reduce((sum, { models, kvTokens }) => sum + (models === null ? 0 : kvTokens), 0)
+    if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
+    events.wake()
+  }
   const demand = yield* tellDemand(options, () => ({
     waiting,
     running: [...links].flatMap(([epoch, { link }]) => (link.sessions > 0 ? [{ epoch, sessions: link.sessions }] : [])),
@@ -72,13 +84,13 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       if (known !== undefined) known.link.draining = replica.state === "draining"
       if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
       const scope = yield* Scope.fork(parent)
-      const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed: events.wake }).pipe(
+      const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed }).pipe(
         Scope.provide(scope),
       )
       link.draining = replica.state === "draining"
       links.set(epoch, { link, scope })
     }
-    events.wake()
+    changed()
   })
   yield* SubscriptionRef.changes(records).pipe(
     Stream.map((all) => all.get(name)?.value ?? COLD),
@@ -86,10 +98,12 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     Effect.forkScoped,
   )
 
-  const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
-  const leastLoaded = () =>
-    serving()
-      .filter((link) => link.models !== null)
+  /** With room for so many tokens; one that is longer than all of it runs alone. `own`: that the session was on before. */
+  const leastLoaded = (tokens: number, own: Link | null) =>
+    [...links.values()]
+      .map(({ link }) => link)
+      .filter((link) => !link.draining || link === own)
+      .filter(({ models, reserved, kvTokens }) => models !== null && (reserved === 0 || reserved + tokens <= kvTokens))
       .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
@@ -100,6 +114,12 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     return kind === "placement"
       ? new NoPlacement({ deployment: name, reason })
       : new ActivationFailed({ deployment: name, reason })
+  }
+
+  /** Of a deployment that has changed no replica comes any more. */
+  const leftBehind = (own: Link | null): NotReady | null => {
+    if (options.current() || serving().length > 0 || [...links.values()].some(({ link }) => link === own)) return null
+    return new ActivationFailed({ deployment: name, reason: "it was changed or removed, and its ranks are gone" })
   }
 
   /** Counts as demand until the scope closes. */
@@ -117,11 +137,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   const admit = Effect.scoped(
     Effect.gen(function* () {
-      if (leastLoaded() !== undefined) return
-      const most = options.queue()
-      if (waiting >= most) {
-        return yield* new Overloaded({ deployment: name, waiting, retryAfterMillis: RETRY_MILLIS })
-      }
+      if (serving().some(({ models }) => models !== null)) return
       const before = record.failure?.at
       yield* wait
       const placed = Effect.gen(function* () {
@@ -135,13 +151,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     }),
   )
 
-  const claim = (scope: Scope.Scope) =>
+  const claim = (scope: Scope.Scope, tokens: number, own: Link | null) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        const link = leastLoaded()
+        const link = leastLoaded(tokens, own)
         const models = link?.models ?? null
         if (link === undefined || models === null) return null
         link.sessions += 1
+        link.reserved += tokens
         demand.tell()
         return { link, models }
       }),
@@ -149,22 +166,33 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         Effect.sync(() => {
           if (claimed === null) return
           claimed.link.sessions -= 1
+          claimed.link.reserved -= tokens
           demand.tell()
+          events.wake()
         }),
     ).pipe(Scope.provide(scope))
 
-  const take = Effect.fnUntraced(function* ({ since, told }: Waiting) {
+  const take = (waiting: Waiting): Place["Service"]["take"] => {
+    let own: Link | null = null
+    return Effect.suspend(() => find(waiting, own)).pipe(
+      Effect.map(({ link, models }) => {
+        own = link
+        return { models, coldStart: link.coldStart(waiting.since) }
+      }),
+    )
+  }
+
+  const find = Effect.fnUntraced(function* ({ told, tokens, admitted }: Waiting, own: Link | null) {
     const scope = yield* Effect.scope
-    const at = yield* claim(scope)
-    if (at !== null) return { models: at.models, coldStart: at.link.coldStart(since) }
     const before = record.failure?.at
     return yield* Effect.scoped(
       Effect.gen(function* () {
         yield* wait
+        yield* admitted.begin
         for (;;) {
-          const claimed = yield* claim(scope)
-          if (claimed !== null) return { models: claimed.models, coldStart: claimed.link.coldStart(since) }
-          const failed = failedSince(before)
+          const claimed = yield* claim(scope, tokens, own)
+          if (claimed !== null) return claimed
+          const failed = failedSince(before) ?? leftBehind(own)
           if (failed !== null) return yield* failed
           told(Math.max(0, ...serving().map(({ progress }) => progress())))
           yield* events.next
@@ -173,7 +201,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     )
   })
 
-  return ReplicaSet.of({ admit, take })
+  return ReplicaSet.of({ admit, capacity, several: options.several, take })
 })
 
 /** Who waits for something to change. */
@@ -202,9 +230,16 @@ const tellDemand = Effect.fnUntraced(function* (
   const { connection } = yield* Nats
   const subject = subjectsOf(deployment.name).demand
   const source = randomUUID()
-  const tell = (): void => {
+  let telling = false
+  const say = (): void => {
+    telling = false
     if (connection.isClosed()) return
     connection.publish(subject, demands.encode({ _tag: "Demand", source, deployment: deployment.name, ...current() }))
+  }
+  /** Once for all that changes in one turn. */
+  const tell = (): void => {
+    if (!telling) queueMicrotask(say)
+    telling = true
   }
   const again = Effect.sync(() => {
     const { waiting, running } = current()

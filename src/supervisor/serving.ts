@@ -5,7 +5,7 @@ import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
-import type { Deployment, StoredDeployment } from "../wire/deployment.ts"
+import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
 import { watchHosts } from "./hosts.ts"
@@ -43,9 +43,14 @@ interface Following {
   readonly shelf: ModelShelf
 }
 
+interface Service {
+  readonly deployment: Deployment
+  readonly several: boolean // replicas that there may be
+}
+
 /** One that is served, and its end: at once for the requests, later for the sessions that run. */
 interface Served {
-  readonly deployment: Deployment
+  readonly service: Service
   readonly retire: Effect.Effect<void>
 }
 
@@ -60,15 +65,15 @@ const follow = Effect.fnUntraced(function* (following: Following) {
     for (const name of new Set([...all.keys(), ...served.keys()])) {
       const before = served.get(name)
       const now = all.get(name)?.value
-      const deployment = now === undefined ? null : servedPart(now)
-      if (deployment !== null && before !== undefined && Equal.equals(deployment, before.deployment)) continue
+      const service = now === undefined ? null : servedPart(now)
+      if (service !== null && before !== undefined && Equal.equals(service, before.service)) continue
       served.delete(name)
       // The new one listens before the old one leaves, so there is always somebody to ask.
-      if (deployment !== null) {
-        const retire = yield* serveOne(following, deployment).pipe(
+      if (service !== null) {
+        const retire = yield* serveOne(following, service).pipe(
           Effect.catch((error) => Effect.as(Effect.logWarning(`${name} is not served here: ${error.message}`), null)),
         )
-        if (retire !== null) served.set(name, { deployment, retire })
+        if (retire !== null) served.set(name, { service, retire })
       }
       if (before !== undefined) yield* Effect.forkIn(before.retire, parent)
     }
@@ -82,11 +87,19 @@ const follow = Effect.fnUntraced(function* (following: Following) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(AGAIN_MILLIS), look)))
 })
 
-/** What a deployment has to be served anew for: what its ranks are told, and how long its logs are kept. */
-const servedPart = ({ idleTimeoutMillis, replicas, queue, ...deployment }: StoredDeployment): Deployment => deployment
+/** What a deployment has to be served anew for: what its ranks are told, its limits, and whether KV can be kept in one place. */
+const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeployment): Service => ({
+  deployment,
+  several: replicas.max > 1,
+})
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, deployment: Deployment) {
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
+  const { deployment, several } = service
+  const current = () => {
+    const now = SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
+    return now !== undefined && Equal.equals(ranksPart(now), ranksPart(deployment))
+  }
   const { base } = yield* shelf.open(deployment)
   base.tokenizer.warm()
   const scope = yield* Scope.fork(yield* Effect.scope)
@@ -94,13 +107,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
     Layer.mergeAll(
       TokenLog.layer(deployment),
       Traces.layer(deployment.name),
-      Layer.effect(
-        ReplicaSet,
-        followReplicas({
-          ...{ deployment, tokenizer: base.tokenizer, records },
-          queue: () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value.queue ?? 0,
-        }),
-      ),
+      Layer.effect(ReplicaSet, followReplicas({ deployment, several, current, records, tokenizer: base.tokenizer })),
     ),
   ).pipe(Scope.provide(scope))
   const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))

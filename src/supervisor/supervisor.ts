@@ -1,13 +1,15 @@
 // A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
-import { Effect, Layer } from "effect"
+import { Effect, Layer, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
+import { kvTokensOf } from "./memory.ts"
 import { ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
+import { draftingTogether } from "./togetherness.ts"
 
 export interface SupervisorOptions {
   readonly deployment: Deployment
@@ -17,7 +19,11 @@ export interface SupervisorOptions {
 export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: SupervisorOptions) {
   const base = yield* join({ deployment: deployment.name, group: deployment.base, epoch })
   const draft =
-    deployment.draft === null ? null : yield* join({ deployment: deployment.name, group: deployment.draft, epoch })
+    deployment.draft === null
+      ? null
+      : yield* Effect.flatMap(join({ deployment: deployment.name, group: deployment.draft, epoch }), (group) =>
+          draftingTogether(group, deployment.draft?.strategy ?? "single"),
+        )
   const model = yield* open(deployment.base.model, { context: deployment.context })
   model.tokenizer.warm() // while the ranks load
   yield* Effect.all(
@@ -26,13 +32,22 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   )
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
   const services = yield* Layer.build(
-    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(models)),
+    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
   )
   yield* Effect.provide(serve(deployment, model), services)
 })
 
 /** The one replica that there is and will be. */
-const only = (models: Models["Service"]) =>
-  Layer.succeed(ReplicaSet, { admit: Effect.void, take: () => Effect.succeed({ models, coldStart: null }) })
+const only = (deployment: Deployment, models: Models["Service"]) =>
+  Layer.effect(
+    ReplicaSet,
+    Effect.gen(function* () {
+      const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
+      return ReplicaSet.of({
+        ...{ admit: Effect.void, capacity, several: false },
+        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
+      })
+    }),
+  )
 
 const groupsOf = (base: Group, draft: Group | null): ReadonlyArray<Group> => (draft === null ? [base] : [base, draft])

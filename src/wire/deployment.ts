@@ -27,6 +27,10 @@ export const Deployment = Schema.Struct({
   fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
+  kvTokens: Schema.optionalKey(Positive), // of all sessions together; left out: what the ranks have memory for
+  queue: Schema.optionalKey(Count), // requests that may wait, for memory or for ranks to start; more are refused. 256
+  clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
+  keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
   retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 export type Deployment = typeof Deployment.Type
@@ -39,7 +43,6 @@ export const Scaling = Schema.Struct({
     max: Positive,
     sessions: Positive, // running or waiting for each replica: with more, another one is added
   }),
-  queue: Positive, // requests that may wait while ranks start; more are refused
 })
 export type Scaling = typeof Scaling.Type
 
@@ -47,7 +50,7 @@ export type Scaling = typeof Scaling.Type
 export const StoredDeployment = Schema.Struct({ ...Deployment.fields, ...Scaling.fields })
 export type StoredDeployment = typeof StoredDeployment.Type
 
-export const ALWAYS: Scaling = { idleTimeoutMillis: null, replicas: { min: 1, max: 1, sessions: 8 }, queue: 64 }
+export const ALWAYS: Scaling = { idleTimeoutMillis: null, replicas: { min: 1, max: 1, sessions: 8 } }
 
 /** The part that ranks are told. */
 export const ranksPart = ({ name, base, draft, fuzzy, deterministic, context }: Deployment): Deployment => ({

@@ -163,6 +163,17 @@ export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
   }
 }
 
+/** A client has as many sessions as one may have. */
+export class ClientLimited extends Schema.TaggedError<ClientLimited>()("ClientLimited", {
+  client: Schema.String,
+  limit: Schema.Int,
+  retryAfterMillis: Schema.Int,
+}) {
+  override get message() {
+    return `${this.client} has ${this.limit} sessions that run or wait, its limit. Try again in ${this.retryAfterMillis} ms, or cancel one.`
+  }
+}
+
 /** What a rank answers instead of a pass's result. */
 export const PassError = Schema.Union([
   MalformedMessage,
@@ -187,6 +198,7 @@ export const InferError = Schema.Union([
   NoPlacement,
   ActivationFailed,
   UnknownDeployment,
+  ClientLimited,
   SessionFailed,
   AnswerTooLarge,
 ])

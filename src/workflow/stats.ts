@@ -10,6 +10,7 @@ export class Tally {
   readonly #promptTokens: number
   readonly #passes = new Map<PassKind, PassStats>()
   #placed: number // where it runs, and its ranks were ready
+  #reused = 0
   #filled = 0
   #first = 0
   #last = 0
@@ -45,6 +46,11 @@ export class Tally {
     })
   }
 
+  /** Tokens of the prompt whose KV was another session's. */
+  reused(tokens: number): void {
+    this.#reused = tokens
+  }
+
   prefilled(): void {
     this.#filled = this.#last = performance.now()
   }
@@ -63,6 +69,7 @@ export class Tally {
     const drafts = this.#passes.get("draft")?.count ?? 0
     return {
       promptTokens: this.#promptTokens,
+      reusedTokens: this.#reused,
       tokens: this.#tokens,
       millis: performance.now() - this.#began,
       firstTokenMillis: Math.max(0, this.#first - this.#began),

@@ -27,9 +27,12 @@ export interface FleetOptions {
   readonly supervisors?: number
 }
 
-export const storedOf = (options: ClusterOptions, scaling: Partial<Scaling> = {}): StoredDeployment => ({
+export const storedOf = (
+  options: ClusterOptions,
+  scaling: Partial<Scaling & Pick<StoredDeployment, "queue" | "kvTokens">> = {},
+): StoredDeployment => ({
   ...deploymentOf(options),
-  ...{ idleTimeoutMillis: 600_000, replicas: { min: 0, max: 1, sessions: 8 }, queue: 64 },
+  ...{ idleTimeoutMillis: 600_000, replicas: { min: 0, max: 1, sessions: 8 } },
   ...scaling,
 })
 

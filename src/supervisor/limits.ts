@@ -1,0 +1,55 @@
+// A deployment's admission: its limits, from what it says itself and from the memory that its ranks have, and the beat that
+// tells others how things stand.
+import { randomUUID } from "node:crypto"
+import { Effect, Stream, SubscriptionRef } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
+import { codec } from "../wire/codec.ts"
+import type { Deployment } from "../wire/deployment.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import type { Limits } from "./admission.ts"
+import { type Admitting, admitting } from "./admitting.ts"
+import { ReplicaSet } from "./replicaSet.ts"
+
+const beats = codec("supervisor beat", SupervisorBeat)
+
+const QUEUE = 256
+const KEEP_MILLIS = 60_000
+
+/** Admits, and beats, until the scope closes. */
+export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) {
+  const { capacity, several } = yield* ReplicaSet
+  const limits = (tokens: number): Limits => ({
+    kvTokens: Math.max(tokens, deployment.kvTokens ?? deployment.context), // while no rank is ready, a session may wait for it
+    queue: deployment.queue ?? QUEUE,
+    clientSessions: deployment.clientSessions ?? null,
+  })
+  const admission = yield* admitting({
+    ...{ deployment: deployment.name, limits: limits(yield* SubscriptionRef.get(capacity)) },
+    keepMillis: several ? 0 : (deployment.keepMillis ?? KEEP_MILLIS), // what is kept is in the memory of one of them
+  })
+  yield* SubscriptionRef.changes(capacity).pipe(
+    Stream.runForEach((tokens) => admission.limit(limits(tokens))),
+    Effect.forkScoped,
+  )
+  yield* announce(deployment.name, admission)
+  return admission
+})
+
+const announce = Effect.fnUntraced(function* (deployment: string, { census }: Admitting) {
+  const { connection } = yield* Nats
+  const id = randomUUID().slice(0, 8)
+  const subject = subjectsOf(deployment).beat(`supervisor.${id}`)
+  const beat = (state: SupervisorBeat["state"]) =>
+    Effect.sync(() => {
+      const { progress, ...rest } = census()
+      const message: SupervisorBeat = {
+        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
+        ...rest,
+        ...progress,
+      }
+      if (!connection.isClosed()) connection.publish(subject, beats.encode(message))
+    })
+  yield* Effect.addFinalizer(() => beat("draining"))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat("ready"), Effect.sleep(SUPERVISOR_BEAT_MILLIS))))
+})
