@@ -98,11 +98,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     Effect.forkScoped,
   )
 
-  /** With room for so many tokens; one that is longer than all of it runs alone. `own`: that the session was on before. */
+  /**
+   * With room for so many tokens; one that is longer than all of it runs alone. One that drains goes on for whoever was on it
+   * before (`own`), and for who was accepted in the moment in which the deployment changed: for them no other comes.
+   */
   const leastLoaded = (tokens: number, own: Link | null) =>
     [...links.values()]
       .map(({ link }) => link)
-      .filter((link) => !link.draining || link === own)
+      .filter((link) => !link.draining || link === own || !options.current())
       .filter(({ models, reserved, kvTokens }) => models !== null && (reserved === 0 || reserved + tokens <= kvTokens))
       .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
 
