@@ -8,7 +8,7 @@ import { lock } from "./lock.js"
 import { backendsLinked, fromSource, linkBackends, native } from "./native.js"
 import { natsServer, olderNatsServer } from "./natsServer.js"
 import { packages } from "./packages.js"
-import { requireTools } from "./tools.js"
+import { browserMissing, requireTools } from "./tools.js"
 import { checkInterrupted, clearScratch, Interrupted, inRoot, interrupt, log, SetupFailed } from "./workspace.js"
 
 const usage = `usage: npm run setup [-- --cuda]
@@ -43,6 +43,8 @@ const main = async (options) => {
     if (pending.length > 0) writeFileSync(log, "")
     await runAll(pending)
     linkBackends()
+    const missing = browserMissing()
+    if (missing) say(missing)
   } finally {
     clearScratch()
     release()

@@ -72,7 +72,7 @@ const pageOf = (lines, title) => `<!doctype html><meta charset="utf-8"><style>
 
 const draw = (lines, title, picture) => {
   const browser = ["chromium", "chromium-browser", "google-chrome"].find((name) => which(name))
-  if (browser === undefined) throw new Error("no Chromium on PATH: sudo apt-get install -y chromium")
+  if (browser === undefined) throw new Error("Chromium has to be on PATH: sudo apt-get install -y chromium")
   const folder = mkdtempSync(join(tmpdir(), "terminal-picture-"))
   const page = join(folder, "page.html")
   writeFileSync(page, pageOf(lines, title))

@@ -42,6 +42,12 @@ const tools = {
   },
 }
 
+/** A browser, for the tests of the playground alone: says how to install one where there is none. */
+export const browserMissing = () => {
+  if (["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"].some((name) => which(name))) return
+  return "No Chromium on PATH: the playground's tests will skip (Debian, Ubuntu: sudo apt-get install -y chromium)."
+}
+
 function hasPip() {
   return which("python3") !== undefined && spawnSync("python3", ["-m", "pip", "--version"]).status === 0
 }

@@ -5,6 +5,7 @@ import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { demo } from "./demo.ts"
 import { doctor } from "./doctor.ts"
+import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
@@ -15,7 +16,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, ps, doctor, demo]),
+  Command.withSubcommands([generate, up, gateway, ps, doctor, demo]),
 )
 
 chorus.pipe(

@@ -19,6 +19,7 @@ import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
 import { Nats, onEvent } from "./nats.ts"
+import { replicasAt } from "./replicas.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -67,7 +68,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   const { stream, manager } = yield* Effect.tryPromise({
     try: async () => {
       const manager = await jetstreamManager(connection)
-      await addStream(manager, retentionMillis)
+      await addStream(manager, retentionMillis, replicasAt(connection))
       return { stream: jetstream(connection), manager }
     },
     catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
@@ -89,21 +90,25 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
 const OWNED = { "chorus.owner": "chorus" }
 
 /** One stream for all deployments of a server: the retention that was asked for last is everybody's. */
-const addStream = async (manager: JetStreamManager, retentionMillis: number | undefined): Promise<void> => {
+const addStream = async (
+  manager: JetStreamManager,
+  retentionMillis: number | undefined,
+  num_replicas: number,
+): Promise<void> => {
   const known = await manager.streams.info(TOKEN_STREAM).catch((error: unknown) => {
     if (error instanceof JetStreamApiError && error.code === 10059) return undefined // there is none
     throw error
   })
   const max_age = nanos(retentionMillis ?? RETENTION_MILLIS)
   const kept = { max_age, duplicate_window: Math.min(max_age, nanos(DUPLICATE_WINDOW_MILLIS)) }
-  if (known === undefined) return create(manager, kept)
+  if (known === undefined) return create(manager, { ...kept, num_replicas })
   const ours = known.config.metadata?.["chorus.owner"] === OWNED["chorus.owner"]
   if (ours && retentionMillis !== undefined && known.config.max_age !== max_age) {
     await manager.streams.update(TOKEN_STREAM, kept)
   }
 }
 
-type Kept = Pick<StreamConfig, "max_age" | "duplicate_window">
+type Kept = Pick<StreamConfig, "max_age" | "duplicate_window" | "num_replicas">
 
 const create = async (manager: JetStreamManager, kept: Kept): Promise<void> => {
   try {

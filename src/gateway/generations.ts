@@ -82,12 +82,12 @@ const tooSlow = (millis: number): ApiError =>
   )
 
 /** A session in the scope of its request: what has not ended by then is cancelled. */
-interface Session {
+export interface Session {
   readonly generation: Generation
   ended: boolean
 }
 
-const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
+export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
   const { signal } = yield* Effect.acquireRelease(
     Effect.sync(() => new AbortController()),
     (controller) => Effect.sync(() => controller.abort()), // of one that is accepted when nobody waits any more

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { type Cause, Effect, Layer, Queue, Result, Schedule, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
-import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import type { Client, Ending, InferRequest, LoggedToken } from "../client/index.ts"
 import { traces } from "../fabric/traces.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { IterationTrace } from "../wire/trace.ts"
@@ -11,6 +11,8 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
+import { accepted, type Session } from "./generations.ts"
+import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
 import { eventStream } from "./serverSentEvents.ts"
@@ -19,7 +21,7 @@ const FOLDER = join(import.meta.dirname, "playground")
 
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" } as const
 
-const FILES = [
+export const FILES = [
   ...["index.html", "style.css", "icon.svg", "main.js", "answer.js", "charts.js", "draw.js", "events.js", "form.js"],
   ...["generation.js", "iterations.js", "ranks.js", "state.js", "theme.js", "tree.js"],
 ]
@@ -107,20 +109,16 @@ type PlaygroundEvent =
 /** What may wait for a slow reader; then the tokens wait with the log, and iterations are left out. */
 const WAITING = 1_024
 
-/** Accepted by the deployment when this ends. In the scope of the request: whoever goes away cancels. */
+/** Accepted by the deployment when this ends. */
 const events = Effect.fnUntraced(function* (client: Client, deployment: string, request: InferRequest) {
   const queue = yield* Queue.bounded<PlaygroundEvent, ApiError | Cause.Done>(WAITING)
   // Before the request, and for every session, so that not even the first iteration is missed.
   const traced = yield* listen(client, deployment, queue)
-  const { signal } = yield* Effect.acquireRelease(
-    Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort()), // of no effect once it has ended
-  )
-  const generation = yield* Effect.tryPromise({ try: () => client.generate(request, { signal }), catch: fromClient })
-  const { session, promptTokens, seed } = generation
+  const opened = yield* accepted(client, request)
+  const { session, promptTokens, seed } = opened.generation
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
-  yield* Effect.forkScoped(Queue.into(tell(generation, queue), queue))
+  yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
   return Stream.fromQueue(queue)
 })
 
@@ -147,14 +145,17 @@ const listen = Effect.fnUntraced(function* (
 })
 
 /** The tokens as they come, and how it ended. */
-const tell = (generation: Generation, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
+const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
   Effect.gen(function* () {
+    const { generation } = opened
     yield* Stream.fromAsyncIterable(generation, fromClient).pipe(
       Stream.runForEach((token) => Queue.offer(queue, { _tag: "Token", ...token })),
     )
     const ending = yield* Effect.tryPromise({ try: () => generation.ending(), catch: fromClient })
+    opened.ended = true
+    yield* observe.ending(deployment, ending)
     const { finishReason, error, stats } = ending
-    if (finishReason === "failed") return yield* Effect.fail(apiError(503, "generation_failed", error))
+    if (finishReason === "failed") return yield* apiError(503, "generation_failed", error)
     return yield* Queue.offer(queue, { _tag: "End", finishReason, stats })
   })
 

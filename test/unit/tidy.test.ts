@@ -44,7 +44,8 @@ const LAYERS = [
   ["src/workflow"],
   ["src/supervisor", "src/planner"],
   ["src/client"],
-  ["src/gateway", "src/cli"],
+  ["src/gateway"],
+  ["src/cli"],
   ["actors", "bench"],
 ]
 

@@ -16,7 +16,7 @@ export class Refused extends Error {
 /**
  * The events' objects as they come, until "[DONE]".
  * @param {string} path
- * @param {{ body?: object, key: string, signal: AbortSignal }} options
+ * @param {{ body?: object | undefined, key: string, signal: AbortSignal }} options
  * @returns {AsyncGenerator<any, void, void>}
  */
 export async function* events(path, { body, key, signal }) {
@@ -33,7 +33,7 @@ export async function* events(path, { body, key, signal }) {
 
 /**
  * @param {string} path
- * @param {{ body?: object, key: string, signal: AbortSignal }} options
+ * @param {{ body?: object | undefined, key: string, signal: AbortSignal }} options
  */
 const ask = async (path, { body, key, signal }) => {
   const headers = {
@@ -60,7 +60,7 @@ const refusalOf = async (response) => {
   }
 }
 
-/** @param {ReadableStream<Uint8Array>} stream */
+/** @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream */
 async function* dataOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ""

@@ -4,8 +4,10 @@ import { drawAccepted, drawSpeed } from "./charts.js"
 import { byId, element } from "./draw.js"
 import { drawTree } from "./tree.js"
 
-/** Tokens of so long are one point of the speed's line. */
+/** The speed is that of the last tokens: of so long, or of so many where they come slowly or in bursts. */
 const WINDOW_MILLIS = 500
+const WINDOW_TOKENS = 24
+const SAMPLE_MILLIS = 250
 
 /** @typedef {import("./tree.js").Iteration} Iteration */
 
@@ -45,7 +47,7 @@ export class Iterations {
     this.#following = true
     this.#ended = false
     this.#started = performance.now()
-    this.#timer = setInterval(() => this.#measure(), WINDOW_MILLIS / 2)
+    this.#timer = setInterval(() => this.#measure(), SAMPLE_MILLIS)
     byId("speed-now").replaceChildren("–")
     this.#plan()
   }
@@ -79,9 +81,10 @@ export class Iterations {
     const now = performance.now()
     const first = this.#arrivals[0]
     if (first === undefined) return
-    const window = Math.min(WINDOW_MILLIS, Math.max(now - first, 50))
-    const recent = this.#arrivals.filter((at) => at > now - window).length
-    const rate = (recent * 1000) / window
+    const lately = Math.min(now - WINDOW_MILLIS, this.#arrivals.at(-WINDOW_TOKENS) ?? first)
+    const since = Math.max(first, lately)
+    const recent = this.#arrivals.filter((at) => at > since).length
+    const rate = (recent * 1000) / Math.max(now - since, SAMPLE_MILLIS)
     this.#speeds.push({ seconds: (now - this.#started) / 1000, rate })
     if (!this.#ended) byId("speed-now").replaceChildren(element("b", {}, [rate.toFixed(0)]), " now")
     this.#plan()

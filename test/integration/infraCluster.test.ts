@@ -1,0 +1,168 @@
+// infra/nats/cluster.conf as it stands: three real servers, and a whole deployment on them. Its tokens are on three disks,
+// and losing a server, the stream's leader, costs none of them. The dashboard's queries are held to the metrics of a
+// gateway of that deployment.
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { jetstreamManager } from "@nats-io/jetstream"
+import { connect } from "@nats-io/transport-node"
+import { parser } from "@prometheus-io/lezer-promql"
+import { Effect } from "effect"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { parse } from "yaml"
+import { findNatsServer } from "../../src/fabric/natsServer.ts"
+import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
+import { Cluster } from "./cluster.ts"
+import { type Gateway, startGateway } from "./gateways.ts"
+
+const INFRA = join(import.meta.dirname, "../../infra")
+const NAMES = ["nats-1", "nats-2", "nats-3"]
+const REQUEST = {
+  prompt: "export class Queue<T> {\n",
+  maxTokens: 40,
+  speculation: { depth: 3, width: 2, nodes: 6 },
+} as const
+
+const folder = mkdtempSync(join(tmpdir(), "chorus-test-cluster-"))
+const servers = new Map<string, ChildProcess>()
+let urls: ReadonlyArray<string>
+let cluster: Cluster
+let gateway: Gateway
+
+/** So many ports that nobody listens on. */
+const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
+  const listening = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, "127.0.0.1")
+      await once(server, "listening")
+      return server
+    }),
+  )
+  const ports = listening.map((server) => {
+    const address = server.address()
+    return typeof address === "object" && address !== null ? address.port : 0
+  })
+  await Promise.all(listening.map((server) => once(server.close(), "close")))
+  return ports
+}
+
+/** As the configuration's first lines say; ready when the cluster takes streams. */
+const startServers = async (): Promise<ReadonlyArray<string>> => {
+  const { path } = await Effect.runPromise(findNatsServer)
+  const ports = await freePorts(9)
+  const port = (kind: number, server: number): number => ports[3 * kind + server] ?? 0
+  const routes = NAMES.map((_, i) => `nats://127.0.0.1:${port(1, i)}`)
+  for (const [i, name] of NAMES.entries()) {
+    const own = ["--name", name, "--addr", "127.0.0.1", "--port", `${port(0, i)}`, "--http_port", `${port(2, i)}`]
+    const joined = ["--cluster", `${routes[i]}`, "--routes", routes.join(","), "--store_dir", join(folder, name)]
+    const args = ["-c", join(INFRA, "nats/cluster.conf"), ...own, ...joined]
+    servers.set(name, spawn(path, args, { stdio: "ignore" }))
+  }
+  await Promise.all(NAMES.map((_, i) => healthy(`http://127.0.0.1:${port(2, i)}/healthz`)))
+  return NAMES.map((_, i) => `nats://127.0.0.1:${port(0, i)}`)
+}
+
+const healthy = async (url: string): Promise<void> => {
+  for (;;) {
+    const status = await fetch(url).then(
+      (answer) => answer.status,
+      () => 0,
+    )
+    if (status === 200) return
+    await new Promise((again) => setTimeout(again, 100))
+  }
+}
+
+beforeAll(async () => {
+  urls = await startServers()
+  cluster = await Cluster.start({ name: "demo", nats: urls.join(",") })
+  gateway = await startGateway(urls.join(","))
+})
+afterAll(async () => {
+  await gateway?.[Symbol.asyncDispose]()
+  await cluster?.[Symbol.asyncDispose]()
+  await Promise.all(
+    [...servers.values()].map(async (server) => {
+      if (server.exitCode !== null || server.signalCode !== null) return
+      server.kill("SIGKILL")
+      await once(server, "exit")
+    }),
+  )
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const tokenStream = async () => {
+  const connection = await connect({ servers: [...urls] })
+  try {
+    return await (await jetstreamManager(connection)).streams.info(TOKEN_STREAM)
+  } finally {
+    await connection.close()
+  }
+}
+
+test("the dashboard asks for metrics that a gateway has, and in Prometheus's own language", async () => {
+  const { maxTokens: max_tokens, ...request } = REQUEST
+  const sampling = { temperature: 0, top_p: 1, top_k: 0 }
+  const drafting = await post("/playground/generate", { model: "demo", max_tokens, ...request, ...sampling })
+  expect(drafting).toContain('"_tag":"End"')
+  expect(await post("/v1/completions", { model: "demo", prompt: "x", max_tokens: 8 })).toContain('"usage"')
+  const page = await (await fetch(`${gateway.url}/metrics`)).text()
+  const known = new Set([...page.matchAll(/^(\w+)(?:\{| )/gm)].map(([, name]) => name))
+  const queries = queriesOf(JSON.parse(readFileSync(join(INFRA, "grafana/chorus.json"), "utf8")))
+  expect(queries.length).toBeGreaterThan(15)
+  for (const query of queries) {
+    const { errors, metrics } = read(query)
+    expect({ query, errors }).toEqual({ query, errors: [] })
+    expect(metrics.length).toBeGreaterThan(0)
+    for (const metric of metrics) expect(known, query).toContain(metric)
+  }
+})
+
+const post = async (path: string, body: object): Promise<string> => {
+  const headers = { "content-type": "application/json" }
+  const answer = await fetch(`${gateway.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) })
+  expect(answer.status).toBe(200)
+  return answer.text()
+}
+
+interface Dashboard {
+  readonly panels: ReadonlyArray<{ readonly targets?: ReadonlyArray<{ readonly expr: string }> }>
+}
+const queriesOf = ({ panels }: Dashboard) =>
+  panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr.replaceAll("$__rate_interval", "1m")))
+
+/** The names of a query's metrics, and what Prometheus's grammar does not take. */
+const read = (query: string) => {
+  const errors: Array<string> = []
+  const metrics: Array<string> = []
+  parser.parse(query).iterate({
+    enter: ({ type, name, from, to }) => {
+      if (type.isError) errors.push(`at ${from}: ${query.slice(from)}`)
+      if (name === "VectorSelector") metrics.push(/^\w+/.exec(query.slice(from, to))?.[0] ?? "")
+    },
+  })
+  return { errors, metrics }
+}
+
+test("each token is on three servers, and the one that leads may die while they come", async () => {
+  const undisturbed = await cluster.generate(REQUEST)
+  const before = await tokenStream()
+  expect(before.config.num_replicas).toBe(3)
+  expect(before.cluster?.replicas).toHaveLength(2)
+  const leader = before.cluster?.leader ?? ""
+  expect(NAMES).toContain(leader)
+  const generation = await cluster.client.generate(REQUEST)
+  const dying = servers.get(leader)
+  let seen = 0
+  for await (const _ of generation) if (++seen === 3) dying?.kill("SIGKILL")
+  expect((await generation.ending()).tokens).toEqual(undisturbed.tokens)
+  expect((await tokenStream()).cluster?.leader).not.toBe(leader)
+})
+
+test("Prometheus asks where compose has the gateway", () => {
+  const { scrape_configs } = parse(readFileSync(join(INFRA, "prometheus.yml"), "utf8"))
+  expect(scrape_configs[0].dns_sd_configs).toEqual([{ names: ["gateway"], type: "A", port: 8080 }])
+})
