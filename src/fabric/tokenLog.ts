@@ -180,7 +180,7 @@ export async function* follow(
   let sequence = after
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
-    const messages = await consume(connection, subject, sequence)
+    const { messages, end } = await consume(connection, subject, sequence)
     let again = false // the server has forgotten its side of this; the client would take half a minute to notice
     const stop = (): void => messages.stop()
     const unwatch = onEvent(connection, (event) => {
@@ -205,13 +205,21 @@ export async function* follow(
       signal?.removeEventListener("abort", stop)
       unwatch()
       stop()
+      end()
     }
     if (!again) return
   }
 }
 
-/** From the entry after a sequence on. A server that has just started may not have its streams yet. */
-const consume = async (connection: NatsConnection, subject: string, after: number): Promise<ConsumerMessages> => {
+/**
+ * From the entry after a sequence on. A server that has just started may not have its streams yet. `end` frees what the
+ * server keeps for this reader, which it would otherwise do after minutes.
+ */
+const consume = async (
+  connection: NatsConnection,
+  subject: string,
+  after: number,
+): Promise<{ readonly messages: ConsumerMessages; readonly end: () => void }> => {
   for (let attempt = 0; ; attempt++) {
     try {
       const consumer = await jetstream(connection).consumers.get(TOKEN_STREAM, {
@@ -220,7 +228,8 @@ const consume = async (connection: NatsConnection, subject: string, after: numbe
           ? { deliver_policy: DeliverPolicy.All }
           : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: after + 1 }),
       })
-      return await consumer.consume()
+      const messages = await consumer.consume()
+      return { messages, end: () => (connection.isClosed() ? undefined : void consumer.delete().catch(ignore)) }
     } catch (error) {
       if (connection.isClosed() || attempt === CONSUME_ATTEMPTS) throw error
       await new Promise((resolve) => setTimeout(resolve, CONSUME_AGAIN_MILLIS))
