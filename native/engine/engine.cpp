@@ -25,6 +25,20 @@ std::vector<uint8_t> bytes_of(const ggml_tensor * tensor) {
     return bytes;
 }
 
+// What a stretch's graph is made of: two with the same plan differ in sizes alone.
+std::vector<int> plan_of(const Pass & pass, const std::vector<Op> & ops) {
+    std::vector<int> plan{pass.has_h};
+    for (const auto & part : pass.parts) plan.push_back(part.rows);
+    for (const Op & op : ops) {
+        bool in_order = true;  // the head's rows, which are then all of them, or are picked by a step of their own
+        for (size_t i = 0; i < op.rows.size(); ++i) in_order = in_order && op.rows[i] == int(i);
+        plan.insert(plan.end(), {-1, int(op.kind), op.from, op.to, op.whole, in_order, int(op.rows.size())});
+        plan.insert(plan.end(), op.layers.begin(), op.layers.end());
+        for (const auto & block : op.attended) plan.push_back(block.has_value());
+    }
+    return plan;
+}
+
 // log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
 double log_mass(const float * logits, int vocab, float best) {
     double mass = 0;
@@ -173,7 +187,12 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
     Graph graph(*weights_, options, pass, ops, graph_memory_);
     for (auto & op : ops) graph.record(op);
     graph.finish();
-    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) throw std::runtime_error("not enough memory on the device for a pass of " + std::to_string(pass.rows()) + " rows");
+    // ggml compares a graph with the one that it planned for by its nodes and their operands; that is not enough where other
+    // steps make as many.
+    std::vector<int> plan = plan_of(pass, ops);
+    const bool planned = plan == plan_ || ggml_gallocr_reserve(allocator_.get(), graph.graph);
+    plan_ = std::move(plan);
+    if (!planned || !ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) throw std::runtime_error("not enough memory on the device for a pass of " + std::to_string(pass.rows()) + " rows");
     graph.fill();
     const bool has_first = pass.has_first || std::any_of(ops.begin(), ops.end(), [](const Op & op) { return op.kind == Op::Kind::attend; });
     pass.has_h = pass.has_first = false;  // a stretch that is aborted may leave half of one behind

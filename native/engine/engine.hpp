@@ -122,6 +122,7 @@ class Engine {
     std::shared_ptr<ggml_threadpool> threadpool_;
     std::unique_ptr<Weights> weights_;
     ggml_gallocr_ptr allocator_;
+    std::vector<int> plan_;  // that its memory is laid out for
     std::vector<uint8_t> graph_memory_;
     Sampler sampler_;
 };

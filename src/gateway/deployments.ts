@@ -116,19 +116,16 @@ const roll = Effect.fnUntraced(function* (hear: (name: string, metadata: Readonl
   return { ask, heard }
 })
 
-/** One client a deployment, until the scope closes. */
+/** Clients of all deployments over one connection, which is dialled with the first and closed with the scope. */
 const connections = Effect.fnUntraced(function* (url: string) {
-  const clients = yield* Effect.acquireRelease(
-    Effect.sync(() => new Map<string, Promise<Client>>()),
-    (clients) =>
-      Effect.promise(() => Promise.allSettled([...clients.values()].map(async (client) => (await client).close()))),
-  )
+  const dialled: { client?: Promise<Client> } = {}
+  yield* Effect.addFinalizer(() => Effect.promise(async () => (await dialled.client?.catch(() => undefined))?.close()))
   const dial = (deployment: string): Promise<Client> => {
-    const dialled = connect({ url, deployment })
-    dialled.catch(() => clients.delete(deployment)) // the next request tries again
-    clients.set(deployment, dialled)
-    return dialled
+    const dialling = connect({ url, deployment })
+    dialling.catch(() => delete dialled.client) // the next request tries again
+    dialled.client = dialling
+    return dialling
   }
   return (name: string): Effect.Effect<Client, ApiError> =>
-    Effect.tryPromise({ try: () => clients.get(name) ?? dial(name), catch: fromClient })
+    Effect.tryPromise({ try: async () => (await (dialled.client ?? dial(name))).of(name), catch: fromClient })
 })

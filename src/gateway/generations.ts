@@ -25,12 +25,16 @@ export interface Generations {
   readonly events: Stream.Stream<ChoiceEvent, ApiError>
 }
 
+/** Where the gateway itself goes without a word, its sessions end after so long. */
+const INTEREST_MILLIS = 10_000
+
 /** Accepted by the deployment when this ends. In the scope of the request. */
 export const begin = Effect.fnUntraced(function* (model: string, requests: ReadonlyArray<InferRequest>) {
   const { requestMillis } = yield* Options
   const client = yield* (yield* Deployments).client(model)
   const started = performance.now()
-  const sessions = yield* Effect.forEach(requests, (request) => accepted(client, request), {
+  const bounds = { interestMillis: INTEREST_MILLIS, deadlineMillis: Math.ceil(requestMillis) }
+  const sessions = yield* Effect.forEach(requests, (request) => accepted(client, { ...request, ...bounds }), {
     concurrency: "unbounded",
   })
   const events = sessions.map((session, choice) => eventsOf(session, choice, { model, started }))

@@ -9,6 +9,10 @@ const gauge = (name: string, description: string) => Metric.gauge(name, { descri
 
 const ready = gauge("chorus_rank_ready", "1 where the rank is ready, 0 while it loads or drains")
 const sessions = gauge("chorus_rank_sessions", "Sessions with KV on the rank")
+const computeSeconds = Metric.counter("chorus_rank_compute_seconds_total", {
+  description: "Time that the rank's device has computed: its rate is the device's load",
+  incremental: true,
+})
 const bytesOfKv = gauge("chorus_rank_kv_bytes", "Memory of the rank's KV")
 const bytesOfWeights = gauge("chorus_rank_weights_bytes", "Weights of the rank's shard")
 
@@ -27,13 +31,15 @@ export const metricsPage = HttpRouter.add(
 )
 
 const tell = (rank: RankHeard): Effect.Effect<void> => {
-  const attributes = { deployment: rank.deployment, group: rank.group, rank: `${rank.rank}`, device: rank.device }
-  const set = (metric: Metric.Gauge<number>, value: number) =>
+  const { deployment, group, device } = rank
+  const attributes = { deployment, epoch: `${rank.epoch}`, group, rank: `${rank.rank}`, device }
+  const set = (metric: Metric.Metric<number, unknown>, value: number) =>
     Metric.update(Metric.withAttributes(metric, attributes), value)
   return Effect.all(
     [
       set(ready, rank.state === "ready" ? 1 : 0),
       set(sessions, rank.sessions),
+      set(computeSeconds, rank.computeMillis / 1000),
       set(bytesOfKv, rank.bytesOfKv),
       set(bytesOfWeights, rank.bytesOfWeights),
     ],

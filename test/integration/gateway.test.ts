@@ -106,6 +106,23 @@ describe("completions", () => {
     expect(continued.choices[0]?.text).toBe(own.text)
   })
 
+  test("log-probabilities are those of the session, whole and streamed", async () => {
+    const asked = { ...request, max_tokens: 8, logprobs: 3 }
+    const own = await cluster.generate({ prompt: PROMPT, maxTokens: 8, temperature: 0, logprobs: 3 })
+    const [choice] = (await openai.completions.create(asked)).choices
+    expect(choice?.text).toBe(own.text)
+    expect(choice?.logprobs?.token_logprobs).toEqual(own.logProbs?.map(({ logProb }) => logProb))
+    expect(choice?.logprobs?.tokens?.join("")).toBe(own.text)
+    const offsets = choice?.logprobs?.text_offset ?? []
+    expect(offsets.map((offset, i) => own.text.slice(offset, offsets[i + 1]))).toEqual(choice?.logprobs?.tokens)
+    const best = choice?.logprobs?.top_logprobs?.map((top) => Math.max(...Object.values(top)))
+    expect(best).toEqual(choice?.logprobs?.token_logprobs) // at temperature 0 the most probable is chosen
+    const chunks = await collect(await openai.completions.create({ ...asked, stream: true }))
+    const streamed = chunks.flatMap(({ choices }) => choices.map(({ logprobs }) => logprobs))
+    expect(streamed.flatMap((logprobs) => logprobs?.token_logprobs ?? [])).toEqual(choice?.logprobs?.token_logprobs)
+    expect(streamed.flatMap((logprobs) => logprobs?.text_offset ?? [])).toEqual(offsets)
+  })
+
   test("16 tokens are the default, as with OpenAI", async () => {
     const { usage } = await openai.completions.create({ model, prompt: PROMPT, seed: 1 })
     expect(usage?.completion_tokens).toBeLessThanOrEqual(16)
@@ -127,6 +144,20 @@ describe("chat", () => {
     expect(chunks[0]?.choices[0]?.delta.role).toBe("assistant")
     expect(chunks.map(({ choices: [choice] }) => choice?.delta.content ?? "").join("")).toBe(alone.text)
     expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe(alone.finishReason)
+  })
+
+  test("tells log-probabilities with as many alternatives as are asked for", async () => {
+    const asked = { ...request, max_completion_tokens: 6, logprobs: true }
+    const own = await cluster.generate({ messages, maxTokens: 6, temperature: 0, logprobs: 2 })
+    const [choice] = (await openai.chat.completions.create({ ...asked, top_logprobs: 2 })).choices
+    const content = choice?.logprobs?.content ?? []
+    expect(content.map(({ logprob }) => logprob)).toEqual(own.logProbs?.map(({ logProb }) => logProb))
+    expect(content.map(({ token }) => token).join("")).toBe(choice?.message.content)
+    expect(Buffer.from(content.flatMap(({ bytes }) => bytes ?? [])).toString()).toBe(choice?.message.content)
+    expect(content.map(({ top_logprobs }) => top_logprobs.length)).toEqual(content.map(() => 2))
+    const [bare] = (await openai.chat.completions.create(asked)).choices
+    expect(bare?.logprobs?.content?.map(({ logprob }) => logprob)).toEqual(content.map(({ logprob }) => logprob))
+    expect(bare?.logprobs?.content?.flatMap(({ top_logprobs }) => top_logprobs)).toEqual([])
   })
 
   test("the client's own streaming helper understands it", async () => {
@@ -317,7 +348,7 @@ test("metrics count what went through, in Prometheus' form", async () => {
   expect(value('chorus_time_to_first_token_seconds_count\\{model="demo"\\}')).toBeGreaterThan(5)
   expect(value('chorus_inter_token_seconds_bucket\\{model="demo",le="\\+Inf"\\}')).toBeGreaterThan(100)
   expect(value('chorus_passes_total\\{model="demo",kind="prefill"\\}')).toBeGreaterThan(5)
-  expect(value('chorus_rank_ready\\{deployment="demo",group="base",rank="0",device="CPU.*"\\}')).toBe(1)
+  expect(value('chorus_rank_ready\\{deployment="demo",epoch="1",group="base",rank="0",device="CPU.*"\\}')).toBe(1)
   for (const line of page.trim().split("\n")) {
     expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)*\})? (-?[\d.e+-]+|\+Inf|NaN))$/)
   }

@@ -1,11 +1,10 @@
 // The gateway as OpenAI's official client for Python sees it.
 import { execFile, spawnSync } from "node:child_process"
-import { join } from "node:path"
 import { promisify } from "node:util"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
+import { pythonEnvironment } from "./python.ts"
 
-const ROOT = join(import.meta.dirname, "../..")
 const hasPython = spawnSync("python3", ["--version"]).status === 0
 const run = promisify(execFile) // a process that waits for another one would miss NATS' pings
 
@@ -31,21 +30,19 @@ print(json.dumps(dict(
     usage=chunks[-1].usage.completion_tokens, refusals=refusals)))
 `
 
-const suite = hasPython ? test : test.skip
 let cluster: Cluster
+let python: string
 beforeAll(async () => {
-  if (hasPython) cluster = await Cluster.start({ name: "demo", draft: null, gateway: { CHORUS_HTTP_PORT: "0" } })
+  if (!hasPython) return
+  python = await pythonEnvironment()
+  cluster = await Cluster.start({ name: "demo", draft: null, gateway: { CHORUS_HTTP_PORT: "0" } })
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 
-suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip to run this)"}`, async () => {
-  const setUp = await run(process.execPath, ["infra/pythonPackages.js", "openai-python"], {
-    cwd: ROOT,
-  })
-  expect(setUp.stderr).toBe("")
-  const { stdout, stderr } = await run("python3", ["-c", SCRIPT, `${cluster.local.http}`, PROMPT], {
-    env: { ...process.env, PYTHONPATH: setUp.stdout },
-  })
+const suite = hasPython ? test : test.skip
+
+suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip and venv to run this)"}`, async () => {
+  const { stdout, stderr } = await run(python, ["-c", SCRIPT, `${cluster.local.http}`, PROMPT])
   expect(stderr).toBe("")
   const { text } = await cluster.generate({ prompt: PROMPT, maxTokens: 16, temperature: 0 })
   expect(JSON.parse(stdout)).toEqual({

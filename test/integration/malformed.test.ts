@@ -19,7 +19,7 @@ const MORE_MEMORY = 64 * 2 ** 20 // bytes that a process may have more afterward
 const subjects = subjectsOf("test")
 const answers = codec("infer answer", InferAnswer)
 const passAnswers = codec("pass answer", PassAnswer)
-const packr = new Packr({ useRecords: false })
+const packr = new Packr({ useRecords: false, variableMapSize: true })
 
 const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },

@@ -110,6 +110,20 @@ test("what comes while the device computes runs together, as far as the rows suf
   expect(results.map(({ tokens }) => tokens && [...tokens])).toEqual([[0], [0], [1], [0], [1]])
 })
 
+test("one that is interrupted while it runs alone is stopped, and the next one runs", async () => {
+  const { call, calls, called, end } = device()
+  const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
+  const ask = (session: string) => Effect.runFork(coalescer.run(stretch(session, 1, ONE)))
+  const stopped = ask("a")
+  await called(1)
+  await Effect.runPromise(Fiber.interrupt(stopped)) // which waits until it has ended
+  const next = ask("b")
+  await called(2)
+  end(1)
+  expect([...((await Effect.runPromise(Fiber.join(next))).tokens ?? [])]).toEqual([0])
+  expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
+})
+
 test("one that is interrupted while it waits is not run; one that others have taken along ends with them", async () => {
   const { call, calls, called, end } = device()
   const coalescer = new Coalescer(Semaphore.makeUnsafe(1), 8, call)
