@@ -2,7 +2,7 @@
 import { join } from "node:path"
 import { Effect } from "effect"
 import { type Engine, native, type Op, type Sampling, type Segment, type StretchResult } from "../native/index.ts"
-import { type Model, open, wholeShard } from "../src/model/index.ts"
+import { kvTypeOf, type Model, open, wholeShard } from "../src/model/index.ts"
 import { chain } from "../src/rank/chain.ts"
 
 const BACKENDS = join(import.meta.dirname, "../.chorus/backends")
@@ -26,7 +26,7 @@ export const load = async (path: string, { threads, deterministic = true }: Engi
   loadBackends()
   const model = await Effect.runPromise(open(path))
   const { shape, tensors } = model
-  const device = { device: "CPU", threads, deterministic, kvType: "f16" } as const
+  const device = { device: "CPU", threads, deterministic, kvType: kvTypeOf(shape) } as const
   return { model, engine: await native.load({ shape, tensors, shard: wholeShard(shape), ...device }) }
 }
 

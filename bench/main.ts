@@ -3,12 +3,13 @@ import { parseArgs } from "node:util"
 import type { Benchmark } from "./benchmark.ts"
 import { easyspec } from "./easyspec.ts"
 import { BenchFailed } from "./failure.ts"
+import { load } from "./load.ts"
 import { lossless } from "./lossless.ts"
 import { machineFacts } from "./machine.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load]
 
 const help = () =>
   [

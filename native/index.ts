@@ -156,7 +156,10 @@ export interface Engine {
   used(session: string): number
   committed(session: string): number
   begin(segments: ReadonlyArray<Segment>): Pass
-  /** Keeps the given slots beyond the committed ones (a path, in depth order), moves them together, and drops the rest. */
+  /**
+   * Keeps the given slots beyond the committed ones (a path, in depth order), moves them together, and drops the rest.
+   * Where nothing has to be moved it is done when the call returns.
+   */
   commit(session: string, slots: Int32Array): Promise<void>
   /** Drops every slot from `length` on, committed ones too. */
   truncate(session: string, length: number): void

@@ -1,16 +1,20 @@
 // llama.cpp by way of node-llama-cpp, in a process of its own with its own ggml; llamaCpp.ts asks it in turn with us.
 // Plain JavaScript, so that the sources can be checked without this peer being installed.
 import { getLlama } from "node-llama-cpp"
+import { parallel } from "./parallel.js"
 
 let model
 let sequence
+let context
+let sizes
 
 const commands = {
-  async load({ path, threads, context }) {
+  async load({ path, threads, context: contextSize }) {
     const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: threads })
     model = await llama.loadModel({ modelPath: path })
-    const created = await model.createContext({ contextSize: context, threads, batchSize: 512 })
-    sequence = created.getSequence()
+    sizes = { contextSize, threads, batchSize: 512 }
+    context = await model.createContext(sizes)
+    sequence = context.getSequence()
     return { version: llama.llamaCppRelease.release, system: llama.systemInfo }
   },
   /** Milliseconds of each of `count` passes over the tokens. */
@@ -36,6 +40,12 @@ const commands = {
       begun = performance.now()
     }
     return { millis }
+  },
+  /** Many sequences at a time, evaluated in batches. */
+  async parallel(load) {
+    await context.dispose()
+    context = await model.createContext({ ...sizes, sequences: load.streams })
+    return await parallel(context, load)
   },
 }
 

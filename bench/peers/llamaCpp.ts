@@ -11,6 +11,9 @@ const Answer = Schema.Struct({
       version: Schema.optionalKey(Schema.String),
       system: Schema.optionalKey(Schema.String),
       millis: Schema.optionalKey(Schema.Array(Schema.Number)),
+      tokens: Schema.optionalKey(Schema.Number),
+      first: Schema.optionalKey(Schema.Array(Schema.Number)),
+      pauses: Schema.optionalKey(Schema.Array(Schema.Number)),
     }),
   ),
   error: Schema.optionalKey(Schema.String),
@@ -21,6 +24,16 @@ type Command =
   | { readonly command: "load"; readonly path: string; readonly threads: number; readonly context: number }
   | { readonly command: "prefill"; readonly tokens: ReadonlyArray<number>; readonly count: number }
   | { readonly command: "decode"; readonly tokens: ReadonlyArray<number>; readonly count: number }
+  | ({ readonly command: "parallel" } & ParallelLoad)
+
+/** So many streams, each of which asks for one of the prompts after another. */
+export interface ParallelLoad {
+  readonly prompts: ReadonlyArray<ReadonlyArray<number>>
+  readonly streams: number
+  readonly maxTokens: number
+  readonly warmUpMillis: number
+  readonly windowMillis: number
+}
 
 export class LlamaCpp implements AsyncDisposable {
   readonly version: string
@@ -48,6 +61,12 @@ export class LlamaCpp implements AsyncDisposable {
   /** Milliseconds of each of `count` greedy steps after the tokens. */
   async decode(tokens: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
     return (await ask(this.#child, { command: "decode", tokens, count })).millis ?? []
+  }
+
+  /** What came within the window; times are milliseconds. */
+  async parallel(load: ParallelLoad) {
+    const { tokens = 0, first = [], pauses = [] } = await ask(this.#child, { command: "parallel", ...load })
+    return { tokens, first, pauses }
   }
 
   async [Symbol.asyncDispose]() {

@@ -13,6 +13,7 @@ namespace chorus {
 
 namespace {
 
+constexpr int64_t SMALL_STEP = 500'000;  // multiplications of an MLP's matrix
 constexpr int KV_CHUNK = 256;  // slots; a cache grows by doubling, rounded up to this
 
 template <typename F> F procedure(ggml_backend_dev_t device, const char * name) {
@@ -71,6 +72,7 @@ Engine::Engine(Options o, const std::function<void(double)> & progress) : option
         params.poll = 0;  // ranks that share cores must not spin between graphs
         threadpool_.reset(make(&params), free);
         set_threads(backend_.get(), options.threads);
+        set_threads_ = set_threads;
         use(backend_.get(), threadpool_.get());
     }
     if (auto set_abort = procedure<ggml_backend_set_abort_callback_t>(device_, "ggml_backend_set_abort_callback")) {
@@ -196,6 +198,10 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
     graph.fill();
     const bool has_first = pass.has_first || std::any_of(ops.begin(), ops.end(), [](const Op & op) { return op.kind == Op::Kind::attend; });
     pass.has_h = pass.has_first = false;  // a stretch that is aborted may leave half of one behind
+    // Threads meet after every step of a graph. Where the steps are small they would do little else, and on a machine that
+    // has other work each meeting may wait for a thread that is not running.
+    const bool small = int64_t(pass.rows()) * options.shape.width * options.shape.ffn < SMALL_STEP;
+    if (set_threads_ != nullptr) set_threads_(backend_.get(), small ? 1 : options.threads);
     compute(graph.graph);
     pass.has_h = graph.h != nullptr;
     pass.has_first = has_first;

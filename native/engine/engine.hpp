@@ -120,6 +120,7 @@ class Engine {
     ggml_backend_dev_t device_;
     ggml_backend_ptr backend_;
     std::shared_ptr<ggml_threadpool> threadpool_;
+    ggml_backend_set_n_threads_t set_threads_ = nullptr;
     std::unique_ptr<Weights> weights_;
     ggml_gallocr_ptr allocator_;
     std::vector<int> plan_;  // that its memory is laid out for

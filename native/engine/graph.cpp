@@ -133,15 +133,30 @@ ggml_tensor * Graph::attend(const Pass::Part & part, size_t index, ggml_tensor *
     for (int piece = 0; piece < pieces; ++piece) {
         const int from = part.rows * piece / pieces, rows = part.rows * (piece + 1) / pieces - from;
         ggml_tensor * queries = ggml_view_3d(ctx_, q, s.head_dim, s.heads, rows, q->nb[1], q->nb[2], size_t(part.first_row + from) * q->nb[2]);
-        const bool lonely = options_.deterministic && rows == 1;  // one query row splits the slots over threads
-        if (lonely) queries = ggml_repeat_4d(ctx_, ggml_cont(ctx_, queries), s.head_dim, s.heads, 2, 1);
-        queries = ggml_permute(ctx_, queries, 0, 2, 1, 3);  // [head_dim, rows, heads]
-        ggml_tensor * seen = ggml_view_2d(ctx_, mask, mask->ne[0], lonely ? 2 : rows, mask->nb[1], size_t(from) * mask->nb[1]);
-        ggml_tensor * a = ggml_flash_attn_ext(ctx_, queries, keys, values, seen, scale, 0.0f, 0.0f);  // [head_dim, heads, rows]
-        a = ggml_view_2d(ctx_, a, int64_t(s.head_dim) * s.heads, rows, a->nb[2], 0);
+        ggml_tensor * seen = ggml_view_2d(ctx_, mask, mask->ne[0], rows, mask->nb[1], size_t(from) * mask->nb[1]);
+        ggml_tensor * a = options_.deterministic && rows == 1 ? attend_alone(queries, keys, values, mask, scale)
+                                                             : ggml_flash_attn_ext(ctx_, ggml_permute(ctx_, queries, 0, 2, 1, 3), keys, values, seen, scale, 0.0f, 0.0f);
+        a = ggml_view_2d(ctx_, a, int64_t(s.head_dim) * s.heads, rows, int64_t(s.head_dim) * s.heads * sizeof(float), 0);  // [head_dim * heads, rows]
         all = all == nullptr ? a : ggml_concat(ctx_, all, a, 1);
     }
     return all;
+}
+
+// One query row in one sequence would have its slots split over the threads, and be added up in another order than in a batch.
+// As one sequence a KV head it is not: the same numbers, in the same place of the result.
+ggml_tensor * Graph::attend_alone(ggml_tensor * query, ggml_tensor * keys, ggml_tensor * values, ggml_tensor * mask, float scale) {
+    const Shape & s = options_.shape;
+    const auto by_head = [&](ggml_tensor * cache) {  // [head_dim, slots, 1, kv_heads]
+        return ggml_view_4d(ctx_, cache, cache->ne[0], cache->ne[1], 1, cache->ne[2], cache->nb[1], cache->nb[2], cache->nb[2], 0);
+    };
+    if (s.kv_heads > 1) {
+        const int64_t group = s.heads / s.kv_heads;
+        const size_t head = query->nb[1];
+        query = ggml_view_4d(ctx_, query, s.head_dim, 1, group, s.kv_heads, head, head, size_t(group) * head, 0);
+        return ggml_flash_attn_ext(ctx_, query, by_head(keys), by_head(values), mask, scale, 0.0f, 0.0f);  // [head_dim, group, 1, kv_heads]
+    }
+    query = ggml_repeat_4d(ctx_, ggml_cont(ctx_, query), s.head_dim, s.heads, 2, 1);  // a twin beside it
+    return ggml_flash_attn_ext(ctx_, ggml_permute(ctx_, query, 0, 2, 1, 3), keys, values, mask, scale, 0.0f, 0.0f);
 }
 
 ggml_tensor * Graph::mask_of(size_t index) {

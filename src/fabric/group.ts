@@ -12,6 +12,7 @@ import {
   type Decoded,
   type Draft,
   type Drafted,
+  type DraftedTogether,
   GroupControl,
   PassAnswer,
   PassCommand,
@@ -66,6 +67,10 @@ export interface Group {
   readonly decode: (command: Omit<Decode, Numbered>) => Effect.Effect<Timed<Decoded>, GroupError>
   readonly verify: (command: Omit<Verify, Numbered>) => Effect.Effect<Timed<Verified>, GroupError>
   readonly draft: (command: Omit<Draft, Numbered>) => Effect.Effect<Timed<Drafted>, GroupError>
+  /** Drafts of different sessions with one N, in one pass. */
+  readonly draftTogether: (
+    drafts: readonly [Omit<Draft, Numbered>, ...ReadonlyArray<Omit<Draft, Numbered>>],
+  ) => Effect.Effect<Timed<DraftedTogether>, GroupError>
   /** Frees a session's KV on every rank; Abort also stops a pass of it that runs. */
   readonly control: (control: GroupControl) => Effect.Effect<void>
   /** The newest beat of each rank. */
@@ -111,7 +116,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     const began = performance.now()
     const span = traceHeaders(yield* traceparent)
     for (let attempt = 0; ; attempt++) {
-      const bytes = commands.encode({ ...command, attempt })
+      const bytes = commands.encode(again(command, attempt))
       const reply = gone ?? (yield* ask(bytes, span))
       if (reply instanceof GroupSilent) return yield* reply
       if (reply === "lost") {
@@ -138,12 +143,24 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     decode: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Decoded")),
     verify: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Verified")),
     draft: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Drafted")),
+    draftTogether: ([first, ...more]) =>
+      Effect.suspend(() => {
+        const drafts = [{ ...first, ...numbered() }, ...more.map((draft) => ({ ...draft, ...numbered() }))] as const
+        const { pass: number } = drafts[0]
+        return pass({ _tag: "DraftTogether", epoch, pass: number, attempt: 0, drafts }, "DraftedTogether")
+      }),
     control: (control) =>
       Effect.sync(() => void insist(connection, subjects.control(group.name), controls.encode(control))),
     ...watch,
   }
   return service
 })
+
+const again = (command: PassCommand, attempt: number): PassCommand => {
+  if (command._tag !== "DraftTogether") return { ...command, attempt }
+  const [first, ...more] = command.drafts
+  return { ...command, attempt, drafts: [{ ...first, attempt }, ...more.map((draft) => ({ ...draft, attempt }))] }
+}
 
 /** What became of a question: the answer's bytes, or nothing that will ever come. */
 type Outcome = Uint8Array | "lost" | GroupSilent

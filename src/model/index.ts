@@ -14,5 +14,5 @@ export {
   VocabularyMismatch,
 } from "./errors.ts"
 export { type Model, open, sameVocabulary } from "./model.ts"
-export { memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
+export { kvTypeOf, memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
 export { Tokenizer } from "./tokenizer.ts"

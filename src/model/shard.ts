@@ -30,6 +30,10 @@ export const wholeShard = ({ layers }: Shape): Shard => {
 }
 
 const valueBytes = { f16: 2, f32: 4 } as const
+type KvType = keyof typeof valueBytes
+
+/** ggml multiplies 64 values of f16 at a time, and what is left of a head one by one: heads of other sizes are kept in f32. */
+export const kvTypeOf = ({ headDim }: Pick<Shape, "headDim">): KvType => (headDim % 64 === 0 ? "f16" : "f32")
 
 export interface MemoryNeeded {
   readonly weights: number // bytes
@@ -42,7 +46,7 @@ export const memoryNeeded = (
   model: Weights,
   shard: Shard,
   tokens: number,
-  kvType: keyof typeof valueBytes = "f16",
+  kvType: KvType = kvTypeOf(model.shape),
 ): MemoryNeeded => {
   const weights = shardTensors(model, shard).reduce((sum, { bytes }) => sum + bytes, 0)
   const kv = 2 * tokens * shard.attention.length * model.shape.kvHeads * model.shape.headDim * valueBytes[kvType]
@@ -55,7 +59,7 @@ export const requireMemory = (
   shard: Shard,
   tokens: number,
   free: number,
-  kvType: keyof typeof valueBytes = "f16",
+  kvType: KvType = kvTypeOf(model.shape),
 ): Effect.Effect<MemoryNeeded, MemoryExceeded> => {
   const needed = memoryNeeded(model, shard, tokens, kvType)
   if (needed.total <= free) return Effect.succeed(needed)

@@ -1,6 +1,6 @@
 // What a command may ask for. The schema has checked its form; this checks it against the model and the engine.
 import { InvalidRequest } from "../wire/errors.ts"
-import type { Decode, Draft, PassCommand, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 
 export interface Bounds {
   readonly vocab: number
@@ -9,10 +9,10 @@ export interface Bounds {
 }
 
 /** The first field that is out of its range, or null. */
-export const check = (bounds: Bounds, command: PassCommand): InvalidRequest | null => {
+export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest | null => {
   switch (command._tag) {
     case "Prefill":
-      return checkTokens(bounds, "tokens", command.tokens, command.committed)
+      return checkTokens(bounds, "tokens", command.tokens, command.committed) ?? checkFrom(command)
     case "Decode":
       return checkDecode(bounds, command) ?? checkKeep(command)
     case "Verify":
@@ -54,6 +54,9 @@ const checkTokens = (
     ? null
     : invalid(`${field}[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${vocab} tokens`)
 }
+
+const checkFrom = ({ from, session }: Prefill) =>
+  from === session ? invalid("from", "is the session itself; name one that has ended, or leave it out") : null
 
 const checkTree = ({ tokens, parents }: Verify) => {
   if (parents.length !== tokens.length)

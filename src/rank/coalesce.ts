@@ -5,7 +5,7 @@ import type { Op, Segment, StretchResult } from "../../native/index.ts"
 
 /** A whole pass on this rank: its rows, and the one native call that they need. */
 export interface Stretch {
-  readonly segment: Segment
+  readonly segments: ReadonlyArray<Segment>
   readonly ops: ReadonlyArray<Op>
 }
 
@@ -13,7 +13,7 @@ interface Asked<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
-/** While the last call served several sessions, one that could lead the next waits so long for the others. */
+/** While the last call served several sessions, one that could lead the next waits so long for the others, at most. */
 const LINGER_MILLIS = 1
 
 /** Whoever gets the device first takes the others along. */
@@ -23,6 +23,7 @@ export class Coalescer<E> {
   readonly #call: (stretches: ReadonlyArray<Stretch>) => Effect.Effect<StretchResult, E>
   readonly #waiting = new Set<Asked<E>>()
   #last = 1 // stretches of the last call
+  #complete: Deferred.Deferred<void> | null = null // for one that waits until there are as many again
 
   constructor(
     turn: Semaphore.Semaphore,
@@ -38,6 +39,7 @@ export class Coalescer<E> {
     return Effect.suspend(() => {
       const asked: Asked<E> = { ...stretch, outcome: Deferred.makeUnsafe<StretchResult, E>() }
       this.#waiting.add(asked)
+      if (this.#complete !== null && this.#waiting.size >= this.#last) Deferred.doneUnsafe(this.#complete, Effect.void)
       return this.#turn
         .withPermits(1)(this.#lead(asked))
         .pipe(
@@ -52,9 +54,20 @@ export class Coalescer<E> {
   #lead(asked: Asked<E>): Effect.Effect<StretchResult, E> {
     return Effect.gen({ self: this }, function* () {
       if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
-      if (this.#waiting.size < this.#last) yield* Effect.sleep(LINGER_MILLIS)
+      if (this.#waiting.size < this.#last) yield* this.#linger
       yield* Effect.uninterruptibleMask((restore) => this.#serve(this.#take(asked), restore))
       return yield* Deferred.await(asked.outcome)
+    })
+  }
+
+  /** Until as many wait as the last call has served, but not for long. */
+  get #linger(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const complete = Deferred.makeUnsafe<void>()
+      this.#complete = complete
+      return Effect.timeoutOption(Deferred.await(complete), LINGER_MILLIS).pipe(
+        Effect.ensuring(Effect.sync(() => (this.#complete = null))),
+      )
     })
   }
 
@@ -79,7 +92,7 @@ export class Coalescer<E> {
     const together = [asked]
     for (const other of this.#waiting) {
       if (other === asked || !alike(asked.ops, other.ops)) continue
-      if (rowsOf(together) + other.segment.tokens.length <= this.#maxRows) together.push(other)
+      if (rowsOf(together) + rowsOf([other]) <= this.#maxRows) together.push(other)
     }
     for (const one of together) this.#waiting.delete(one)
     this.#last = together.length
@@ -144,8 +157,9 @@ export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult)
   const total = rowsOf(stretches)
   let headRow = 0
   const heads = stretches.reduce((sum, { ops }) => sum + (headOf(ops)?.rows.length ?? 0), 0)
-  return stretches.map(({ segment, ops }, i) => {
-    const rows = segment.tokens.length
+  return stretches.map((stretch, i) => {
+    const { ops } = stretch
+    const rows = rowsOf([stretch])
     const begin = begins[i] ?? 0
     const mine = headOf(ops)?.rows.length ?? 0
     const from = headRow
@@ -182,8 +196,8 @@ type Head = Extract<Op, { readonly op: "head" }>
 
 const headOf = (ops: ReadonlyArray<Op>): Head | undefined => ops.find((op) => op.op === "head")
 
-const rowsOf = (stretches: ReadonlyArray<Stretch>): number =>
-  stretches.reduce((sum, { segment }) => sum + segment.tokens.length, 0)
+const rowsOf = (stretches: ReadonlyArray<Pick<Stretch, "segments">>): number =>
+  stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0)
 
 /** The row of the batch with which each stretch begins. */
 const offsets = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<number> =>

@@ -14,7 +14,7 @@ import {
   type Shard,
   type StretchResult,
 } from "../../native/index.ts"
-import type { Model } from "../model/index.ts"
+import { kvTypeOf, type Model } from "../model/index.ts"
 import { Coalescer, merge } from "./coalesce.ts"
 
 /** ggml's backends: a link that the set-up keeps. */
@@ -52,6 +52,7 @@ export class Compute extends Context.Service<
     readonly maxRows: number
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
+    readonly kvTokens: number // for which there was memory when the weights were in it
     /** Time that the device has computed so far. */
     readonly computeMillis: () => number
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
@@ -61,14 +62,19 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /** Gives an empty session the KV of another one's first tokens. Who closes either meanwhile waits. */
+    readonly copy: (from: string, to: string, length: number) => Effect.Effect<void, ComputeFailed>
     /**
      * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is
      * the same; an interrupted one stops the device when it runs alone.
      */
-    readonly once: (segment: Segment, ops: ReadonlyArray<Op>) => Effect.Effect<StretchResult, ComputeFailed>
-    /** Runs `use` with a batch of one session's rows. */
+    readonly once: (
+      segments: ReadonlyArray<Segment>,
+      ops: ReadonlyArray<Op>,
+    ) => Effect.Effect<StretchResult, ComputeFailed>
+    /** Runs `use` with a batch of the rows of one session, or of several. */
     readonly batch: <A, E>(
-      segment: Segment,
+      segments: ReadonlyArray<Segment>,
       use: (batch: Batch) => Effect.Effect<A, E>,
     ) => Effect.Effect<A, E | ComputeFailed>
   }
@@ -89,7 +95,7 @@ export const load = Effect.fnUntraced(function* ({ model, shard, device: wanted,
         native.load(
           {
             ...{ shape: model.shape, tensors: model.tensors, shard, device: device.name, threads },
-            ...{ deterministic: options.deterministic, kvType: "f16" },
+            ...{ deterministic: options.deterministic, kvType: kvTypeOf(model.shape) },
           },
           options.progress,
         ),
@@ -113,6 +119,7 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
+  const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
   let computed = 0 // microseconds
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
@@ -132,7 +139,7 @@ const of = (engine: Engine, device: Device) => {
   const run = (pass: Pass, ops: ReadonlyArray<Op>) => turn.withPermits(1)(runNow(pass, ops))
   const together = new Coalescer(turn, engine.maxRows, (stretches) =>
     Effect.acquireUseRelease(
-      attempt(() => engine.begin(stretches.map(({ segment }) => segment))),
+      attempt(() => engine.begin(stretches.flatMap(({ segments }) => segments))),
       (pass) => runNow(pass, merge(stretches)),
       (pass) => Effect.sync(() => pass.end()),
     ),
@@ -142,31 +149,58 @@ const of = (engine: Engine, device: Device) => {
     maxRows: engine.maxRows,
     bytesOfWeights: engine.bytesOfWeights,
     bytesOfKv: () => engine.bytesOfKv(),
+    kvTokens: tokensFor(
+      device.kind === "cpu" ? process.availableMemory() : device.memoryFree,
+      engine.bytesOfKvPerToken,
+    ),
     computeMillis: () => computed / 1000,
     open: (session, sampling) => attempt(() => engine.open(session, sampling)),
-    close: (session) => Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined)),
+    close: (session) =>
+      rest.withPermits(1)(Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined))),
+    copy: (from, to, length) =>
+      rest.withPermits(1)(
+        Effect.uninterruptible(
+          Effect.tryPromise({
+            try: async () => engine.kvImport(to, await engine.kvExport(from, 0, length)),
+            catch: failed,
+          }),
+        ),
+      ),
     sessions: () => engine.sessions(),
     used: (session) => engine.used(session),
     committed: (session) => engine.committed(session),
     commit: (session, slots) =>
-      turn.withPermits(1)(
-        Effect.uninterruptible(Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })),
+      attempt(() => inPlace(slots, engine.committed(session))).pipe(
+        Effect.flatMap((inPlace) => {
+          const commit = Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })
+          return inPlace
+            ? Effect.asVoid(attempt(() => engine.commit(session, slots)))
+            : turn.withPermits(1)(Effect.uninterruptible(commit))
+        }),
       ),
     truncate: (session, length) => attempt(() => engine.truncate(session, length)),
-    once: (segment, ops) => together.run({ segment, ops }),
-    batch: (segment, use) =>
+    once: (segments, ops) => together.run({ segments, ops }),
+    batch: (segments, use) =>
       Effect.acquireUseRelease(
-        attempt(() => engine.begin([segment])),
+        attempt(() => engine.begin(segments)),
         (pass) => {
           let micros = 0
           const counted = (ops: ReadonlyArray<Op>) =>
             Effect.tap(run(pass, ops), (result) => Effect.sync(() => (micros += result.micros)))
-          return use({ tokens: segment.tokens.length, micros: () => micros, run: counted })
+          const tokens = segments.reduce((sum, { tokens }) => sum + tokens.length, 0)
+          return use({ tokens, micros: () => micros, run: counted })
         },
         (pass) => Effect.sync(() => pass.end()),
       ),
   })
 }
+
+/** A session's KV grows by doubling, so half of the memory may be taken and not yet used. */
+const tokensFor = (bytesFree: number, bytesOfKvPerToken: number): number =>
+  Math.min(2 ** 31 - 1, Math.floor(bytesFree / 2 / Math.max(1, bytesOfKvPerToken)))
+
+/** Whether the slots are the next ones, so that nothing has to be moved for them to be kept. */
+const inPlace = (slots: Int32Array, committed: number): boolean => slots.every((slot, i) => slot === committed + i)
 
 const promised = async <A>(start: () => Promise<A>): Promise<A> => start()
 const ignore = () => undefined

@@ -3,7 +3,16 @@ import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../native/index.ts"
 import type { Exchange } from "../fabric/peers.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
-import type { Decode, PassAnswer, PassCommand, Prefill, RowLogProbs, Verify } from "../wire/pass.ts"
+import type {
+  Decode,
+  DraftedTogether,
+  DraftTogether,
+  PassAnswer,
+  Prefill,
+  RowLogProbs,
+  SessionCommand,
+  Verify,
+} from "../wire/pass.ts"
 import { chain } from "./chain.ts"
 import { draft } from "./draft.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
@@ -27,17 +36,11 @@ export interface Crew extends Member {
 export const execute = (
   crew: Crew,
   exchange: Exchange,
-  command: PassCommand,
+  command: SessionCommand,
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course: Course = {
-      place: crew.place,
-      compute: crew.compute,
-      exchange,
-      computed: cost.computed,
-      vocabulary: crew.vocabulary,
-    }
+    const course = courseOf(crew, exchange, cost, [command.session])
     yield* prepare(crew, command)
     switch (command._tag) {
       case "Prefill":
@@ -47,9 +50,32 @@ export const execute = (
       case "Verify":
         return yield* verify(crew.strategy, course, command, cost)
       case "Draft":
-        return yield* draft(crew.strategy, course, command, cost)
+        return yield* Effect.map(draft(crew.strategy, course, [command], cost), (all) => all?.[0] ?? null)
     }
   })
+
+/** Several sessions' drafts as one. A session that cannot fails them all; whoever asked then asks for each by itself. */
+export const executeTogether = (
+  crew: Crew,
+  exchange: Exchange,
+  { pass, drafts }: DraftTogether,
+): Effect.Effect<DraftedTogether | null, PrepareError | RunError> =>
+  Effect.gen(function* () {
+    const cost = meter(exchange)
+    const sessions = drafts.map(({ session }) => session)
+    for (const command of drafts) yield* prepare(crew, command)
+    const all = yield* draft(crew.strategy, courseOf(crew, exchange, cost, sessions), drafts, cost)
+    return all === null ? null : { _tag: "DraftedTogether", pass, drafted: all }
+  })
+
+const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, sessions: ReadonlyArray<string>): Course => ({
+  sessions,
+  place: crew.place,
+  compute: crew.compute,
+  exchange,
+  computed: cost.computed,
+  vocabulary: crew.vocabulary,
+})
 
 const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
   if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
@@ -64,7 +90,7 @@ const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: C
   const head = { op: "head", rows: Int32Array.of(0), want: "tokens", top: command.logprobs ?? 0 } as const
   for (let token = command.token; ; ) {
     const slot = committed + tokens.length
-    const result = yield* strategy.exact(course, chain(session, slot, [token]), head)
+    const result = yield* strategy.exact(course, [chain(session, slot, [token])], head)
     yield* course.compute.commit(session, Int32Array.of(slot))
     const chosen = result?.tokens?.[0] ?? null
     if (result !== null) told.push(result)
@@ -95,7 +121,7 @@ const logProbsOf = (
 /** From the leader to the others, one hop; what a frontier of one row is packed as. */
 const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
   if (place.ranks === 1) return token ?? 0
-  const packed = packFrontier({ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) })
+  const packed = packFrontier([""], [{ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) }])
   if (leads(strategy, { place })) {
     yield* exchange.send(1, "all", { tokens: 0, width: place.width, blocks: [], nodes: packed })
     exchange.advance(1)
@@ -103,7 +129,7 @@ const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange 
   }
   const { nodes } = yield* exchange.receive(1, strategy.leader(place.ranks))
   exchange.advance(1)
-  return unpackFrontier("", nodes).tokens[0] ?? 0
+  return unpackFrontier([""], nodes)[0]?.tokens[0] ?? 0
 })
 
 const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Verify, cost: Meter) {
@@ -114,7 +140,7 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
   }
   const all = Int32Array.from(command.tokens.keys())
   const head = { op: "head", rows: all, want: "tokens", top: command.logprobs ?? 0 } as const
-  const result = yield* strategy.exact(course, rows, head)
+  const result = yield* strategy.exact(course, [rows], head)
   if (!leads(strategy, course)) return null
   const choices = Array.from(result?.tokens ?? [])
   const logProbs = logProbsOf(command, result === null ? [] : [result])
@@ -124,10 +150,10 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
 const commitChain = Effect.fnUntraced(function* (
   strategy: Strategy,
   course: Course,
-  { session, committed }: PassCommand,
+  { session, committed }: SessionCommand,
   tokens: ReadonlyArray<number>,
 ) {
-  yield* strategy.exact(course, chain(session, committed, tokens), null)
+  yield* strategy.exact(course, [chain(session, committed, tokens)], null)
   yield* course.compute.commit(
     session,
     Int32Array.from(tokens, (_, row) => committed + row),

@@ -8,13 +8,13 @@
 // run at the same time on their owners, all from the group's first h; then every rank runs the MLPs in order:
 // h' = h + A_i, h = h' + MLP_i(h'). After the last group only the leader goes on, so the others send and do not wait.
 import { Effect } from "effect"
-import type { Op, Segment, StretchResult } from "../../native/index.ts"
+import type { Op, StretchResult } from "../../native/index.ts"
 import { NO_NODES, type Payload } from "../fabric/peers.ts"
 import type { Activation } from "../wire/activation.ts"
 import type { Batch } from "./compute.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { type Gather, gathersOf, LEADER, runsOf } from "./plan.ts"
-import { batch, type Course, type Head, hidden, type RunError, type Strategy } from "./strategy.ts"
+import { batch, type Course, type Head, hidden, type Rows, type RunError, type Strategy } from "./strategy.ts"
 
 export const layer: Strategy = {
   leader: () => LEADER,
@@ -23,14 +23,16 @@ export const layer: Strategy = {
 
   lead: (course, rows, n, head) =>
     batch(course, rows, (part) =>
-      n === 1 ? handOver(course, part, { head, draft: packFrontier(rows) }) : leadFuzzy(course, part, rows, n, head),
+      n === 1
+        ? handOver(course, part, { head, draft: packFrontier(course.sessions, rows) })
+        : leadFuzzy(course, part, rows, n, head),
     ),
 
-  follow: Effect.fnUntraced(function* (course, session, n) {
+  follow: Effect.fnUntraced(function* (course, n) {
     if (!hearsLeader(course, n)) return true
     const first = yield* course.exchange.receive(1, LEADER)
     if (first.nodes.byteLength === 0) return false
-    const rows = unpackFrontier(session, first.nodes)
+    const rows = unpackFrontier(course.sessions, first.nodes)
     yield* batch(course, rows, (part) =>
       n === 1 ? handOver(course, part, { head: null, draft: first.nodes, first }) : followFuzzy(course, part, first, n),
     )
@@ -77,13 +79,13 @@ const handOver = Effect.fnUntraced(function* (
   return rank === LEADER ? result : null
 })
 
-const leadFuzzy = Effect.fnUntraced(function* (course: Course, part: Batch, rows: Segment, n: number, head: Head) {
+const leadFuzzy = Effect.fnUntraced(function* (course: Course, part: Batch, rows: Rows, n: number, head: Head) {
   const { layers, ranks } = course.place
   const begin: ReadonlyArray<Op> = [{ op: "embed" }, { op: "layers", from: 0, to: 1 }]
   let pending = begin
   if (ranks > 1) {
     const first = yield* part.run([...begin, { op: "emit" }])
-    yield* course.exchange.send(1, "all", hidden(course, first, packFrontier(rows)))
+    yield* course.exchange.send(1, "all", hidden(course, first, packFrontier(course.sessions, rows)))
     pending = []
   }
   pending = yield* fuzzyGroups(course, part, pending, gathersOf(course.place, n))

@@ -2,11 +2,11 @@
 // from rank to rank: R - 1 hops of one message each. A step of a draft has one more: the tree is on the last rank, the
 // embedding on the first, so the frontier goes back to it, and then travels with h.
 import { Effect } from "effect"
-import type { Op, Segment } from "../../native/index.ts"
+import type { Op } from "../../native/index.ts"
 import { NO_NODES } from "../fabric/peers.ts"
 import { fuzzy } from "../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
-import { type Course, groupOps, type Head, hidden, once, type Strategy } from "./strategy.ts"
+import { type Course, groupOps, type Head, hidden, once, type Rows, type Strategy } from "./strategy.ts"
 
 export const pipeline: Strategy = {
   leader: (ranks) => ranks - 1,
@@ -24,7 +24,7 @@ export const pipeline: Strategy = {
     const { rank, ranks } = course.place
     let h: Uint8Array | null = null
     if (ranks > 1) {
-      yield* course.exchange.send(1, 0, frontierAlone(course, packFrontier(rows)))
+      yield* course.exchange.send(1, 0, frontierAlone(course, packFrontier(course.sessions, rows)))
       h = (yield* course.exchange.receive(ranks, rank - 1)).values
     }
     const result = yield* stage(course, rows, h, fuzzyOps(course, n), head)
@@ -32,12 +32,12 @@ export const pipeline: Strategy = {
     return result
   }),
 
-  follow: Effect.fnUntraced(function* (course, session, n) {
+  follow: Effect.fnUntraced(function* (course, n) {
     const { rank, ranks } = course.place
     const { nodes, values } = yield* course.exchange.receive(rank + 1, rank === 0 ? ranks - 1 : rank - 1)
     const goesOn = nodes.byteLength > 0
     if (goesOn) {
-      const rows = unpackFrontier(session, nodes)
+      const rows = unpackFrontier(course.sessions, nodes)
       const result = yield* stage(course, rows, rank === 0 ? null : values, fuzzyOps(course, n), null)
       yield* course.exchange.send(rank + 2, rank + 1, hidden(course, result, nodes))
     } else if (rank < ranks - 2) {
@@ -51,7 +51,7 @@ export const pipeline: Strategy = {
 }
 
 /** This rank's layers, in one native call. */
-const stage = (course: Course, rows: Segment, h: Uint8Array | null, layers: ReadonlyArray<Op>, head: Head | null) => {
+const stage = (course: Course, rows: Rows, h: Uint8Array | null, layers: ReadonlyArray<Op>, head: Head | null) => {
   const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h }
   const last = course.place.rank === course.place.ranks - 1
   const end: ReadonlyArray<Op> = last ? (head === null ? [] : [head]) : [{ op: "emit" }]

@@ -66,9 +66,9 @@ const work = Effect.fnUntraced(function* (
       place: { rank, ranks: group.ranks, layers, width, owners },
     },
   })
-  const { device, bytesOfWeights } = compute
+  const { device, bytesOfWeights, kvTokens } = compute
   yield* status.set({
-    ...{ state: "ready", progress: 1, device: `${device.name} (${device.variant})`, bytesOfWeights },
+    ...{ state: "ready", progress: 1, device: `${device.name} (${device.variant})`, bytesOfWeights, kvTokens },
     load: () => ({
       bytesOfKv: compute.bytesOfKv(),
       sessions: compute.sessions().length,

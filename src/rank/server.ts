@@ -7,10 +7,11 @@ import { type Exchange, Peers } from "../fabric/peers.ts"
 import { tracedAs } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
-import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
+import { GroupControl, PassAnswer, PassCommand, type SessionCommand } from "../wire/pass.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { type Crew, execute } from "./execute.ts"
-import { passFailed } from "./sessions.ts"
+import { type Crew, execute, executeTogether } from "./execute.ts"
+import { type PrepareError, passFailed } from "./sessions.ts"
+import type { RunError } from "./strategy.ts"
 
 /** A command has at most some hundred tokens, with their parents. */
 const MOST_BYTES = 64 * 1024
@@ -28,9 +29,10 @@ export interface ServerOptions {
   readonly crew: Crew
 }
 
-/** The newest pass of a session. */
+/** The newest pass of a session, or of several that run together. */
 interface Lane {
   readonly command: PassCommand
+  readonly parts: ReadonlyArray<SessionCommand> // one a session
   readonly askers: Array<Msg> // the command, and its repetitions
   readonly exchange: Exchange
   answer: Uint8Array | null
@@ -57,52 +59,61 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     if (command.epoch !== epoch) {
       return refuse(message, command.pass, new WrongEpoch({ group, rank, expected: epoch, actual: command.epoch }))
     }
-    const last = lanes.get(command.session)
-    const age = last === undefined ? 1 : compare(command, last.command)
-    if (last !== undefined && age === 0) {
-      last.askers.push(message)
-      return last.answer === null ? undefined : reply(message, last.answer)
+    const parts = command._tag === "DraftTogether" ? command.drafts : [command]
+    const last = new Set(parts.flatMap(({ session }) => lanes.get(session) ?? []))
+    const [same] = last
+    if (same !== undefined && last.size === 1 && repeats(command, same.command)) {
+      same.askers.push(message)
+      return same.answer === null ? undefined : reply(message, same.answer)
     }
-    if (last !== undefined && age < 0 && !begins(command)) {
-      return leads ? refuse(message, command.pass, late(command, last.command)) : undefined
+    for (const one of parts) {
+      const before = lanes.get(one.session)?.parts.find(({ session }) => session === one.session)
+      if (before === undefined || compare(one, before) > 0 || begins(one)) continue
+      return leads ? refuse(message, command.pass, late(one, before)) : undefined
     }
-    last?.exchange.close()
+    for (const { exchange } of last) exchange.close()
     const exchange = peers.exchange(command.pass, command.attempt)
-    const lane: Lane = { command, askers: [message], exchange, answer: null }
-    lanes.set(command.session, lane)
+    const lane: Lane = { command, parts, askers: [message], exchange, answer: null }
+    for (const { session } of parts) lanes.set(session, lane)
     // The leader is still at the last pass only when nobody waits for its answer. Another rank may have its commit to finish.
-    take(command.session, (before) => run(lane, before), leads ? "interrupt" : "wait")
+    const sessions = parts.map(({ session }) => session)
+    take(sessions, (before) => run(lane, before), leads ? "interrupt" : "wait")
   }
 
-  /** Gives a session's next turn to `use`, which begins with what has to happen before: that the last one ends. */
+  /** Gives the next turn of one session, or of several, to `use`, which begins with what has to happen before: that the last ones end. */
   const take = (
-    session: string,
+    sessions: ReadonlyArray<string>,
     use: (before: Effect.Effect<void>) => Effect.Effect<void>,
     last: "interrupt" | "wait",
   ) => {
-    const fiber = turns.get(session)?.fiber ?? null
+    const fibers = new Set(sessions.flatMap((session) => turns.get(session)?.fiber ?? []))
     const turn: Turn = { fiber: null }
-    turns.set(session, turn)
-    const ended = fiber === null ? Effect.void : last === "wait" ? Fiber.await(fiber) : Fiber.interrupt(fiber)
-    const passOn = Effect.sync(() => (turns.get(session) === turn ? turns.delete(session) : undefined))
+    for (const session of sessions) turns.set(session, turn)
+    const ended = last === "wait" ? Fiber.awaitAll([...fibers]) : Fiber.interruptAll([...fibers])
+    const passOn = Effect.sync(() => {
+      for (const session of sessions) if (turns.get(session) === turn) turns.delete(session)
+    })
     // Uninterruptible: whatever becomes of a turn, the next one finds the session at rest.
     turn.fiber = fork(Effect.ensuring(use(Effect.uninterruptible(Effect.asVoid(ended))), passOn))
   }
 
-  const traced = ({ askers: [message], command: { _tag, session, pass } }: Lane) =>
-    tracedAs(_tag, message?.headers, { group, rank, session, pass })
+  const traced = ({ askers: [message], command: { _tag, pass }, parts }: Lane) =>
+    tracedAs(_tag, message?.headers, { group, rank, session: parts.map(({ session }) => session).join(), pass })
 
   /** Runs a pass and answers. A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane, before: Effect.Effect<void>): Effect.Effect<void> =>
-    Effect.andThen(before, traced(lane)(execute(crew, lane.exchange, lane.command))).pipe(
+    Effect.andThen(before, traced(lane)(answerOf(lane))).pipe(
       Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(crew, reason))),
       Effect.catchDefect((defect) => Effect.fail(passFailed(crew, String(defect)))),
-      Effect.catchTag("Superseded", () => Effect.succeed(leads ? cancelled(lane.command) : null)),
+      Effect.catchTag("Superseded", () => Effect.succeed(leads ? cancelled(lane) : null)),
       Effect.catch((error) => Effect.succeed(refused(lane.command.pass, error))),
       Effect.map((answer) => (answer === null ? undefined : settle(lane, answer))),
-      Effect.onInterrupt(() => Effect.sync(() => (leads ? settle(lane, cancelled(lane.command)) : undefined))),
+      Effect.onInterrupt(() => Effect.sync(() => (leads ? settle(lane, cancelled(lane)) : undefined))),
       Effect.ensuring(Effect.sync(() => leave(lane))),
     )
+
+  const answerOf = ({ command, exchange }: Lane): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
+    command._tag === "DraftTogether" ? executeTogether(crew, exchange, command) : execute(crew, exchange, command)
 
   const settle = (lane: Lane, answer: PassAnswer): void => {
     const encoded = answers.encode(answer)
@@ -119,19 +130,23 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
 
   const leave = (lane: Lane): void => {
     lane.exchange.close()
-    const { session } = lane.command
-    if (lanes.get(session) === lane && !crew.compute.sessions().includes(session)) lanes.delete(session)
+    const open = crew.compute.sessions()
+    for (const { session } of lane.parts) {
+      if (lanes.get(session) === lane && !open.includes(session)) lanes.delete(session)
+    }
   }
 
   const control = (message: Msg): void => {
     const decoded = controls.decode(message.data)
     if (Result.isFailure(decoded)) return void fork(Effect.logWarning(decoded.failure.message))
     const { _tag, session } = decoded.success
-    lanes.get(session)?.exchange.close()
+    const lane = lanes.get(session)
+    const alone = lane === undefined || lane.parts.length === 1
+    if (alone) lane?.exchange.close() // others' drafts are not stopped for one: it is closed when they have ended
     lanes.delete(session)
     const free = crew.compute.close(session)
     const close = (before: Effect.Effect<void>) => Effect.uninterruptible(Effect.andThen(before, free))
-    take(session, close, _tag === "Abort" ? "interrupt" : "wait")
+    take([session], close, _tag === "Abort" && alone ? "interrupt" : "wait")
   }
 
   const subjects = subjectsOf(deployment)
@@ -163,15 +178,23 @@ const refused = (pass: number, error: PassError): PassAnswer => ({ _tag: "Refuse
 const refuse = (message: Msg, pass: number, error: PassError): void =>
   reply(message, answers.encode(refused(pass, error)))
 
-const cancelled = ({ pass, session }: PassCommand): PassAnswer => refused(pass, new Cancelled({ session }))
+const cancelled = ({ command, parts }: Lane): PassAnswer =>
+  refused(command.pass, new Cancelled({ session: parts[0]?.session ?? "" }))
+
+type Numbered = Pick<PassCommand, "pass" | "attempt">
+
+/** Whether a command is the same as the one before, asked for again. */
+const repeats = (command: PassCommand, before: PassCommand): boolean =>
+  command._tag === before._tag && compare(command, before) === 0
 
 /** Above 0 where `a` is newer than `b`. */
-const compare = (a: PassCommand, b: PassCommand): number => a.pass - b.pass || a.attempt - b.attempt
+const compare = (a: Numbered, b: Numbered): number => a.pass - b.pass || a.attempt - b.attempt
 
 /** Whether a command begins its session anew, so that what was before does not count. */
-const begins = (command: PassCommand): boolean => command._tag === "Prefill" && command.committed === 0
+const begins = (command: SessionCommand): boolean =>
+  command._tag === "Prefill" && (command.committed === 0 || command.from !== undefined)
 
-const late = (command: PassCommand, last: PassCommand) =>
+const late = (command: Numbered, last: Numbered) =>
   new InvalidRequest({
     field: "pass",
     reason: `is ${command.pass}, attempt ${command.attempt}; the session is at ${last.pass}, attempt ${last.attempt}`,

@@ -2,7 +2,7 @@
 // stays of one mind, and a rank that cannot says so with a typed error and changes nothing.
 import { Effect } from "effect"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.ts"
-import type { Decode, Draft, PassCommand, Prefill, Verify } from "../wire/pass.ts"
+import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 import { type Bounds, check } from "./check.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
 
@@ -16,7 +16,7 @@ export interface Member {
 export type PrepareError = InvalidRequest | UnknownSession | ComputeFailed
 
 /** Leaves the session with exactly `committed` tokens in its KV, the ones that the command builds on. */
-export const prepare = (member: Member, command: PassCommand): Effect.Effect<void, PrepareError> =>
+export const prepare = (member: Member, command: SessionCommand): Effect.Effect<void, PrepareError> =>
   Effect.gen(function* () {
     const invalid = check(member.bounds, command)
     if (invalid !== null) return yield* Effect.fail(invalid)
@@ -32,9 +32,13 @@ export const prepare = (member: Member, command: PassCommand): Effect.Effect<voi
   })
 
 const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Prefill) {
-  if (command.committed > 0) return yield* shorten(member, command)
-  yield* member.compute.close(command.session) // a former life of it
-  yield* member.compute.open(command.session, command.sampling)
+  const { session, from, committed } = command
+  if (from === undefined && committed > 0) return yield* shorten(member, command)
+  const held = from === undefined ? 0 : lengthOf(member, from)
+  if (from !== undefined && held < committed) return yield* unknown(member, { session: from, committed }, held)
+  yield* member.compute.close(session) // a former life of it
+  yield* member.compute.open(session, command.sampling)
+  if (from !== undefined) yield* member.compute.copy(from, session, committed)
 })
 
 /** Keeps the accepted rows of the last verify pass, unless an earlier attempt at this command has done so. */
@@ -63,7 +67,10 @@ const shorten = Effect.fnUntraced(function* (member: Member, command: Prefill | 
 const lengthOf = ({ compute }: Member, session: string): number =>
   compute.sessions().includes(session) ? compute.committed(session) : -1
 
-const unknown = ({ group, rank }: Member, { session, committed }: PassCommand, actual: number) =>
-  Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
+const unknown = (
+  { group, rank }: Member,
+  { session, committed }: Pick<SessionCommand, "session" | "committed">,
+  actual: number,
+) => Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
 
 export const passFailed = ({ group, rank }: Member, reason: string) => new PassFailed({ group, rank, reason })

@@ -10,7 +10,10 @@ import { subjectsOf } from "../wire/subjects.ts"
 const beats = codec("rank beat", RankBeat)
 
 /** What may change while a rank lives. */
-export type Condition = Pick<RankBeat, "state" | "progress" | "reason" | "shard" | "device" | "bytesOfWeights"> & {
+export type Condition = Pick<
+  RankBeat,
+  "state" | "progress" | "reason" | "shard" | "device" | "bytesOfWeights" | "kvTokens"
+> & {
   readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions" | "computeMillis">
 }
 /** What does not. */
@@ -21,7 +24,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
   const { connection } = yield* Nats
   const subjects = subjectsOf(deployment)
   let condition: Condition = {
-    ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0 },
+    ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
     load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0 }),
   }
   const message = () => {

@@ -11,6 +11,9 @@ export type RunError = ExchangeError | ComputeFailed
 /** Head wanted of a pass, for the rank that has it. */
 export type Head = Extract<Op, { readonly op: "head" }>
 
+/** The rows of a pass, by sessions: in a draft several may run together. */
+export type Rows = ReadonlyArray<Segment>
+
 /** Where a pass runs: this rank's place in its group. */
 export interface Place {
   readonly rank: number
@@ -20,8 +23,9 @@ export interface Place {
   readonly owners: ReadonlyArray<number> // the rank that holds each layer's attention
 }
 
-/** What one pass of one session runs with. `computed` adds up the device's time. */
+/** What one pass runs with. `computed` adds up the device's time. */
 export interface Course {
+  readonly sessions: ReadonlyArray<string> // that run together, in the order of the command
   readonly place: Place
   readonly compute: Compute["Service"]
   readonly exchange: Exchange
@@ -33,17 +37,17 @@ export interface Strategy {
   /** The rank that has the head. It answers, and holds the tree of a draft. */
   readonly leader: (ranks: number) => number
   /** An exact pass over rows that every rank knows. The head's result on the leader, null on the others. */
-  readonly exact: (course: Course, rows: Segment, head: Head | null) => Effect.Effect<StretchResult | null, RunError>
+  readonly exact: (course: Course, rows: Rows, head: Head | null) => Effect.Effect<StretchResult | null, RunError>
   /** On the leader: a pass of a draft over a frontier that the other ranks do not know yet, with fuzzy groups of `n` layers. */
-  readonly lead: (course: Course, rows: Segment, n: number, head: Head) => Effect.Effect<StretchResult | null, RunError>
+  readonly lead: (course: Course, rows: Rows, n: number, head: Head) => Effect.Effect<StretchResult | null, RunError>
   /** On the others: their part of the next pass of a draft; false when the leader has ended it. */
-  readonly follow: (course: Course, session: string, n: number) => Effect.Effect<boolean, RunError>
+  readonly follow: (course: Course, n: number) => Effect.Effect<boolean, RunError>
   /** On the leader: tells the others that no further pass of this draft comes. */
   readonly end: (course: Course) => Effect.Effect<void, RunError>
 }
 
 /** A batch whose time is added to the course's. */
-export const batch = <A, E>(course: Course, rows: Segment, use: (batch: Batch) => Effect.Effect<A, E>) =>
+export const batch = <A, E>(course: Course, rows: Rows, use: (batch: Batch) => Effect.Effect<A, E>) =>
   course.compute.batch(rows, (batch) =>
     Effect.ensuring(
       use(batch),
@@ -52,7 +56,7 @@ export const batch = <A, E>(course: Course, rows: Segment, use: (batch: Batch) =
   )
 
 /** A pass of one native call, whose time is added to the course's. */
-export const once = (course: Course, rows: Segment, ops: ReadonlyArray<Op>) =>
+export const once = (course: Course, rows: Rows, ops: ReadonlyArray<Op>) =>
   Effect.tap(course.compute.once(rows, ops), ({ micros }) => Effect.sync(() => course.computed(micros)))
 
 /** A group of layers as one rank runs it alone: a single layer in order, more of them with their attentions all reading the first h. */

@@ -87,6 +87,9 @@ const none: Known = {
   interval: FIRST_INTERVAL,
 }
 
+/** What is known where passes cost something else: how much of a draft is accepted does not change. */
+export const acceptanceOf = ({ acceptance }: Known): Known => ({ ...none, acceptance })
+
 /** A session's begin. `known`: what the deployment's sessions have learned so far. */
 export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
   limits,

@@ -16,8 +16,9 @@ import { documentOf } from "../wire/jsonSchema.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { GenerateError } from "../workflow/errors.ts"
 import { generate } from "../workflow/generate.ts"
-import { Cancellation, type Models } from "../workflow/generation.ts"
+import { Admitted, Cancellation, type Models } from "../workflow/generation.ts"
 import { Endings } from "./endings.ts"
+import { admissionOf } from "./limits.ts"
 import { generateRequest } from "./request.ts"
 
 const answers = codec("infer answer", InferAnswer)
@@ -41,6 +42,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const running = yield* FiberMap.make<string, Answer, GenerateError>()
   const fork = yield* FiberMap.runtime(running)<Models | TokenLog | Traces>()
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
+  const admission = yield* admissionOf(deployment)
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const asked = yield* Effect.fromResult(requests.decode(message))
@@ -53,19 +55,27 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
       ...{ _tag: "Begin", epoch: request.epoch, at: 0, promptTokens, seed },
       ...(interestMillis === undefined ? {} : { interestMillis }),
     }
+    const admitted = yield* admission.ask({
+      ...{ session, client: asked.client ?? null, prompt: promptTokens, maxTokens: request.maxTokens },
+    })
     endings.open(session, asked)
+    const close = Effect.andThen(
+      Effect.sync(() => endings.close(session)),
+      admission.end(session),
+    )
     // Whoever is told of a session finds it in the log.
     const after = yield* log.append(session, beginning, 0).pipe(
       Effect.mapError(failed),
-      Effect.onExit((exit) => Effect.sync(() => (exit._tag === "Failure" ? endings.close(session) : undefined))),
+      Effect.onExit((exit) => (exit._tag === "Failure" ? close : Effect.void)),
     )
     const generation = fork(
       session,
       generate({ ...request, after }).pipe(
         Effect.provideService(Cancellation, endings),
+        Effect.provideService(Admitted, admitted),
         tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),
         Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
-        Effect.ensuring(Effect.sync(() => endings.close(session))),
+        Effect.ensuring(close),
       ),
     )
     if (asked.stream === true) {

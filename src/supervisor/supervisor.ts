@@ -7,6 +7,7 @@ import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { Models } from "../workflow/generation.ts"
 import { serve } from "./server.ts"
+import { draftingTogether } from "./togetherness.ts"
 
 export interface SupervisorOptions {
   readonly deployment: Deployment
@@ -16,7 +17,11 @@ export interface SupervisorOptions {
 export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: SupervisorOptions) {
   const base = yield* join({ deployment: deployment.name, group: deployment.base, epoch })
   const draft =
-    deployment.draft === null ? null : yield* join({ deployment: deployment.name, group: deployment.draft, epoch })
+    deployment.draft === null
+      ? null
+      : yield* Effect.flatMap(join({ deployment: deployment.name, group: deployment.draft, epoch }), (group) =>
+          draftingTogether(group, deployment.draft?.strategy ?? "single"),
+        )
   const model = yield* open(deployment.base.model, { context: deployment.context })
   model.tokenizer.warm() // while the ranks load
   yield* Effect.all(

@@ -1,4 +1,4 @@
-// Heartbeats: every rank says four times a second that it is there, and what it is doing.
+// Heartbeats: every rank says four times a second that it is there, and what it is doing; every supervisor once a second.
 import { Schema } from "effect"
 
 export const BEAT_MILLIS = 250
@@ -18,7 +18,30 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   device: Schema.String, // "CPU (zen4)"
   bytesOfWeights: Schema.Int,
   bytesOfKv: Schema.Int,
+  kvTokens: Schema.Int, // for which it has memory; 0 while it is not ready
   sessions: Schema.Int,
   computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
 })
 export type RankBeat = typeof RankBeat.Type
+
+export const SUPERVISOR_BEAT_MILLIS = 1_000
+
+/** What a supervisor has to do for one deployment. Counters begin with the process. */
+export const SupervisorBeat = Schema.TaggedStruct("SupervisorBeat", {
+  id: Schema.String,
+  deployment: Schema.String,
+  pid: Schema.Int,
+  state: Schema.Literals(["ready", "draining"]),
+  sessions: Schema.Int, // that run
+  waiting: Schema.Int, // for memory
+  tokens: Schema.Int, // generated so far: a counter
+  accepted: Schema.Int, // drafted tokens that the base chose too: a counter
+  drafted: Schema.Int, // a counter
+  iterations: Schema.Int, // a counter
+  kvTokensReserved: Schema.Int, // for the sessions that run
+  kvTokensKept: Schema.Int, // of ended sessions, for those who go on from them
+  kvTokensTotal: Schema.Int,
+  requests: Schema.Int, // all of them: a counter
+  refused: Schema.Int, // a counter
+})
+export type SupervisorBeat = typeof SupervisorBeat.Type

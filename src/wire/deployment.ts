@@ -2,6 +2,7 @@
 // every actor is told of the whole, and what each group of ranks runs.
 import { Schema } from "effect"
 
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
 export const Strategy = Schema.Literals(["single", "pipeline", "layer"])
@@ -25,6 +26,10 @@ export const Deployment = Schema.Struct({
   fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
+  kvTokens: Schema.optionalKey(Positive), // of all sessions together; left out: what the ranks have memory for
+  queue: Schema.optionalKey(Count), // requests that may wait for room; more are refused. 256
+  clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
+  keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
   retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 export type Deployment = typeof Deployment.Type

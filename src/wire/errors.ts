@@ -124,6 +124,28 @@ export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("Cont
   }
 }
 
+/** More requests wait than may. */
+export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
+  deployment: Schema.String,
+  waiting: Schema.Int,
+  retryAfterMillis: Schema.Int,
+}) {
+  override get message() {
+    return `${this.deployment} has ${this.waiting} requests waiting, its limit. Try again in ${this.retryAfterMillis} ms.`
+  }
+}
+
+/** A client has as many sessions as one may have. */
+export class ClientLimited extends Schema.TaggedError<ClientLimited>()("ClientLimited", {
+  client: Schema.String,
+  limit: Schema.Int,
+  retryAfterMillis: Schema.Int,
+}) {
+  override get message() {
+    return `${this.client} has ${this.limit} sessions that run or wait, its limit. Try again in ${this.retryAfterMillis} ms, or cancel one.`
+  }
+}
+
 /** What a rank answers instead of a pass's result. */
 export const PassError = Schema.Union([
   MalformedMessage,
@@ -144,6 +166,8 @@ export const InferError = Schema.Union([
   GroupSilent,
   PassFailed,
   Cancelled,
+  Overloaded,
+  ClientLimited,
   SessionFailed,
   AnswerTooLarge,
 ])

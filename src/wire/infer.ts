@@ -82,6 +82,7 @@ export type PassStats = typeof PassStats.Type
 
 export const GenerationStats = Schema.Struct({
   promptTokens: Count,
+  reusedTokens: Count, // of the prompt, whose KV an earlier session had left
   tokens: Count,
   millis: Schema.Finite, // from the acceptance of the request to the last token
   firstTokenMillis: Schema.Finite,

@@ -39,8 +39,17 @@ const base = {
 /** How many of the most probable tokens of each row are told besides the chosen one; left out: no log-probabilities at all. */
 const logprobs = Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 }))))
 
-/** Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session. */
-export const Prefill = Schema.TaggedStruct("Prefill", { ...base, tokens: Tokens, sampling: Sampling })
+/**
+ * Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session: it has
+ * `committed` 0, or begins with a copy of the first `committed` tokens' KV of another session, `from`, that has ended and
+ * was not released. A rank that does not hold that answers UnknownSession.
+ */
+export const Prefill = Schema.TaggedStruct("Prefill", {
+  ...base,
+  from: Schema.optionalKey(Schema.NonEmptyString),
+  tokens: Tokens,
+  sampling: Sampling,
+})
 
 /**
  * Decoding without a draft: `steps` exact passes of one row, the first over the bonus token, each further one over the
@@ -82,12 +91,29 @@ export const Draft = Schema.TaggedStruct("Draft", {
   nodes: Positive,
 })
 
-export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
+/**
+ * Drafts of different sessions with one N, whose passes run together: every rank sees the same rows, and the hops are
+ * shared. The first draft's pass and attempt are those of the whole. Where one of them cannot run the whole is refused.
+ */
+export const DraftTogether = Schema.TaggedStruct("DraftTogether", {
+  epoch: Count,
+  pass: Count,
+  attempt: Count,
+  drafts: Schema.NonEmptyArray(Draft),
+})
+
+/** A pass of one session. */
+export type SessionCommand = Prefill | Decode | Verify | Draft
+
+export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft, DraftTogether]).pipe(
+  Schema.toTaggedUnion("_tag"),
+)
 export type PassCommand = typeof PassCommand.Type
 export type Prefill = typeof Prefill.Type
 export type Decode = typeof Decode.Type
 export type Verify = typeof Verify.Type
 export type Draft = typeof Draft.Type
+export type DraftTogether = typeof DraftTogether.Type
 
 /** What a part of a pass took: time as the answering rank saw it, messages and payload bytes of all ranks. */
 export const PassCost = Schema.Struct({
@@ -122,9 +148,11 @@ export const Drafted = Schema.TaggedStruct("Drafted", {
   draft: PassCost, // all steps together
   steps: Schema.Array(Schema.Struct({ rows: Count, millis: Schema.Finite })),
 })
+/** In the order of the drafts. Messages, bytes and computing are shared out among them. */
+export const DraftedTogether = Schema.TaggedStruct("DraftedTogether", { pass: Count, drafted: Schema.Array(Drafted) })
 export const Refused = Schema.TaggedStruct("Refused", { pass: Count, error: PassError })
 
-export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, Refused]).pipe(
+export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, DraftedTogether, Refused]).pipe(
   Schema.toTaggedUnion("_tag"),
 )
 export type PassAnswer = typeof PassAnswer.Type
@@ -132,6 +160,7 @@ export type Prefilled = typeof Prefilled.Type
 export type Decoded = typeof Decoded.Type
 export type Verified = typeof Verified.Type
 export type Drafted = typeof Drafted.Type
+export type DraftedTogether = typeof DraftedTogether.Type
 
 /** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
 export const GroupControl = Schema.Union([

@@ -2,6 +2,7 @@
 // that has been measured. What one session learns of the deployment, the others use.
 import {
   type Adaptive,
+  acceptanceOf,
   choose as chooseTree,
   type Iteration,
   initial,
@@ -11,6 +12,7 @@ import {
   primes,
 } from "../speculation/adaptive.ts"
 import type { TreeShape } from "../speculation/tree.ts"
+import type { PassCost } from "../wire/pass.ts"
 import type { GenerateRequest, Generation, Models } from "./generation.ts"
 
 /** The largest tree that the adaptive control drafts. */
@@ -25,12 +27,53 @@ export interface Measured extends Passes {
 
 export const nothing = (): Measured => ({ verify: [], calibrate: [], steps: [] })
 
+type Learned = Models["Service"]["learned"]
+
+/** Beside what is learned with a session alone: the same for two sessions and more, four and more, ... */
+const crowded = new WeakMap<Learned, Map<number, Learned>>()
+
+/** A pass costs something else when others run with it, so what is learned is kept for each doubling of the sessions. */
+const learnedWith = (sessions: number, learned: Learned): Learned => {
+  const level = levelOf(sessions)
+  if (level === 0) return learned
+  const levels = crowded.get(learned) ?? new Map<number, Learned>()
+  crowded.set(learned, levels)
+  const known = levels.get(level) ?? { current: learned.current && acceptanceOf(learned.current) }
+  levels.set(level, known)
+  return known
+}
+
+const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, sessions)))
+
+/**
+ * What a pass is thought to cost. For a session alone, the time it takes. With others the device is never idle, and what
+ * counts is how much of it the pass takes away from all: its share of the computing, in the time that a session gets its
+ * own share. So a tree is drafted only where it saves the device work.
+ */
+const millisOf = ({ running }: Generation, { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">) =>
+  levelOf(running()) === 0 ? millis : computeMillis * running()
+
+export const measure = (
+  generation: Generation,
+  kind: keyof Passes,
+  rows: number,
+  cost: Pick<PassCost, "millis" | "computeMillis">,
+  times = 1, // so many passes of one command
+): void => {
+  const millis = millisOf(generation, cost) / times
+  for (let i = 0; i < times; i++) generation.measured[kind].push({ rows, millis })
+}
+
 export const begin = ({ speculation }: GenerateRequest, { draft, learned }: Models["Service"]): Adaptive | null =>
   speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null
 
 /** Whether the draft's KV is filled with the prompt before anything is drafted. */
-export const prepares = ({ adaptive, tokens }: Generation): boolean =>
-  adaptive !== null && primes(adaptive, tokens.length)
+export const prepares = ({ adaptive, tokens, running }: Generation, { learned }: Models["Service"]): boolean => {
+  if (adaptive === null) return false
+  const known = learnedWith(running(), learned).current
+  if (known === undefined) return levelOf(running()) === 0 && primes(adaptive, tokens.length)
+  return primes({ ...adaptive, known }, tokens.length)
+}
 
 /** Tokens that may still come. */
 export const left = ({ request, tokens }: Generation): number =>
@@ -43,7 +86,7 @@ export const choose = (generation: Generation, { draft, learned }: Models["Servi
   if (draft === null || most === 1 || speculation === "none") return null // the bonus token alone is enough
   if (adaptive !== null) {
     return chooseTree(
-      { ...adaptive, known: learned.current ?? adaptive.known },
+      { ...adaptive, known: learnedWith(generation.running(), learned).current ?? adaptive.known },
       tokens.length - generation.draft.committed,
       most,
     )
@@ -58,11 +101,20 @@ export const learn = (generation: Generation, { learned }: Models["Service"], it
   const passes = generation.measured
   generation.measured = nothing()
   if (generation.adaptive === null) return
-  const state = { ...generation.adaptive, known: learned.current ?? generation.adaptive.known }
+  const ours = learnedWith(generation.running(), learned)
+  const state = { ...generation.adaptive, known: ours.current ?? generation.adaptive.known }
   const next =
-    iteration === null ? measured(state, passes) : stepsOf(passes, iteration).reduce<Adaptive>(observe, state)
+    iteration === null
+      ? measured(state, passes)
+      : stepsOf(passes, alone(generation, passes, iteration)).reduce<Adaptive>(observe, state)
   generation.adaptive = next
-  learned.current = next.known
+  ours.current = next.known
+}
+
+/** With others there is no time between the passes that would be lost. */
+const alone = ({ running }: Generation, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
+  if (levelOf(running()) === 0) return outcome
+  return { ...outcome, millis: [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0) }
 }
 
 /** Decoding steps of one command are an iteration each. */

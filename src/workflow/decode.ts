@@ -1,15 +1,16 @@
 // Decoding without a draft. Several steps are one command, so that what NATS adds to a token is a fraction of a message;
-// but never so many that a user would see the tokens come in bursts.
+// but never so many that a user would see the tokens come in bursts: what takes a tenth of a second seems to be at once.
 import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import { Decoded } from "../wire/pass.ts"
+import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 
-const BURST_MILLIS = 40
+const BURST_MILLIS = 100
 const BURST_STEPS = 8
 
 const Answered = Schema.Struct({ answer: Decoded, millis: Schema.Finite, bytes: Schema.Finite })
@@ -28,7 +29,7 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
   const { length } = answer.tokens
   generation.base = { committed: generation.tokens.length - 1 + length, keep: [] }
   generation.stepMillis = millis / length
-  generation.measured.verify.push(...answer.tokens.map(() => ({ rows: 1, millis: millis / length })))
+  measure(generation, "verify", 1, { ...answer.cost, millis }, length)
   generation.tally.pass("decode", answer.cost, { millis, bytes }, length)
   return answer
 })

@@ -5,6 +5,7 @@ import { Activity } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Drafted } from "../wire/pass.ts"
+import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 import { CHUNK, prefill } from "./prefill.ts"
@@ -21,11 +22,11 @@ export const draft = Effect.fnUntraced(function* (generation: Generation, group:
     )
   })
   const { answer, millis, bytes } = drafted
-  generation.measured.calibrate.push({
-    rows: generation.tokens.length - generation.draft.committed,
-    millis: answer.calibrate.millis,
-  })
-  generation.measured.steps.push(...answer.steps)
+  measure(generation, "calibrate", generation.tokens.length - generation.draft.committed, answer.calibrate)
+  const computing = answer.draft.millis > 0 ? answer.draft.computeMillis / answer.draft.millis : 0
+  for (const { rows, millis } of answer.steps) {
+    measure(generation, "steps", rows, { millis, computeMillis: millis * computing })
+  }
   generation.draft = { committed: generation.tokens.length }
   generation.tally.pass("calibrate", answer.calibrate, null)
   generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })

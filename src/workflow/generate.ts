@@ -12,7 +12,7 @@ import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
-import { Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
+import { Admitted, Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
@@ -39,6 +39,7 @@ export const generate = (request: GenerateRequest) =>
 const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
   const models = yield* Models
   const cancellation = yield* Cancellation
+  const admitted = yield* Admitted
   const generation: Generation = {
     request,
     scope: yield* Effect.scope,
@@ -48,6 +49,8 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     tokens: [...request.prompt],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
+    reuse: null,
+    running: admitted.running,
     stepMillis: null,
     passes: 0,
     adaptive: begin(request, models),
@@ -71,10 +74,13 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
 
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
+  const admitted = yield* Admitted
   const last = generation.tokens.length - 1
+  yield* admitted.begin
+  generation.reuse = admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
-  if (models.draft !== null && prepares(generation)) yield* catchUp(generation, models.draft)
+  if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
   for (;;) {
@@ -95,7 +101,13 @@ const plain = Effect.fnUntraced(function* (generation: Generation, models: Model
   const { tokens, logProbs } = yield* decode(generation, models.base, left(generation))
   learn(generation, models, { shape: null, accepted: 0, millis: performance.now() - began })
   const told = tokens.map((_, row) => ofRow(logProbs, row, models.tokenizer))
-  yield* accepted(generation, models.tokenizer, tokens, { drafted: 0, last: "plain", iterations: tokens.length, told })
+  yield* accepted(generation, models.tokenizer, tokens, {
+    proposed: 0,
+    drafted: 0,
+    last: "plain",
+    iterations: tokens.length,
+    told,
+  })
 })
 
 /** EasySpec's iteration. */
@@ -116,6 +128,7 @@ const speculative = Effect.fnUntraced(function* (
   yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
   const told = keep.map((row) => ofRow(logProbs, row, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
+    proposed: tree.tokens.length,
     drafted: path.length,
     last: "corrected",
     iterations: 1,
@@ -124,6 +137,7 @@ const speculative = Effect.fnUntraced(function* (
 })
 
 interface Accepted {
+  readonly proposed: number // by the draft
   readonly drafted: number // of the tokens
   readonly last: TokenOrigin // of those that were not
   readonly iterations: number
@@ -135,12 +149,14 @@ const accepted = Effect.fnUntraced(function* (
   generation: Generation,
   tokenizer: Tokenizer,
   tokens: ReadonlyArray<number>,
-  { drafted, last, iterations, told }: Accepted,
+  { proposed, drafted, last, iterations, told }: Accepted,
 ) {
   const { request, tally } = generation
   const at = generation.tokens.length - request.prompt.length
   const taken = take(tokenizer, generation, tokens, drafted, last).map((token, i) => ({ ...token, ...told[i] }))
   tally.iteration(taken.length, drafted, iterations)
+  const { progressed } = yield* Admitted
+  progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
   generation.logged.push(...taken)
   if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
 })
@@ -187,10 +203,15 @@ const end = Effect.fnUntraced(function* (generation: Generation, finishReason: F
 const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs> =>
   logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
-/** Frees the session's KV on every rank, and stops what may still run for it. */
-const release = Effect.fnUntraced(function* ({ request: { session }, finish }: Generation) {
+/** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
+const release = Effect.fnUntraced(function* (generation: Generation) {
   const { base, draft } = yield* Models
-  const _tag = finish === null ? "Abort" : "Release"
-  yield* base.control({ _tag, session })
-  if (draft !== null) yield* draft.control({ _tag, session })
+  const { leave } = yield* Admitted
+  const { request, finish, tokens } = generation
+  const { session } = request
+  const tell = (_tag: "Abort" | "Release") =>
+    Effect.andThen(base.control({ _tag, session }), draft?.control({ _tag, session }) ?? Effect.void)
+  if (finish === null) return yield* tell("Abort")
+  const lengths = { base: generation.base.committed, draft: generation.draft.committed }
+  yield* leave({ session, place: base, tokens, ...lengths }, tell("Release"))
 })

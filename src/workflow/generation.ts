@@ -8,6 +8,7 @@ import type { LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
+import type { Prefix, Reuse } from "./prefixes.ts"
 import type { Tally } from "./stats.ts"
 import type { Transcript } from "./transcript.ts"
 
@@ -45,6 +46,32 @@ export class Models extends Context.Service<
   }
 >()("chorus/workflow/Models") {}
 
+/** What a session is allowed, and what it leaves: its share of the memory for KV, and the beginnings of others. */
+export class Admitted extends Context.Service<
+  Admitted,
+  {
+    /** Ends when there is memory for all of the session's KV. */
+    readonly begin: Effect.Effect<void>
+    /** How many sessions run, this one among them. */
+    readonly running: () => number
+    /** A session that has ended on the same ranks and began with the same tokens. */
+    readonly reusable: (place: object, prompt: ReadonlyArray<number>) => Reuse | null
+    /** One whose KV the ranks do not hold after all. */
+    readonly forget: (session: string) => Effect.Effect<void>
+    /** The session is over. Its KV may be kept for others; `release` frees it, now or later. */
+    readonly leave: (prefix: Prefix, release: Effect.Effect<void>) => Effect.Effect<void>
+    readonly progressed: (progress: Progress) => void
+  }
+>()("chorus/workflow/Admitted") {}
+
+/** What an iteration, or several plain steps, brought. */
+export interface Progress {
+  readonly tokens: number
+  readonly drafted: number // proposed
+  readonly accepted: number // of those
+  readonly iterations: number
+}
+
 /** The time that a request gave itself is over. */
 export class DeadlineOver extends Schema.TaggedError<DeadlineOver>()("DeadlineOver", { session: Schema.String }) {}
 
@@ -66,7 +93,10 @@ export interface Generation {
   base: { readonly committed: number; readonly keep: ReadonlyArray<number> }
   /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
   draft: { readonly committed: number }
+  /** Where its KV may be copied from, in place of a prefill. */
+  reuse: Reuse | null
   stepMillis: number | null // of a decoding step, lately
+  readonly running: () => number // sessions, this one among them
   passes: number // names the activities
   adaptive: Adaptive | null // null where a setting is forced
   measured: Measured

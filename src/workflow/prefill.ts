@@ -4,22 +4,51 @@ import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import { Prefilled } from "../wire/pass.ts"
+import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Generation } from "./generation.ts"
+import { Admitted, type Generation } from "./generation.ts"
 
 /** Tokens of one pass. */
 export const CHUNK = 128
+
+/** While others run: their tokens come between two chunks, and no chunk keeps them waiting for long. */
+const SHORT_CHUNK = 48
+
+const chunkOf = ({ running }: Generation): number => (running() > 1 ? SHORT_CHUNK : CHUNK)
 
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
 /** Leaves the first `to` tokens in the group's KV, `from` of which are there; 0 begins the session anew. */
 export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
-  for (let at = from; at < to || at === 0; at += CHUNK) {
-    const { answer, millis, bytes } = yield* chunk(generation, group, at, Math.min(at + CHUNK, to))
-    generation.tally.pass("prefill", answer.cost, { millis, bytes })
-    generation.measured[group.name === "base" ? "verify" : "calibrate"].push({ rows: Math.min(CHUNK, to - at), millis })
+  const copied = from === 0 ? yield* begin(generation, group, to) : from
+  for (let at = copied; at < to || at === 0; ) {
+    const end = Math.min(at + chunkOf(generation), to)
+    yield* chunk(generation, group, at, end)
     if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
+    at = end
   }
+})
+
+/**
+ * Begins with a copy of another session's KV and the first chunk after it, where there is one; gives how far that went.
+ * A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
+ */
+const begin = Effect.fnUntraced(function* (generation: Generation, group: Group, to: number) {
+  const { reuse } = generation
+  const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
+  if (reuse === null || reused === 0) return 0
+  const end = Math.min(reused + chunkOf(generation), to)
+  return yield* chunk(generation, group, reused, end, reuse.session).pipe(
+    Effect.tap(() => Effect.sync(() => (group.name === "base" ? generation.tally.reused(reused) : undefined))),
+    Effect.as(end),
+    Effect.catchTag("UnknownSession", () => {
+      generation.reuse = null
+      return Effect.as(
+        Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session)),
+        0,
+      )
+    }),
+  )
 })
 
 /** The base group has lost the session, or a part of it: everything that is accepted again, from the start. */
@@ -29,7 +58,20 @@ export const refill = Effect.fnUntraced(function* (generation: Generation, group
   generation.base = { committed: last, keep: [] }
 })
 
-const chunk = (generation: Generation, group: Group, from: number, to: number) =>
+const chunk = Effect.fnUntraced(function* (
+  generation: Generation,
+  group: Group,
+  from: number,
+  to: number,
+  source?: string,
+) {
+  const { answer, millis, bytes } = yield* pass(generation, group, from, to, source)
+  generation.tally.pass("prefill", answer.cost, { millis, bytes })
+  if (to > from)
+    measure(generation, group.name === "base" ? "verify" : "calibrate", to - from, { ...answer.cost, millis })
+})
+
+const pass = (generation: Generation, group: Group, from: number, to: number, source: string | undefined) =>
   Activity.make({
     name: `prefill/${group.name}/${generation.passes++}`,
     success: Answered,
@@ -38,6 +80,7 @@ const chunk = (generation: Generation, group: Group, from: number, to: number) =
       _tag: "Prefill",
       session: generation.request.session,
       committed: from,
+      ...(source === undefined ? {} : { from: source }),
       tokens: generation.tokens.slice(from, to),
       sampling: generation.request.sampling,
     }),

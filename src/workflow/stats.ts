@@ -8,6 +8,7 @@ export class Tally {
   readonly #began: number // on performance's clock
   readonly #promptTokens: number
   readonly #passes = new Map<PassKind, PassStats>()
+  #reused = 0
   #filled = 0
   #first = 0
   #last = 0
@@ -38,6 +39,11 @@ export class Tally {
     })
   }
 
+  /** Tokens of the prompt whose KV was another session's. */
+  reused(tokens: number): void {
+    this.#reused = tokens
+  }
+
   prefilled(): void {
     this.#filled = this.#last = performance.now()
   }
@@ -55,6 +61,7 @@ export class Tally {
     const drafts = this.#passes.get("draft")?.count ?? 0
     return {
       promptTokens: this.#promptTokens,
+      reusedTokens: this.#reused,
       tokens: this.#tokens,
       millis: performance.now() - this.#began,
       firstTokenMillis: Math.max(0, this.#first - this.#began),

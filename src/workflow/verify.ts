@@ -4,6 +4,7 @@ import { Activity } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { Tree } from "../speculation/tree.ts"
 import { Verified } from "../wire/pass.ts"
+import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 import { asked } from "./logProbs.ts"
@@ -22,7 +23,7 @@ export const verify = Effect.fnUntraced(function* (generation: Generation, group
     ),
   )
   const { answer, millis, bytes } = verified
-  generation.measured.verify.push({ rows: 1 + tree.tokens.length, millis })
+  measure(generation, "verify", 1 + tree.tokens.length, { ...answer.cost, millis })
   generation.tally.pass("verify", answer.cost, { millis, bytes })
   return answer
 })

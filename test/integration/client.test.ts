@@ -91,7 +91,7 @@ describe("one deployment", () => {
     const controls = codec("group control", GroupControl)
     const generation = await client.generate(LONG)
     const { session } = generation
-    const isOurs = (message: { readonly session: string }) => message.session === session
+    const isOurs = (message: object) => "session" in message && message.session === session
     const passes = client.connection.subscribe(subjects.pass("*"), {
       callback: (_, { data }) => void (isOurs(Result.getOrThrow(commands.decode(data))) && seen.push("pass")),
     })

@@ -19,6 +19,7 @@ export interface ClusterOptions {
   readonly fuzzy?: number
   readonly context?: number
   readonly deterministic?: boolean
+  readonly limits?: Pick<Deployment, "kvTokens" | "queue" | "clientSessions" | "keepMillis">
   readonly nats?: string // URL; a server of its own by default
   readonly gateway?: Readonly<Record<string, string>> // its environment; no HTTP by default
 }
@@ -32,6 +33,7 @@ export const deploymentOf = (options: ClusterOptions): Deployment => {
     fuzzy: options.fuzzy ?? 4,
     deterministic: options.deterministic ?? true,
     context: options.context ?? 512,
+    ...{ keepMillis: 0, ...options.limits }, // KV that is kept would hide KV that is lost
   }
 }
 

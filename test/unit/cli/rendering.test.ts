@@ -64,6 +64,7 @@ describe("table", () => {
 const pass = { count: 4, millis: 20, computeMillis: 12, hops: 12, messages: 24, bytes: 2048 }
 const stats: GenerationStats = {
   promptTokens: 5,
+  reusedTokens: 0,
   tokens: 16,
   millis: 500,
   firstTokenMillis: 40,

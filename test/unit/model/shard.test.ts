@@ -75,10 +75,10 @@ describe("memory", () => {
     const all = memoryNeeded(model, wholeShard(model.shape), 1000)
     const header = 8 + Number(readFileSync(`${demo.base}/model.safetensors`).readBigUInt64LE(0))
     expect(all.weights).toBe(model.bytes - header)
-    expect(all.kv).toBe(1000 * 12 * 2 * (2 * 32) * 2)
+    expect(all.kv).toBe(1000 * 12 * 2 * (2 * 32) * 4) // f32: heads of 32
     expect(all.total).toBe(all.weights + all.kv)
-    const half = memoryNeeded(model, { ...none, attention: [0, 1, 2] }, 1000, "f32")
-    expect(half.kv).toBe(1000 * 3 * 2 * (2 * 32) * 4)
+    const half = memoryNeeded(model, { ...none, attention: [0, 1, 2] }, 1000, "f16")
+    expect(half.kv).toBe(1000 * 3 * 2 * (2 * 32) * 2)
     expect(half.weights).toBe(3 * (192 + 192 * 192 * 2 + 192 * 64 * 2) * 2)
   })
 
@@ -89,7 +89,7 @@ describe("memory", () => {
     expect(await Effect.runPromise(requireMemory(model, shard, 1024, total))).toMatchObject({ total })
     const error = await Effect.runPromise(Effect.flip(requireMemory(model, shard, 1024, 8 * 2 ** 20)))
     expect(error.message).toBe(
-      `${resolve(demo.base)} does not fit: it needs 11 MiB of weights and 3 MiB of KV for 1024 tokens, 8 MiB are free. ` +
+      `${resolve(demo.base)} does not fit: it needs 11 MiB of weights and 6 MiB of KV for 1024 tokens, 8 MiB are free. ` +
         "Use more ranks, a shorter context, or a smaller model.",
     )
   })

@@ -1,7 +1,7 @@
 // What a rank refuses before it touches anything, and how it says so.
 import { expect, test } from "vitest"
 import { check } from "../../../src/rank/check.ts"
-import type { Draft, PassCommand, Prefill, Verify } from "../../../src/wire/pass.ts"
+import type { Draft, Prefill, SessionCommand, Verify } from "../../../src/wire/pass.ts"
 
 const bounds = { vocab: 100, context: 64, maxRows: 8 }
 const of = { session: "s", epoch: 1, pass: 1, attempt: 0, committed: 10 }
@@ -21,7 +21,7 @@ const draft = (change: Partial<Draft> = {}): Draft => ({
   ...{ ...of, _tag: "Draft", accepted: [1], fuzzy: 4, depth: 3, width: 2, nodes: 6 },
   ...change,
 })
-const refusal = (command: PassCommand) => check(bounds, command)?.message ?? null
+const refusal = (command: SessionCommand) => check(bounds, command)?.message ?? null
 
 test("what fits is let through", () => {
   for (const command of [prefill(), prefill({ tokens: [] }), verify(), draft()]) expect(refusal(command)).toBeNull()

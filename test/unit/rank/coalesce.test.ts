@@ -11,7 +11,7 @@ const head = (rows: ReadonlyArray<number>, want: "tokens" | "logits" = "tokens")
   want,
 })
 const stretch = (session: string, rows: number, ops: ReadonlyArray<Op>): Stretch => ({
-  segment: { session, tokens: new Int32Array(rows).fill(1), parents: new Int32Array(rows) },
+  segments: [{ session, tokens: new Int32Array(rows).fill(1), parents: new Int32Array(rows) }],
   ops,
 })
 const result = (over: Partial<StretchResult>): StretchResult => ({
@@ -75,7 +75,7 @@ const device = () => {
   const call = (stretches: ReadonlyArray<Stretch>) =>
     Effect.gen(function* () {
       const end = yield* Deferred.make<void>()
-      calls.push({ sessions: stretches.map(({ segment }) => segment.session), end })
+      calls.push({ sessions: stretches.flatMap(({ segments }) => segments.map(({ session }) => session)), end })
       for (const tell of waiting.splice(0)) tell()
       yield* Deferred.await(end)
       return result({ tokens: Int32Array.from(stretches, (_, i) => i) })
@@ -154,4 +154,34 @@ test("one that runs alone stops when it is interrupted, and the device is free f
   end(1)
   expect((await Effect.runPromise(Fiber.join(next))).tokens).toEqual(Int32Array.of(0))
   expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
+})
+
+test("nobody waits for more than three calls, beside prompts so long that two do not go into one", async () => {
+  const [rounds, most] = [40, 64]
+  let calls = 0
+  const waited: Array<number> = []
+  const together = new Coalescer<never>(Semaphore.makeUnsafe(1), most, (stretches) =>
+    Effect.sync(() => {
+      calls += 1
+      expect(
+        stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0),
+      ).toBeLessThanOrEqual(most)
+      return result({ tokens: Int32Array.from(stretches, (_, i) => i) })
+    }),
+  )
+  const session = (name: string, rows: number) =>
+    Effect.gen(function* () {
+      for (let round = 0; round < rounds; round++) {
+        const asked = calls
+        yield* together.run(stretch(name, rows, [layers, head([0])]))
+        waited.push(calls - asked)
+      }
+    })
+  const sessions = [
+    ...["p1", "p2", "p3"].map((name) => session(name, 60)),
+    ...Array.from({ length: 10 }, (_, i) => session(`d${i}`, 1)),
+  ]
+  await Effect.runPromise(Effect.all(sessions, { concurrency: "unbounded" }))
+  expect(waited).toHaveLength(13 * rounds)
+  expect(Math.max(...waited)).toBeLessThanOrEqual(4) // three long prompts one after the other, and the call itself
 })

@@ -1,0 +1,164 @@
+// Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
+// there is memory; what ended sessions leave is kept for a while.
+import { Clock, Deferred, Effect } from "effect"
+import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
+import type { Admitted, Progress } from "../workflow/generation.ts"
+import { longest, type Prefix } from "../workflow/prefixes.ts"
+import { type Action, decide, type Event, empty, keptTokens, type Limits, reservedTokens } from "./admission.ts"
+
+export interface AdmittingOptions {
+  readonly deployment: string
+  readonly limits: Limits
+  readonly keepMillis: number // how long an ended session's KV waits for somebody who goes on from it; 0: not at all
+}
+
+export interface Asked {
+  readonly session: string
+  readonly client: string | null
+  readonly prompt: number // tokens
+  readonly maxTokens: number
+}
+
+/** What is known of the sessions of one deployment here. */
+export interface Census {
+  readonly sessions: number // that run
+  readonly waiting: number
+  readonly kvTokensReserved: number // by those that run
+  readonly kvTokensKept: number // of those that have ended
+  readonly kvTokensTotal: number
+  readonly requests: number // all of them, refused ones too
+  readonly refused: number
+  readonly progress: Progress // of all sessions together
+}
+
+export interface Admitting {
+  /** A place for the session until `end`, or why there is none. */
+  readonly ask: (asked: Asked) => Effect.Effect<Admitted["Service"], Overloaded | ClientLimited | ContextExceeded>
+  /** Its place is free, whether it has begun or not. */
+  readonly end: (session: string) => Effect.Effect<void>
+  readonly limit: (limits: Limits) => Effect.Effect<void>
+  readonly census: () => Census
+}
+
+/** Kept KV that nobody has asked for in its time is freed; looked for so often. */
+const SWEEP_MILLIS = 250
+
+interface Rest {
+  readonly prefix: Prefix
+  readonly release: Effect.Effect<void>
+  until: number // millis, by the clock
+}
+
+export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keepMillis }: AdmittingOptions) {
+  let state = empty(limits)
+  const begins = new Map<string, Deferred.Deferred<void>>()
+  const rests = new Map<string, Rest>() // kept, and those of sessions that end in this moment
+  const counted = { requests: 0, refused: 0, tokens: 0, drafted: 0, accepted: 0, iterations: 0 }
+
+  const happen = (event: Event): Effect.Effect<ReadonlyArray<Action>> =>
+    Effect.suspend(() => {
+      const [next, actions] = decide(state, event)
+      state = next
+      return Effect.as(Effect.forEach(actions, act, { discard: true }), actions)
+    })
+
+  const act = (action: Action): Effect.Effect<void> => {
+    if (action._tag === "Evict") return free(action.session)
+    const begin = action._tag === "Begin" ? begins.get(action.session) : undefined
+    return begin === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(begin, undefined))
+  }
+
+  const free = (session: string): Effect.Effect<void> => {
+    const rest = rests.get(session)
+    rests.delete(session)
+    return rest?.release ?? Effect.void
+  }
+
+  const refusal = (action: Action, { prompt, maxTokens }: Asked) => {
+    switch (action._tag) {
+      case "TooLarge":
+        return new ContextExceeded({ prompt, maxTokens, context: state.limits.kvTokens })
+      case "Overloaded":
+        return new Overloaded({ deployment, waiting: action.waiting, retryAfterMillis: action.retryAfterMillis })
+      case "ClientLimited":
+        return new ClientLimited(action)
+      default:
+        return null
+    }
+  }
+
+  const ask = Effect.fnUntraced(function* (asked: Asked) {
+    const { session, client, prompt, maxTokens } = asked
+    counted.requests += 1
+    const begin = yield* Deferred.make<void>()
+    begins.set(session, begin)
+    const actions = yield* happen({ _tag: "Asked", asking: { session, client, tokens: prompt + maxTokens } })
+    const refused = actions.map((action) => refusal(action, asked)).find((error) => error !== null)
+    if (refused !== undefined) {
+      begins.delete(session)
+      counted.refused += 1
+      return yield* Effect.fail(refused)
+    }
+    return admitted(Deferred.await(begin))
+  })
+
+  const admitted = (begin: Effect.Effect<void>): Admitted["Service"] => ({
+    begin,
+    running: () => state.running.size,
+    reusable: (place, prompt) => {
+      const reuse = longest(kept(), place, prompt)
+      if (reuse !== null) [state] = decide(state, { _tag: "Reused", session: reuse.session })
+      return reuse
+    },
+    forget: (session) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),
+    leave: (prefix, release) =>
+      keepMillis === 0
+        ? release
+        : Effect.map(Clock.currentTimeMillis, (now) => {
+            rests.set(prefix.session, { prefix, release, until: now + keepMillis })
+          }),
+    progressed: ({ tokens, drafted, accepted, iterations }) => {
+      counted.tokens += tokens
+      counted.drafted += drafted
+      counted.accepted += accepted
+      counted.iterations += iterations
+    },
+  })
+
+  const kept = (): ReadonlyArray<Prefix> =>
+    state.kept.flatMap(({ session }) => {
+      const rest = rests.get(session)
+      return rest === undefined ? [] : [rest.prefix]
+    })
+
+  const end = (session: string) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      begins.delete(session)
+      const keep = rests.get(session)?.prefix.tokens.length ?? 0
+      return Effect.asVoid(happen({ _tag: "Ended", session, keep, now }))
+    })
+
+  const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.forEach(
+      state.kept.filter(({ session }) => (rests.get(session)?.until ?? 0) <= now),
+      ({ session }) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),
+      { discard: true },
+    ),
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
+
+  const service: Admitting = {
+    ask,
+    end,
+    limit: (limits) => Effect.asVoid(happen({ _tag: "Limited", limits })),
+    census: () => {
+      const { requests, refused, ...progress } = counted
+      return {
+        ...{ sessions: state.running.size, waiting: state.waiting.length, requests, refused, progress },
+        ...{ kvTokensReserved: reservedTokens(state), kvTokensKept: keptTokens(state) },
+        kvTokensTotal: state.limits.kvTokens,
+      }
+    },
+  }
+  return service
+})

@@ -1,0 +1,41 @@
+// The tokens of sessions that have ended and whose KV the ranks still hold: whoever begins with the same tokens begins with
+// a copy of their KV. Plain immutable data.
+
+/** What is left of an ended session, `place` being the ranks that it ran on. */
+export interface Prefix {
+  readonly session: string
+  readonly place: object
+  readonly tokens: ReadonlyArray<number>
+  readonly base: number // exact KV in the base group: of so many of the tokens
+  readonly draft: number
+}
+
+/** Begin as another session did. */
+export interface Reuse {
+  readonly session: string
+  readonly base: number // tokens that are the same and have KV there
+  readonly draft: number
+}
+
+/** Copying less than this saves nothing. */
+const LEAST = 16
+
+/** The session that shares the longest beginning with a prompt, whose last token needs no KV. */
+export const longest = (prefixes: Iterable<Prefix>, place: object, prompt: ReadonlyArray<number>): Reuse | null => {
+  let best: Reuse | null = null
+  for (const prefix of prefixes) {
+    if (prefix.place !== place) continue
+    const shared = common(prefix.tokens, prompt)
+    const base = Math.min(shared, prefix.base, prompt.length - 1)
+    if (base < LEAST || base <= (best?.base ?? 0)) continue
+    best = { session: prefix.session, base, draft: Math.min(base, prefix.draft) }
+  }
+  return best
+}
+
+const common = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
+  const length = Math.min(a.length, b.length)
+  let at = 0
+  while (at < length && a[at] === b[at]) at++
+  return at
+}
