@@ -8,7 +8,7 @@ import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Disconnected, NoAnswer, NotServed } from "./errors.ts"
+import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
 import { type From, type Reading, read } from "./reading.ts"
 
@@ -91,7 +91,7 @@ export const connect = async ({ url, deployment }: ClientOptions): Promise<Clien
     const connection = await dial({ servers: url.split(","), name: "chorus client", ...RECONNECTING })
     return over({ connection, url }, deployment)
   } catch (error) {
-    throw new Disconnected({ url, reason: reasonOf(error) })
+    throw typed(error, url)
   }
 }
 
@@ -187,15 +187,11 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
   } catch (error) {
     if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
     if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: timeout })
-    throw isTagged(error) ? error : new Disconnected({ url, reason: reasonOf(error) })
+    throw typed(error, url)
   } finally {
     unwatch()
   }
 }
 
-const isTagged = (error: unknown): boolean => error instanceof Error && "_tag" in error
-
 const unexpected = (expected: string, { _tag }: InferAnswer) =>
   new MalformedMessage({ kind: "infer answer", field: "_tag", reason: `expected ${expected}, got ${_tag}` })
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -13,8 +13,8 @@ import { type Crew, execute, executeTogether } from "./execute.ts"
 import { type PrepareError, passFailed } from "./sessions.ts"
 import type { RunError } from "./strategy.ts"
 
-/** A command has at most some hundred tokens, with their parents. */
-const MOST_BYTES = 64 * 1024
+/** A command has at most some hundred tokens, with their parents, of each of some hundred sessions. */
+const MOST_BYTES = 1024 * 1024
 
 const commands = codec("pass command", PassCommand, { mostBytes: MOST_BYTES })
 const answers = codec("pass answer", PassAnswer)

@@ -178,9 +178,8 @@ const accepted = Effect.fnUntraced(function* (
   tally.iteration(taken.length, drafted, iterations)
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
-  generation.logged.push(...taken)
   if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
-})
+}, Effect.uninterruptible) // a token is in the answer and in its log, or in neither
 
 /** Up to the one that ends the generation. */
 const take = (
