@@ -7,7 +7,7 @@ import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import { type Deployment, ranksPart } from "../wire/deployment.ts"
-import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
+import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
@@ -45,6 +45,7 @@ export interface ReplicaSetOptions {
   readonly deployment: Deployment // of which the replicas must be
   readonly several: boolean
   readonly current: () => boolean // whether the deployment is still to be served as it is here
+  readonly removed: () => boolean // whether it is not to be served at all
   readonly tokenizer: Tokenizer
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
 }
@@ -140,6 +141,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   const admit = Effect.scoped(
     Effect.gen(function* () {
+      if (options.removed()) return yield* new UnknownDeployment({ deployment: name })
       if (serving().some(({ models }) => models !== null)) return
       const before = record.failure?.at
       yield* wait
