@@ -9,7 +9,7 @@ import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 const PROMPT = "export class Queue<T> {\n"
 const TREE = { depth: 3, width: 2, nodes: 6 }
 const REQUEST: InferRequest = { prompt: PROMPT, maxTokens: 12, temperature: 0.8, seed: 5n, speculation: TREE }
-const LONG: InferRequest = { ...REQUEST, maxTokens: 400 }
+const LONG: InferRequest = { ...REQUEST, maxTokens: 200 }
 
 const cold = ({ replicas }: Replicas) => replicas.length === 0
 const ready =

@@ -11,7 +11,7 @@ const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
   speculation: { depth: 3, width: 2, nodes: 6 },
 }
-const LONG: InferRequest = { ...REQUEST, maxTokens: 400 }
+const LONG: InferRequest = { ...REQUEST, maxTokens: 200 }
 const PLAIN: InferRequest = { ...REQUEST, speculation: "none" }
 
 let fleet: Fleet
