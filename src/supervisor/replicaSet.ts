@@ -12,6 +12,7 @@ import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
+import { countSupervisors } from "./sharing.ts"
 
 const demands = codec("demand", Demand)
 
@@ -62,11 +63,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
+  /** Of a replica's memory, what this supervisor gives out. */
+  const share = ({ kvTokens }: Link): number => Math.floor(kvTokens / supervisors())
   const changed = (): void => {
-    const tokens = serving().reduce((sum, { models, kvTokens }) => sum + (models === null ? 0 : kvTokens), 0)
+    const tokens = serving().reduce((sum, link) => sum + (link.models === null ? 0 : share(link)), 0)
     if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
     events.wake()
   }
+  const supervisors = yield* countSupervisors(name, () => changed())
   const demand = yield* tellDemand(options, () => ({
     waiting,
     running: [...links].flatMap(([epoch, { link }]) => (link.sessions > 0 ? [{ epoch, sessions: link.sessions }] : [])),
@@ -107,7 +111,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     [...links.values()]
       .map(({ link }) => link)
       .filter((link) => !link.draining || link === own || !options.current())
-      .filter(({ models, reserved, kvTokens }) => models !== null && (reserved === 0 || reserved + tokens <= kvTokens))
+      .filter((link) => link.models !== null && (link.reserved === 0 || link.reserved + tokens <= share(link)))
       .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
