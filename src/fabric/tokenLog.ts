@@ -18,8 +18,8 @@ import type { Deployment } from "../wire/deployment.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
+import { copiesAt } from "./copies.ts"
 import { answered, Nats, onEvent } from "./nats.ts"
-import { replicasAt } from "./replicas.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -68,7 +68,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   const { stream, manager } = yield* Effect.tryPromise({
     try: async () => {
       const manager = await jetstreamManager(connection)
-      await addStream(manager, retentionMillis, replicasAt(connection))
+      await addStream(manager, retentionMillis, copiesAt(connection))
       return { stream: jetstream(connection), manager }
     },
     catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
@@ -185,7 +185,7 @@ export async function* follow(
   let sequence = after
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
-    const messages = await consume(connection, subject, sequence)
+    const { messages, end } = await consume(connection, subject, sequence)
     let again = false // the server has forgotten its side of this; the client would take half a minute to notice
     const stop = (): void => messages.stop()
     const unwatch = onEvent(connection, (event) => {
@@ -210,13 +210,17 @@ export async function* follow(
       signal?.removeEventListener("abort", stop)
       unwatch()
       stop()
+      end()
     }
     if (!again) return
   }
 }
 
-/** From the entry after a sequence on. */
-const consume = (connection: NatsConnection, subject: string, after: number): Promise<ConsumerMessages> =>
+/**
+ * From the entry after a sequence on. `end` frees what the server keeps for this reader, which it would otherwise do after
+ * minutes.
+ */
+const consume = (connection: NatsConnection, subject: string, after: number): Promise<Reader> =>
   untilAnswered(
     connection,
     async () => {
@@ -226,10 +230,19 @@ const consume = (connection: NatsConnection, subject: string, after: number): Pr
           ? { deliver_policy: DeliverPolicy.All }
           : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: after + 1 }),
       })
-      return consumer.consume()
+      const messages = await consumer.consume()
+      return { messages, end: () => (connection.isClosed() ? undefined : void consumer.delete().catch(ignore)) }
     },
-    (late) => late.stop(),
+    ({ messages, end }) => {
+      messages.stop()
+      end()
+    },
   )
+
+interface Reader {
+  readonly messages: ConsumerMessages
+  readonly end: () => void
+}
 
 /** A log's first or last entry; null where there is none, or none any more. */
 export const entryAt = (connection: NatsConnection, subject: string, which: "first" | "last"): Promise<Logged | null> =>

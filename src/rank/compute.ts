@@ -62,8 +62,8 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
-    /** Gives an empty session the KV of another one's first tokens. Who closes either meanwhile waits. */
-    readonly copy: (from: string, to: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /** Gives an empty session the KV of another one's first tokens; false where that does not hold them. Who closes either meanwhile waits. */
+    readonly copy: (from: string, to: string, length: number) => Effect.Effect<boolean, ComputeFailed>
     /**
      * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is
      * the same; an interrupted one stops the device when it runs alone.
@@ -161,7 +161,11 @@ const of = (engine: Engine, device: Device) => {
       rest.withPermits(1)(
         Effect.uninterruptible(
           Effect.tryPromise({
-            try: async () => engine.kvImport(to, await engine.kvExport(from, 0, length)),
+            try: async () => {
+              if (!engine.sessions().includes(from) || engine.committed(from) < length) return false
+              await engine.kvImport(to, await engine.kvExport(from, 0, length))
+              return true
+            },
             catch: failed,
           }),
         ),

@@ -34,11 +34,11 @@ export const prepare = (member: Member, command: SessionCommand): Effect.Effect<
 const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Prefill) {
   const { session, from, committed } = command
   if (from === undefined && committed > 0) return yield* shorten(member, command)
-  const held = from === undefined ? 0 : lengthOf(member, from)
-  if (from !== undefined && held < committed) return yield* unknown(member, { session: from, committed }, held)
   yield* member.compute.close(session) // a former life of it
   yield* member.compute.open(session, command.sampling)
-  if (from !== undefined) yield* member.compute.copy(from, session, committed)
+  if (from === undefined || (yield* member.compute.copy(from, session, committed))) return
+  yield* member.compute.close(session)
+  return yield* unknown(member, { session: from, committed }, lengthOf(member, from))
 })
 
 /** Keeps the accepted rows of the last verify pass, unless an earlier attempt at this command has done so. */

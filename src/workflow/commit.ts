@@ -17,7 +17,13 @@ export const commit = Effect.fnUntraced(function* (generation: Generation, entry
     error: LogError,
     execute: log.append(session, entry, after),
   })
-  generation.written = yield* Effect.forkIn(append, generation.scope)
+  // Where a cancellation comes in between: what counts as logged is being written, and nothing else is.
+  yield* Effect.uninterruptible(
+    Effect.map(Effect.forkIn(Effect.interruptible(append), generation.scope), (fiber) => {
+      generation.written = fiber
+      if (entry._tag === "Tokens") generation.logged.push(...entry.tokens)
+    }),
+  )
 })
 
 /** Waits until everything so far is in the log, and gives the last entry's sequence. */
