@@ -21,7 +21,7 @@ import {
   type Verified,
   type Verify,
 } from "../wire/pass.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { insist, Nats } from "./nats.ts"
 import { traceHeaders, traceparent } from "./telemetry.ts"
 
@@ -89,18 +89,21 @@ export interface GroupOptions {
 
 export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: GroupOptions) {
   const { connection, connected } = yield* Nats
-  const subjects = subjectsOf(deployment)
-  const watch = yield* watchBeats(subjects.beat(`${group.name}.*`), { group, epoch })
+  const subjects = groupSubjects({ deployment, epoch, group: group.name })
+  const watch = yield* watchBeats(subjects.beats, { group, epoch })
   // Two supervisors, or one and its successor, must not give one number to two passes of a group.
   let last = randomInt(2 ** 31)
 
-  const { ask, settle } = questions(connection, subjects.pass(group.name))
+  const { ask, settle } = questions(connection, subjects.pass)
   let gone: GroupSilent | undefined
-  yield* Effect.forkScoped(
-    Effect.map(watch.silent, (silent) => {
-      gone = silent
-      settle(silent)
-    }),
+  const leave = (silent: GroupSilent): void => {
+    gone ??= silent
+    settle(gone)
+  }
+  yield* Effect.forkScoped(Effect.map(watch.silent, leave))
+  // Nobody listens for beats any more, so whoever still waits would wait for ever.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => leave(new GroupSilent({ group: group.name, reason: "its ranks were given up" }))),
   )
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
@@ -150,8 +153,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
         const { pass: number } = drafts[0]
         return pass({ _tag: "DraftTogether", epoch, pass: number, attempt: 0, drafts }, "DraftedTogether")
       }),
-    control: (control) =>
-      Effect.sync(() => void insist(connection, subjects.control(group.name), controls.encode(control))),
+    control: (control) => Effect.sync(() => void insist(connection, subjects.control, controls.encode(control))),
     ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent },
   }
   return service

@@ -18,8 +18,8 @@ import type { Deployment } from "../wire/deployment.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
+import { copiesAt } from "./copies.ts"
 import { answered, Nats, onEvent } from "./nats.ts"
-import { replicasAt } from "./replicas.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -68,7 +68,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   const { stream, manager } = yield* Effect.tryPromise({
     try: async () => {
       const manager = await jetstreamManager(connection)
-      await addStream(manager, retentionMillis, replicasAt(connection))
+      await addStream(manager, retentionMillis, copiesAt(connection))
       return { stream: jetstream(connection), manager }
     },
     catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
