@@ -18,7 +18,7 @@ import { type GatewayOptions, Options } from "./options.ts"
 import { playground } from "./playground.ts"
 
 /** Answers that run when the gateway ends have so long to do so. */
-const FAREWELL = "2 seconds"
+const FAREWELL_MILLIS = 2_000
 
 export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotListen", {
   host: Schema.String,
@@ -55,12 +55,13 @@ export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: FAREWELL,
+        gracefulShutdownTimeout: FAREWELL_MILLIS,
       }),
     ),
     Layer.build,
     Effect.catchTag("ServeError", ({ cause }) => Effect.fail(taken(options, cause))),
   )
+  yield* Effect.addFinalizer(() => Effect.sync(() => cut(server)))
   return urlOf(server, options.host)
 })
 
@@ -87,6 +88,9 @@ const taken = ({ host, port }: GatewayOptions, cause: unknown): CannotListen => 
   const reason = busy ? "the port is taken. End what listens there, or choose another: --port 0 takes a free one" : why
   return new CannotListen({ host, port, reason })
 }
+
+/** A connection that says nothing must not hold up the end: after the farewell, all are closed. */
+const cut = (server: Server): void => void setTimeout(() => server.closeAllConnections(), FAREWELL_MILLIS + 500).unref()
 
 const urlOf = (server: Server, host: string): string => {
   const address = server.address()

@@ -62,6 +62,7 @@ afterAll(async () => {
 })
 
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+const GATEWAY = "chorus-gateway POST /v1/completions"
 const CALLER = "00f067aa0ba902b7"
 
 const attribute = ({ attributes }: Span, name: string): unknown =>
@@ -89,20 +90,26 @@ test("one trace from the caller's span through gateway, supervisor and activitie
   }
   for (const [activity, pass] of [
     ["prefill/base", "Prefill"],
+    ["prefill/draft", "Prefill"],
     ["decode", "Decode"],
   ]) {
     const path = await collected(() =>
-      named("chorus-rank", `${pass}`)
+      named("chorus-rank", `${pass}$`)
         .map(pathOf)
-        .find((path) => path[0]?.startsWith("chorus-gateway POST")),
+        .find((path) => path.at(-2)?.startsWith(`chorus-supervisor ${activity}`) && path[0] === GATEWAY),
     )
-    expect(path[0]).toBe("chorus-gateway POST /v1/completions")
     expect(path).toContain("chorus-supervisor session")
-    expect(path.at(-2)).toMatch(new RegExp(`^chorus-supervisor ${activity}`))
     expect(path.at(-1)).toBe(`chorus-rank ${pass}`)
   }
-  const [prefill] = named("chorus-rank", "Prefill")
-  expect(prefill && [attribute(prefill, "group"), attribute(prefill, "rank")]).toEqual(["base", 0])
+  // Every rank of a group takes part.
+  for (const [group, rank] of [
+    ["base", 0],
+    ["draft", 0],
+    ["draft", 1],
+  ]) {
+    const isOf = (span: Span) => attribute(span, "group") === group && attribute(span, "rank") === rank
+    await collected(() => named("chorus-rank", "Prefill$").find(isOf))
+  }
   expect([...paths]).toEqual(["/v1/traces"])
 })
 
