@@ -113,7 +113,7 @@ test("the dashboard asks for metrics that a gateway has, and in Prometheus's own
   const drafting = await post("/playground/generate", { model: "demo", max_tokens, ...request, ...sampling })
   expect(drafting).toContain('"_tag":"End"')
   expect(await post("/v1/completions", { model: "demo", prompt: "x", max_tokens: 8 })).toContain('"usage"')
-  const page = await (await fetch(`${gateway.url}/metrics`)).text()
+  const page = await metricsWith("chorus_supervisor_waiting", "chorus_rank_ready")
   const known = new Set([...page.matchAll(/^(\w+)(?:\{| )/gm)].map(([, name]) => name))
   const queries = queriesOf(JSON.parse(readFileSync(join(INFRA, "grafana/chorus.json"), "utf8")))
   expect(queries.length).toBeGreaterThan(20)
@@ -131,6 +131,15 @@ const post = async (path: string, body: object, url = gateway.url): Promise<stri
   const answer = await fetch(`${url}${path}`, { method: "POST", headers, body: JSON.stringify(body) })
   expect(answer.status).toBe(200)
   return answer.text()
+}
+
+/** The page when the gateway has heard a beat of each kind; a supervisor's comes once a second. */
+const metricsWith = async (...names: ReadonlyArray<string>): Promise<string> => {
+  for (;;) {
+    const page = await (await fetch(`${gateway.url}/metrics`)).text()
+    if (names.every((name) => page.includes(`${name}{`))) return page
+    await new Promise((again) => setTimeout(again, 100))
+  }
 }
 
 /** The metric that the number of supervisors depends on. */
