@@ -1,6 +1,6 @@
 // A gateway: HTTP in front of what is served on a NATS server. Exits with 0 after a drain (SIGTERM), with 1 when it cannot
 // listen; ends when its parent does.
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
 import { Cause, Effect, Exit, Layer } from "effect"
 import { Nats } from "../src/fabric/nats.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"

@@ -1,14 +1,16 @@
 // npm run bench -- NAME [--quick] [--json]
 import { parseArgs } from "node:util"
 import type { Benchmark } from "./benchmark.ts"
+import { coldStart } from "./coldStart.ts"
 import { easyspec } from "./easyspec.ts"
 import { BenchFailed } from "./failure.ts"
 import { load } from "./load.ts"
+import { lossless } from "./lossless.ts"
 import { machineFacts } from "./machine.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, load]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart]
 
 const help = () =>
   [

@@ -45,7 +45,10 @@ const ask = async (
 ): Promise<Answer> => {
   await using client = await connect({ url, deployment })
   progress.report("Reading the prompt")
-  const generation = await client.generate(request, { signal })
+  const generation = await client.generate(request, {
+    signal,
+    activating: (fraction) => progress.report("Starting the ranks", fraction),
+  })
   for await (const token of generation) {
     progress.clear()
     output.token(token)

@@ -3,7 +3,8 @@ import { Effect, Option, Result, Schema } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { HostBeat } from "../wire/host.ts"
+import { hostSubjects, subjectsOf } from "../wire/subjects.ts"
 
 export interface ServiceSeen {
   readonly deployment: string
@@ -16,7 +17,11 @@ export interface ServiceSeen {
 
 export type RankSeen = { readonly deployment: string } & RankBeat
 
+/** A rank of a host is one of those that beat. */
+export type HostSeen = Omit<HostBeat, "_tag" | "ranks"> & { readonly ranks: number }
+
 export interface Census {
+  readonly hosts: ReadonlyArray<HostSeen>
   readonly services: ReadonlyArray<ServiceSeen>
   readonly ranks: ReadonlyArray<RankSeen>
 }
@@ -24,8 +29,8 @@ export interface Census {
 const WINDOW_MILLIS = 3 * BEAT_MILLIS // one beat may be late
 
 export const census: Effect.Effect<Census, never, Nats> = Effect.suspend(() =>
-  Effect.all([services, ranks], { concurrency: "unbounded" }),
-).pipe(Effect.map(([services, ranks]) => ({ services, ranks })))
+  Effect.all({ hosts, services, ranks }, { concurrency: "unbounded" }),
+)
 
 /** An answer to $SRV.STATS, the parts that are used: github.com/nats-io/nats-architecture-and-design, ADR-32. */
 const EndpointStats = Schema.Struct({
@@ -91,6 +96,28 @@ const ranks = Effect.flatMap(Nats, ({ connection }) =>
           (a, b) => compare(a.deployment, b.deployment) || compare(a.group, b.group) || a.rank - b.rank,
         ),
       ),
+    ({ subscription }) => Effect.sync(() => subscription.unsubscribe()),
+  ),
+)
+
+const hostBeat = codec("host beat", HostBeat)
+
+const hosts = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const latest = new Map<string, HostSeen>()
+      const subscription = connection.subscribe(hostSubjects("*").beat, {
+        callback: (error, message) => {
+          const decoded = error ? undefined : hostBeat.decode(message.data)
+          if (decoded === undefined || Result.isFailure(decoded)) return
+          const { _tag, ranks, ...beat } = decoded.success
+          latest.set(beat.name, { ...beat, ranks: ranks.length })
+        },
+      })
+      return { latest, subscription }
+    }),
+    ({ latest }) =>
+      Effect.map(Effect.sleep(WINDOW_MILLIS), () => [...latest.values()].sort((a, b) => compare(a.name, b.name))),
     ({ subscription }) => Effect.sync(() => subscription.unsubscribe()),
   ),
 )

@@ -203,20 +203,51 @@ export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<str
 const optionOf = (name: string, value: Option.Option<string | number>): Readonly<Record<string, string>> =>
   Option.match(value, { onNone: () => ({}), onSome: (given) => ({ [name]: `${given}` }) })
 
-const UNITS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
-const isUnit = (unit: string | undefined): unit is keyof typeof UNITS => unit !== undefined && unit in UNITS
+/** Milliseconds of 500ms, 30s, 5m, 1h. */
+export const duration = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => {
+        const [, count, unit] = /^([1-9]\d{0,8})(ms|s|m|h|d)$/.exec(text) ?? []
+        return count === undefined
+          ? Option.none<number>()
+          : Option.some(Number(count) * UNITS[unit as keyof typeof UNITS])
+      },
+      () => "a time, such as 500ms, 30s, 5m, 12h or 7d",
+    ),
+    Flag.withMetavar("TIME"),
+  )
+
+const SIZES = { M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
+
+/** Bytes of 512M, 8G, 1T. */
+const size = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => {
+        const [, count, unit] = /^([1-9]\d{0,8})([MGT])$/.exec(text) ?? []
+        return count === undefined
+          ? Option.none<number>()
+          : Option.some(Number(count) * SIZES[unit as keyof typeof SIZES])
+      },
+      () => "a size, such as 512M, 8G",
+    ),
+    Flag.withMetavar("SIZE"),
+  )
+
+/** What a host may use of its machine. */
+export const limits = {
+  cores: int("cores", 1, 4096).pipe(described("cores that its ranks may use (default: all)", "N"), Flag.optional),
+  memory: size("memory").pipe(described("memory that its ranks may use (default: what is free)"), Flag.optional),
+}
+
+export const hostName = name("name").pipe(Flag.withMetavar("NAME"))
 
 /** In milliseconds. */
-export const retention = Flag.String("retention").pipe(
-  Flag.filterMap(
-    (text) => {
-      const [, count, unit] = /^([1-9]\d{0,8})([smhd])$/.exec(text) ?? []
-      return isUnit(unit) ? Option.some(Number(count) * UNITS[unit]) : Option.none()
-    },
-    () => "a time, such as 90s, 30m, 12h or 7d",
-  ),
-  described("how long a session's tokens can be read again (default: 1h, or what the server's stream has)", "TIME"),
+export const retention = duration("retention").pipe(
+  Flag.withDescription("how long a session's tokens can be read again (default: 1h, or what the server's stream has)"),
   Flag.optional,
 )
 

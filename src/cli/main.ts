@@ -4,19 +4,24 @@ import * as NodeServices from "@effect/platform-node/NodeServices" // the whole 
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { demo } from "./demo.ts"
+import { deploy } from "./deploy.ts"
 import { doctor } from "./doctor.ts"
 import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
+import { host } from "./host.ts"
+import { ls } from "./ls.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
+import { rm } from "./rm.ts"
 import { run } from "./run.ts"
+import { supervisor } from "./supervisor.ts"
 import { up } from "./up.ts"
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, gateway, ps, doctor, demo]),
+  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, supervisor, gateway, doctor, demo]),
 )
 
 chorus.pipe(

@@ -4,7 +4,7 @@ import { open, sameVocabulary } from "../model/index.ts"
 import { modelsOf, type PlacementFlags } from "./placement.ts"
 
 /** Tokens of a session where nobody asked for more: KV memory is set aside for what may be, not for what is. */
-const DEFAULT_CONTEXT = 4096
+export const DEFAULT_CONTEXT = 4096
 
 /** The context that sessions have: what was asked for, or what both models allow up to a default. */
 export const contextOf = Effect.fnUntraced(function* (flags: PlacementFlags) {

@@ -3,10 +3,10 @@
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"
-import { type Census, census } from "./census.ts"
+import { type Census, census, type HostSeen } from "./census.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
-import { bytes, counted } from "./quantities.ts"
+import { bytes, counted, milliseconds } from "./quantities.ts"
 import { folderOf, running } from "./runtimeState.ts"
 import { table } from "./table.ts"
 
@@ -27,7 +27,7 @@ export const ps = Command.make(
     yield* Console.log(json ? JSON.stringify(servers, null, 2) : servers.flatMap(pageOf).join("\n"))
   }),
 ).pipe(
-  Command.withDescription("List the actors, devices, shards and sessions of running deployments"),
+  Command.withDescription("List the hosts, actors, devices, shards and sessions of running deployments"),
   Command.withExamples([
     { command: "chorus ps", description: "What `chorus up` runs on this machine" },
     { command: "chorus ps --nats nats://10.0.0.5:4222", description: "What runs on a server" },
@@ -45,8 +45,8 @@ const urlsHere = Effect.suspend(() => {
 const look = (url: string) => census.pipe(Effect.provide(Nats.layer({ url, name: "chorus ps" })))
 
 const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<string> => {
-  const { services, ranks } = server
-  if (services.length + ranks.length === 0) return [`${server.nats}: no actor of Chorus answers there`]
+  const { hosts, services, ranks } = server
+  if (hosts.length + services.length + ranks.length === 0) return [`${server.nats}: no actor of Chorus answers there`]
   const actors = table(
     ["deployment", "actor", "id", "requests", "errors"].map((title, index) => ({
       title,
@@ -89,8 +89,22 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
       rank.shard,
     ]),
   )
-  const title = `${server.nats}: ${counted(services.length, "service")}, ${counted(ranks.length, "rank")}`
-  return [title, "", ...(services.length > 0 ? [...actors, ""] : []), ...(ranks.length > 0 ? rankTable : [])]
+  const counts = [counted(hosts.length, "host"), counted(services.length, "service"), counted(ranks.length, "rank")]
+  const tables = [hosts.length > 0 ? hostTable(hosts) : [], services.length > 0 ? actors : [], rankTable]
+  const pages = tables.filter((_, index) => index < 2 || ranks.length > 0).filter((lines) => lines.length > 0)
+  return [`${server.nats}: ${counts.join(", ")}`, ...pages.flatMap((lines) => ["", ...lines])]
 }
+
+const hostTable = (hosts: ReadonlyArray<HostSeen>): ReadonlyArray<string> =>
+  table(
+    ["host", "state", "ranks", "cores", "free", "hop", "devices"].map((title, index) => ({
+      title,
+      align: index >= 2 && index <= 5 ? "right" : "left",
+    })),
+    hosts.map(({ name, state, ranks, cores, memoryFree, hopMillis, devices }) => [
+      ...[name, state, String(ranks), String(cores), bytes(memoryFree), milliseconds(hopMillis)],
+      devices.map((device) => device.name).join(", "),
+    ]),
+  )
 
 const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((total, number) => total + number, 0)

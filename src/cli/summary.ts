@@ -1,5 +1,5 @@
 // What a generation took: the readable table of --stats, and the object of --json.
-import type { GenerationStats, PassStats } from "../wire/infer.ts"
+import type { ColdStart, GenerationStats, PassStats } from "../wire/infer.ts"
 import { bytes, counted, grouped, milliseconds, per } from "./quantities.ts"
 import { table } from "./table.ts"
 
@@ -13,8 +13,21 @@ export const summary = (stats: GenerationStats): ReadonlyArray<string> => {
   return [
     `${counted(stats.tokens, "token")} in ${milliseconds(stats.millis)}, ${first}; ${speed}`,
     `${counted(stats.iterations, "iteration")}; ${drafted(stats) ? accepted : "nothing was drafted"}`,
+    ...(stats.coldStart === undefined ? [] : [coldStartLine(stats.coldStart)]),
     ...passTable(stats),
   ]
+}
+
+const coldStartLine = (parts: ColdStart): string => {
+  const whole = Object.values(parts).reduce((sum, part) => sum + part, 0)
+  const named = [
+    `placement ${milliseconds(parts.placementMillis)}`,
+    `process start ${milliseconds(parts.processStartMillis)}`,
+    `model load ${milliseconds(parts.modelLoadMillis)}`,
+    `prefill ${milliseconds(parts.prefillMillis)}`,
+    `first token ${milliseconds(parts.firstTokenMillis)}`,
+  ]
+  return `cold start, from the request to the first token: ${milliseconds(whole)} (${named.join(", ")})`
 }
 
 const drafted = (stats: GenerationStats): boolean => (stats.passes.draft?.count ?? 0) > 0
@@ -58,6 +71,7 @@ export const statsObject = (stats: GenerationStats) => ({
   tokensPerSecond: stats.tokensPerSecond,
   iterations: stats.iterations,
   meanAcceptedLength: stats.meanAcceptedLength,
+  ...(stats.coldStart === undefined ? {} : { coldStart: stats.coldStart }),
   passes: Object.fromEntries(
     kindsOf(stats).map(([kind, pass]) => [
       kind,

@@ -2,8 +2,9 @@
 import { basename } from "node:path"
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { HTTP_ENVIRONMENT } from "../wire/deployment.ts"
-import { type LocalCluster, localCluster } from "./cluster.ts"
+import { nameOfMachine } from "../supervisor/host.ts"
+import { type Machine, startMachine } from "../supervisor/machine.ts"
+import { ALWAYS, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 import * as flags from "./flags.ts"
 import { contextOf } from "./models.ts"
 import { deploymentOf } from "./placement.ts"
@@ -23,6 +24,14 @@ const options = {
     Flag.withDescription("use this NATS server (default: starts one, on a free port of this machine)"),
     Flag.optional,
   ),
+  "idle-timeout": flags
+    .duration("idle-timeout")
+    .pipe(
+      Flag.withDescription(
+        "stop the ranks after so long without sessions, and start them with the next request (default: never)",
+      ),
+      Flag.optional,
+    ),
   ...flags.http,
   retention: flags.retention,
   json: flags.jsonOf("when ready, print one object instead of a line: nats, http, deployment, pids"),
@@ -68,11 +77,26 @@ const serve = Effect.fnUntraced(function* (given: Options) {
   if (isOpen(given)) {
     yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
   }
-  const cluster = yield* localCluster(deployment, { nats: given.nats, progress, gateway: flags.httpEnvironment(given) })
-  yield* announce(folderOf(process.env), name, cluster.url)
+  const idleTimeoutMillis = Option.getOrNull(given["idle-timeout"])
+  const machine = yield* startMachine(
+    {
+      ...deployment,
+      ...ALWAYS,
+      idleTimeoutMillis,
+      replicas: { ...ALWAYS.replicas, min: idleTimeoutMillis === null ? 1 : 0 },
+    },
+    {
+      nats: Option.getOrNull(given.nats),
+      host: `${nameOfMachine()}-${name}`.slice(0, 64),
+      gateway: flags.httpEnvironment(given),
+      progress,
+    },
+  )
+  yield* announce(folderOf(process.env), name, machine.url)
   progress.clear()
-  yield* Console.log(given.json ? JSON.stringify(objectOf(cluster)) : lineOf(cluster, Date.now() - started))
-  return yield* cluster.failed
+  const up = { name, machine }
+  yield* Console.log(given.json ? JSON.stringify(objectOf(up)) : lineOf(up, Date.now() - started))
+  return yield* machine.failed
 })
 
 /** The base's file name as a name for subjects. */
@@ -89,9 +113,14 @@ const nameOf = ({ base }: Options): string =>
 const isOpen = ({ host, "api-keys": file }: Options): boolean =>
   !["127.0.0.1", "::1", "localhost"].includes(host) && Option.isNone(file) && !process.env[HTTP_ENVIRONMENT.keys]
 
-const objectOf = ({ url, http, deployment, pids }: LocalCluster) => ({ nats: url, http, deployment, pids })
+interface Up {
+  readonly name: string // of the deployment
+  readonly machine: Machine
+}
 
-const lineOf = ({ url, http, deployment, pids }: LocalCluster, millis: number): string => {
+const objectOf = ({ name, machine: { url, http, pids } }: Up) => ({ nats: url, http, deployment: name, pids })
+
+const lineOf = ({ name, machine: { url, http, pids } }: Up, millis: number): string => {
   const ranks = [counted(pids.base.length, "base rank"), counted(pids.draft.length, "draft rank")].join(" and ")
-  return `${deployment} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${deployment} --prompt 'export class'`
+  return `${name} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${name} --prompt 'export class'`
 }

@@ -30,3 +30,9 @@ export class Disconnected extends Schema.TaggedError<Disconnected>()("Disconnect
     return `no connection to NATS at ${this.url}: ${this.reason}`
   }
 }
+
+/** A tagged error as it is; what else NATS says means that it could not be asked. */
+export const typed = (error: unknown, url: string): unknown =>
+  error instanceof Error && "_tag" in error
+    ? error
+    : new Disconnected({ url, reason: error instanceof Error ? error.message : String(error) })

@@ -6,9 +6,9 @@ import { insist, onEvent } from "../fabric/nats.ts"
 import { traceHeaders } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
-import { type Answer, InferAnswer, InferRequest } from "../wire/infer.ts"
+import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Disconnected, NoAnswer, NotServed } from "./errors.ts"
+import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
 import { type From, type Reading, read } from "./reading.ts"
 
@@ -17,6 +17,7 @@ export type { Ending } from "./reading.ts"
 
 const requests = codec("infer request", InferRequest)
 const answers = codec("infer answer", InferAnswer)
+const progresses = codec("session progress", SessionProgress)
 
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
@@ -37,6 +38,8 @@ export interface ClientOptions {
 export interface GenerateOptions {
   /** Cancels the session: it ends within one pass, with finish reason "cancelled". */
   readonly signal?: AbortSignal
+  /** Hears how far the ranks are, from 0 to 1, while the session waits for them to start. */
+  readonly activating?: (fraction: number) => void
   /** W3C Trace Context of the span that asks: the session's spans are below it where the supervisor traces. */
   readonly traceparent?: string
 }
@@ -88,7 +91,7 @@ export const connect = async ({ url, deployment }: ClientOptions): Promise<Clien
     const connection = await dial({ servers: url.split(","), name: "chorus client", ...RECONNECTING })
     return over({ connection, url }, deployment)
   } catch (error) {
-    throw new Disconnected({ url, reason: reasonOf(error) })
+    throw typed(error, url)
   }
 }
 
@@ -102,7 +105,7 @@ const over = (line: Line, deployment: string): Client => {
   const subjects = subjectsOf(deployment)
   const cancel = (session: string): void => void insist(connection, subjects.cancel(session))
   const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
-    const { signal, traceparent } = options
+    const { signal, activating, traceparent } = options
     signal?.throwIfAborted()
     const answer = await ask(line, deployment, { ...request, stream: true }, { timeout: ACCEPT_MILLIS, traceparent })
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
@@ -110,10 +113,14 @@ const over = (line: Line, deployment: string): Client => {
     const abort = (): void => cancel(session)
     if (signal?.aborted) abort()
     signal?.addEventListener("abort", abort, { once: true })
+    const progress = activating && hearProgress(connection, subjects.progress(session), activating)
     const { interestMillis } = request
     const reading = read({
       ...{ connection, url, deployment, session, from: "start", accepted: { interestMillis } },
-      ended: () => signal?.removeEventListener("abort", abort),
+      ended: () => {
+        signal?.removeEventListener("abort", abort)
+        progress?.unsubscribe()
+      },
     })
     return { session, promptTokens, seed, cancel: abort, ...reading }
   }
@@ -141,6 +148,14 @@ const over = (line: Line, deployment: string): Client => {
     of: (other) => over(line, other),
   }
 }
+
+const hearProgress = (connection: NatsConnection, subject: string, activating: (fraction: number) => void) =>
+  connection.subscribe(subject, {
+    callback: (error, { data }) => {
+      const heard = error === null ? progresses.decode(data) : null
+      if (heard !== null && Result.isSuccess(heard)) activating(heard.success.fraction)
+    },
+  })
 
 interface Asking {
   readonly timeout: number // milliseconds
@@ -172,15 +187,11 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
   } catch (error) {
     if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
     if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: timeout })
-    throw isTagged(error) ? error : new Disconnected({ url, reason: reasonOf(error) })
+    throw typed(error, url)
   } finally {
     unwatch()
   }
 }
 
-const isTagged = (error: unknown): boolean => error instanceof Error && "_tag" in error
-
 const unexpected = (expected: string, { _tag }: InferAnswer) =>
   new MalformedMessage({ kind: "infer answer", field: "_tag", reason: `expected ${expected}, got ${_tag}` })
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -6,7 +6,7 @@ import { entryAt, follow } from "../fabric/tokenLog.ts"
 import { SessionExpired } from "../wire/errors.ts"
 import type { Answer, LogEntry, LoggedToken, TokenLogProbs } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Disconnected } from "./errors.ts"
+import { Disconnected, typed } from "./errors.ts"
 
 export type Ending = Answer
 
@@ -50,7 +50,7 @@ export const read = (of: Readable): Reading => {
   return {
     [Symbol.asyncIterator]: () => iterator,
     ending: async () => {
-      while (!(await tokens.next()).done);
+      while (!(await iterator.next()).done);
       return gathered.ending ?? Promise.reject(new Disconnected({ url: of.url, reason: "the reading was left" }))
     },
   }
@@ -89,6 +89,9 @@ async function* tokensOf(
     if (leaving.aborted) return
     if (connection.isClosed()) throw new Disconnected({ url, reason: "the client was closed" })
     throw new SessionExpired({ session })
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw typed(error, url)
   } finally {
     clearInterval(renewing)
     of.ended?.()

@@ -2,7 +2,7 @@
 // watches the ranks' beats and the connection meanwhile, so a death is noticed long before a time-out.
 import { randomInt } from "node:crypto"
 import { type MsgHdrs, type NatsConnection, RequestError } from "@nats-io/transport-node"
-import { Deferred, Effect, Result, Schema, Stream, SubscriptionRef } from "effect"
+import { Deferred, Effect, Latch, Result, Schema, Stream, SubscriptionRef } from "effect"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group as GroupConfig } from "../wire/deployment.ts"
@@ -21,7 +21,7 @@ import {
   type Verified,
   type Verify,
 } from "../wire/pass.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { insist, Nats } from "./nats.ts"
 import { traceHeaders, traceparent } from "./telemetry.ts"
 
@@ -89,18 +89,21 @@ export interface GroupOptions {
 
 export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: GroupOptions) {
   const { connection, connected } = yield* Nats
-  const subjects = subjectsOf(deployment)
-  const watch = yield* watchBeats(subjects.beat(`${group.name}.*`), { group, epoch })
+  const subjects = groupSubjects({ deployment, epoch, group: group.name })
+  const watch = yield* watchBeats(subjects.beats, { group, epoch })
   // Two supervisors, or one and its successor, must not give one number to two passes of a group.
   let last = randomInt(2 ** 31)
 
-  const { ask, settle } = questions(connection, subjects.pass(group.name))
+  const { ask, settle } = questions(connection, subjects.pass)
   let gone: GroupSilent | undefined
-  yield* Effect.forkScoped(
-    Effect.map(watch.silent, (silent) => {
-      gone = silent
-      settle(silent)
-    }),
+  const leave = (silent: GroupSilent): void => {
+    gone ??= silent
+    settle(gone)
+  }
+  yield* Effect.forkScoped(Effect.map(watch.silent, leave))
+  // Nobody listens for beats any more, so whoever still waits would wait for ever.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => leave(new GroupSilent({ group: group.name, reason: "its ranks were given up" }))),
   )
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
@@ -116,6 +119,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
     const began = performance.now()
     const span = traceHeaders(yield* traceparent)
     for (let attempt = 0; ; attempt++) {
+      yield* watch.gathered
       const bytes = commands.encode(again(command, attempt))
       const reply = gone ?? (yield* ask(bytes, span))
       if (reply instanceof GroupSilent) return yield* reply
@@ -149,9 +153,8 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: G
         const { pass: number } = drafts[0]
         return pass({ _tag: "DraftTogether", epoch, pass: number, attempt: 0, drafts }, "DraftedTogether")
       }),
-    control: (control) =>
-      Effect.sync(() => void insist(connection, subjects.control(group.name), controls.encode(control))),
-    ...watch,
+    control: (control) => Effect.sync(() => void insist(connection, subjects.control, controls.encode(control))),
+    ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent },
   }
   return service
 })
@@ -199,11 +202,25 @@ const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupO
   const heard = yield* SubscriptionRef.make<ReadonlyMap<number, RankBeat>>(new Map())
   const lost = yield* Deferred.make<GroupSilent>()
   const missed = new Map<number, number>()
+  // A rank that is not back yet would not hear a command that its peers hear, and they would wait for it in vain.
+  const gathered = Latch.makeUnsafe(true)
+  const absent = new Set<number>() // not heard since the connection came back
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.runForEach((up) =>
+      Effect.sync(() => {
+        if (!up) Latch.closeUnsafe(gathered)
+        for (const rank of up ? missed.keys() : []) absent.add(rank)
+        if (up && absent.size === 0) Latch.openUnsafe(gathered)
+      }),
+    ),
+    Effect.forkScoped,
+  )
   const hear = (message: Uint8Array): Effect.Effect<void> => {
     const beat = beats.decode(message)
     if (Result.isFailure(beat)) return Effect.logWarning(beat.failure.message)
     if (beat.success.epoch !== of.epoch) return Effect.void
     missed.set(beat.success.rank, 0)
+    if (absent.delete(beat.success.rank) && absent.size === 0) Latch.openUnsafe(gathered)
     return SubscriptionRef.update(heard, (known) => new Map(known).set(beat.success.rank, beat.success))
   }
   const runFork = Effect.runForkWith(yield* Effect.context())
@@ -221,6 +238,7 @@ const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupO
       if (beats < BEATS_MISSED) continue
       const reason = `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`
       yield* Deferred.succeed(lost, new GroupSilent({ group: name, reason }))
+      Latch.openUnsafe(gathered)
     }
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
@@ -237,7 +255,7 @@ const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupO
     Stream.runHead,
     Effect.asVoid,
   )
-  return { beats: heard, ready, silent: Deferred.await(lost) }
+  return { beats: heard, ready, silent: Deferred.await(lost), gathered: Latch.await(gathered) }
 })
 
 const isTagged = <T extends PassAnswer["_tag"]>(

@@ -57,6 +57,21 @@ const watch = (connection: NatsConnection): Set<(event: Event) => void> => {
   return listeners
 }
 
+/** What a question's answer is, or a rejection as soon as the connection is back from a loss: then no answer will come. */
+export const answered = async <A>(connection: NatsConnection, answer: Promise<A>): Promise<A> => {
+  let unwatch = (): void => {}
+  const lost = new Promise<never>((_, reject) => {
+    unwatch = onEvent(connection, (event) => {
+      if (event !== "disconnect") reject(new Error("the connection was lost while an answer was waited for"))
+    })
+  })
+  try {
+    return await Promise.race([answer, lost])
+  } finally {
+    unwatch()
+  }
+}
+
 /** Between two tries to say what a lost connection has swallowed. */
 const AGAIN_MILLIS = 100
 

@@ -4,7 +4,7 @@ import { Context, Effect, Layer, Result, Schema, Stream } from "effect"
 import { type Activation, decode, encode, HEADER_BYTES } from "../wire/activation.ts"
 import { PeerSilent } from "../wire/errors.ts"
 import { decode as decodePart, isPart, PART_HEADER_BYTES, partsOf, split } from "../wire/part.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { Inbox, passKey } from "./inbox.ts"
 import { Nats } from "./nats.ts"
 
@@ -57,7 +57,7 @@ export class Peers extends Context.Service<
 const listen = Effect.fnUntraced(function* (options: PeersOptions) {
   const { connection, disconnects } = yield* Nats
   const runFork = Effect.runForkWith(yield* Effect.context())
-  const subjects = subjectsOf(options.deployment)
+  const subjects = groupSubjects(options)
   const inbox = new Inbox(INBOX)
   const receive = (message: Uint8Array): void => {
     if (isPart(message)) {
@@ -71,7 +71,7 @@ const listen = Effect.fnUntraced(function* (options: PeersOptions) {
     if (Result.isFailure(activation)) return void runFork(Effect.logWarning(activation.failure.message))
     if (activation.success.epoch === options.epoch) inbox.deliver(activation.success)
   }
-  for (const subject of [subjects.activation(options.group, options.rank), subjects.activations(options.group)]) {
+  for (const subject of [subjects.activation(options.rank), subjects.activations]) {
     yield* Effect.acquireRelease(
       Effect.sync(() =>
         connection.subscribe(subject, { callback: (error, message) => (error ? undefined : receive(message.data)) }),
@@ -84,10 +84,7 @@ const listen = Effect.fnUntraced(function* (options: PeersOptions) {
     Effect.forkScoped,
   )
   const publish = (to: number | "all", message: Uint8Array) =>
-    connection.publish(
-      to === "all" ? subjects.activations(options.group) : subjects.activation(options.group, to),
-      message,
-    )
+    connection.publish(to === "all" ? subjects.activations : subjects.activation(to), message)
   const maxPayload = () => connection.info?.max_payload ?? 2 ** 20
   return Peers.of({
     exchange: (pass, attempt) => new Exchange({ ...options, pass, attempt }, inbox, publish, maxPayload),

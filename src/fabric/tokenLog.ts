@@ -11,15 +11,15 @@ import {
   StorageType,
   type StreamConfig,
 } from "@nats-io/jetstream"
-import { type NatsConnection, nanos, RequestError } from "@nats-io/transport-node"
+import { type NatsConnection, nanos } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Result, Schedule, Schema } from "effect"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import type { MalformedMessage } from "../wire/errors.ts"
+import { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
-import { Nats, onEvent } from "./nats.ts"
-import { replicasAt } from "./replicas.ts"
+import { copiesAt } from "./copies.ts"
+import { answered, Nats, onEvent } from "./nats.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -68,7 +68,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   const { stream, manager } = yield* Effect.tryPromise({
     try: async () => {
       const manager = await jetstreamManager(connection)
-      await addStream(manager, retentionMillis, replicasAt(connection))
+      await addStream(manager, retentionMillis, copiesAt(connection))
       return { stream: jetstream(connection), manager }
     },
     catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
@@ -79,7 +79,8 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
       const subject = subjects.tokens(session)
       const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}`
       return Effect.tryPromise({
-        try: () => appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id }),
+        try: () =>
+          answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
         catch: (error) => (error instanceof LogMoved ? error : new LogFailed({ subject, reason: reasonOf(error) })),
       }).pipe(Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }))
     },
@@ -95,10 +96,7 @@ const addStream = async (
   retentionMillis: number | undefined,
   num_replicas: number,
 ): Promise<void> => {
-  const known = await manager.streams.info(TOKEN_STREAM).catch((error: unknown) => {
-    if (error instanceof JetStreamApiError && error.code === 10059) return undefined // there is none
-    throw error
-  })
+  const known = await streamInfo(manager)
   const max_age = nanos(retentionMillis ?? RETENTION_MILLIS)
   const kept = { max_age, duplicate_window: Math.min(max_age, nanos(DUPLICATE_WINDOW_MILLIS)) }
   if (known === undefined) return create(manager, { ...kept, num_replicas })
@@ -107,6 +105,13 @@ const addStream = async (
     await manager.streams.update(TOKEN_STREAM, kept)
   }
 }
+
+/** Undefined where there is no such stream. */
+const streamInfo = (manager: JetStreamManager) =>
+  manager.streams.info(TOKEN_STREAM).catch((error: unknown) => {
+    if (error instanceof JetStreamApiError && error.code === 10059) return undefined
+    throw error
+  })
 
 type Kept = Pick<StreamConfig, "max_age" | "duplicate_window" | "num_replicas">
 
@@ -156,9 +161,9 @@ export interface Logged {
   readonly sequence: number
 }
 
-/** How often a consumer is asked for again, and how long it takes between. */
-const CONSUME_ATTEMPTS = 50
-const CONSUME_AGAIN_MILLIS = 100
+/** How often a reader asks again, and the time between. */
+const ATTEMPTS = 50
+const ATTEMPT_AGAIN_MILLIS = 100
 
 /** A reader to whom nothing comes for so long looks whether there is anything left to come. */
 const QUIET_MILLIS = 5_000
@@ -212,16 +217,13 @@ export async function* follow(
 }
 
 /**
- * From the entry after a sequence on. A server that has just started may not have its streams yet. `end` frees what the
- * server keeps for this reader, which it would otherwise do after minutes.
+ * From the entry after a sequence on. `end` frees what the server keeps for this reader, which it would otherwise do after
+ * minutes.
  */
-const consume = async (
-  connection: NatsConnection,
-  subject: string,
-  after: number,
-): Promise<{ readonly messages: ConsumerMessages; readonly end: () => void }> => {
-  for (let attempt = 0; ; attempt++) {
-    try {
+const consume = (connection: NatsConnection, subject: string, after: number): Promise<Reader> =>
+  untilAnswered(
+    connection,
+    async () => {
       const consumer = await jetstream(connection).consumers.get(TOKEN_STREAM, {
         filter_subjects: subject,
         ...(after === 0
@@ -230,34 +232,49 @@ const consume = async (
       })
       const messages = await consumer.consume()
       return { messages, end: () => (connection.isClosed() ? undefined : void consumer.delete().catch(ignore)) }
-    } catch (error) {
-      if (connection.isClosed() || attempt === CONSUME_ATTEMPTS) throw error
-      await new Promise((resolve) => setTimeout(resolve, CONSUME_AGAIN_MILLIS))
-    }
-  }
+    },
+    ({ messages, end }) => {
+      messages.stop()
+      end()
+    },
+  )
+
+interface Reader {
+  readonly messages: ConsumerMessages
+  readonly end: () => void
 }
 
 /** A log's first or last entry; null where there is none, or none any more. */
-export const entryAt = async (
-  connection: NatsConnection,
-  subject: string,
-  which: "first" | "last",
-): Promise<Logged | null> => {
-  const manager = await jetstreamManager(connection, { checkAPI: false })
-  const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
-  try {
-    const message = await manager.direct.getMessage(TOKEN_STREAM, query)
+export const entryAt = (connection: NatsConnection, subject: string, which: "first" | "last"): Promise<Logged | null> =>
+  untilAnswered(connection, async () => {
+    const manager = await jetstreamManager(connection, { checkAPI: false })
+    const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
+    const message = await manager.direct.getMessage(TOKEN_STREAM, query).catch(async (error: unknown) => {
+      // Nobody answers for the stream: it is not there yet, or there is none, and so no session.
+      if ((await streamInfo(manager)) === undefined) return null
+      throw error
+    })
     return message === null ? null : { entry: entryOf(message.data), sequence: message.seq }
-  } catch (error) {
-    if (isMissing(error)) return null
-    throw error
+  })
+
+/** Asks again where the connection was lost meanwhile, or a server has just started and lacks its streams yet. */
+const untilAnswered = async <A>(
+  connection: NatsConnection,
+  ask: () => Promise<A>,
+  tooLate: (answer: A) => void = ignore,
+): Promise<A> => {
+  for (let attempt = 0; ; attempt++) {
+    const asked = ask()
+    try {
+      return await answered(connection, asked)
+    } catch (error) {
+      asked.then(tooLate, ignore)
+      const final = connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage
+      if (final) throw error
+      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
+    }
   }
 }
-
-/** No stream, so no session yet: nobody answers for it. */
-const isMissing = (error: unknown): boolean =>
-  (error instanceof RequestError && error.isNoResponders()) ||
-  (error instanceof Error && error.name === "JetStreamNotEnabled")
 
 const entryOf = (message: Uint8Array): LogEntry => {
   const entry: Result.Result<LogEntry, MalformedMessage> = entries.decode(message)

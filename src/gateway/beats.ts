@@ -1,14 +1,15 @@
-// What ranks say of themselves, as of now: one that is not heard any more is not there any more.
+// What ranks and supervisors say of themselves, as of now: one that is not heard any more is not there any more.
 import { Context, Effect, Layer, Result } from "effect"
 import { Nats } from "../fabric/nats.ts"
-import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
+import { BEAT_MILLIS, RankBeat, SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 
-const beats = codec("rank beat", RankBeat)
+const rankBeats = codec("rank beat", RankBeat)
+const supervisorBeats = codec("supervisor beat", SupervisorBeat)
 
-/** A rank that has not been heard for so long is gone. */
-const SILENCE_MILLIS = 4 * BEAT_MILLIS
+/** Whoever has missed so many beats is gone. */
+const BEATS_MISSED = 4
 
 export type RankHeard = { readonly deployment: string } & RankBeat
 
@@ -16,6 +17,7 @@ export class Beats extends Context.Service<
   Beats,
   {
     readonly ranks: Effect.Effect<ReadonlyArray<RankHeard>>
+    readonly supervisors: Effect.Effect<ReadonlyArray<SupervisorBeat>>
   }
 >()("chorus/gateway/Beats") {
   static readonly layer = Layer.effect(
@@ -26,22 +28,45 @@ export class Beats extends Context.Service<
 
 const listen = Effect.fnUntraced(function* () {
   const { connection } = yield* Nats
-  const ranks = new Map<string, RankHeard & { readonly at: number }>()
+  const ranks = new Lately<RankHeard>(BEATS_MISSED * BEAT_MILLIS)
+  const supervisors = new Lately<SupervisorBeat>(BEATS_MISSED * SUPERVISOR_BEAT_MILLIS)
+  const hear = (subject: string, message: Uint8Array): void => {
+    const [, , deployment = "", , actor] = subject.split(".")
+    if (actor === "supervisor") {
+      const beat = supervisorBeats.decode(message)
+      if (Result.isSuccess(beat)) supervisors.hear(subject, beat.success)
+      return
+    }
+    const beat = rankBeats.decode(message)
+    if (Result.isSuccess(beat)) ranks.hear(subject, { deployment, ...beat.success })
+  }
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       connection.subscribe(subjectsOf("*").beats, {
-        callback: (error, { subject, data }) => {
-          const beat = error === null ? beats.decode(data) : undefined
-          const deployment = subject.split(".")[2]
-          if (beat === undefined || Result.isFailure(beat) || deployment === undefined) return // of another kind
-          ranks.set(subject, { deployment, at: Date.now(), ...beat.success })
-        },
+        callback: (error, { subject, data }) => (error === null ? hear(subject, data) : undefined),
       }),
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
-  const forget = Effect.sync(() => {
-    for (const [subject, { at }] of ranks) if (Date.now() - at > SILENCE_MILLIS) ranks.delete(subject)
-  })
-  return Beats.of({ ranks: Effect.map(forget, () => [...ranks.values()]) })
+  return Beats.of({ ranks: Effect.sync(() => ranks.now()), supervisors: Effect.sync(() => supervisors.now()) })
 })
+
+/** The newest beat of each that was heard lately. */
+class Lately<Beat> {
+  readonly #millis: number
+  readonly #heard = new Map<string, { readonly beat: Beat; readonly at: number }>()
+
+  constructor(millis: number) {
+    this.#millis = millis
+  }
+
+  hear(subject: string, beat: Beat): void {
+    this.#heard.set(subject, { beat, at: Date.now() })
+  }
+
+  now(): ReadonlyArray<Beat> {
+    const oldest = Date.now() - this.#millis
+    for (const [subject, { at }] of this.#heard) if (at < oldest) this.#heard.delete(subject)
+    return [...this.#heard.values()].map(({ beat }) => beat)
+  }
+}

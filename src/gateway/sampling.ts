@@ -29,6 +29,7 @@ export const empty = optional(
 const MOST_TOKENS = 2 ** 31 - 1
 const MOST_CHOICES = 16
 const MOST_STOPS = 16
+const MOST_NAME = 256 // characters, on the wire
 
 export const MAX_ALTERNATIVES = 20
 
@@ -70,7 +71,7 @@ const TEMPERATURE = 1
 export const requestOf = (asked: Fields, client: string): InferRequest => {
   const { stop, seed } = asked
   return {
-    client,
+    client: client.slice(0, MOST_NAME),
     temperature: asked.temperature ?? TEMPERATURE,
     ...(asked.max_tokens == null ? {} : { maxTokens: asked.max_tokens }),
     ...(asked.top_p == null ? {} : { topP: asked.top_p }),

@@ -11,6 +11,7 @@ const Environment = Schema.Struct({
   [ENVIRONMENT.group]: Schema.Literals(["base", "draft"]),
   [ENVIRONMENT.rank]: Count,
   [ENVIRONMENT.epoch]: Count,
+  [ENVIRONMENT.device]: Schema.optionalKey(Schema.NonEmptyString),
 })
 
 export interface RankEnvironment extends RankOptions {
@@ -27,9 +28,10 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<R
   const decoded = Schema.decodeUnknownResult(Environment)(environment)
   if (Result.isFailure(decoded)) return bad(decoded.failure.message.replaceAll(/\s*\n\s*/g, " "))
   const { CHORUS_DEPLOYMENT: deployment, CHORUS_GROUP: name, CHORUS_RANK: rank, ...rest } = decoded.success
-  const group = deployment[name]
-  if (group === null)
+  const described = deployment[name]
+  if (described === null)
     return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
+  const group = { ...described, device: rest.CHORUS_DEVICE ?? described.device }
   if (rank >= group.ranks) return bad(`${ENVIRONMENT.rank} is ${rank}, the group ${name} has ${group.ranks} ranks`)
   return Result.succeed({ url: rest.CHORUS_NATS, epoch: rest.CHORUS_EPOCH, deployment, group, rank })
 }

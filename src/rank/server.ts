@@ -8,13 +8,13 @@ import { tracedAs } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
 import { GroupControl, PassAnswer, PassCommand, type SessionCommand } from "../wire/pass.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { type Crew, execute, executeTogether } from "./execute.ts"
 import { type PrepareError, passFailed } from "./sessions.ts"
 import type { RunError } from "./strategy.ts"
 
-/** A command has at most some hundred tokens, with their parents. */
-const MOST_BYTES = 64 * 1024
+/** A command has at most some hundred tokens, with their parents, of each of some hundred sessions. */
+const MOST_BYTES = 1024 * 1024
 
 const commands = codec("pass command", PassCommand, { mostBytes: MOST_BYTES })
 const answers = codec("pass answer", PassAnswer)
@@ -149,7 +149,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     take([session], close, _tag === "Abort" && alone ? "interrupt" : "wait")
   }
 
-  const subjects = subjectsOf(deployment)
+  const subjects = groupSubjects({ deployment, epoch, group })
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
     Stream.filter((up) => up),
@@ -157,8 +157,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     Effect.forkScoped,
   )
   yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(running).pipe(Effect.timeoutOption(DRAIN_MILLIS)))
-  yield* subscribe(connection, subjects.control(group), control)
-  yield* subscribe(connection, subjects.pass(group), accept)
+  yield* subscribe(connection, subjects.control, control)
+  yield* subscribe(connection, subjects.pass, accept)
   yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"
 })
 

@@ -5,7 +5,7 @@ import { Nats } from "../fabric/nats.ts"
 import { register as registerService } from "../fabric/services.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
-import { subjectsOf } from "../wire/subjects.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 
 const beats = codec("rank beat", RankBeat)
 
@@ -22,7 +22,7 @@ export type Identity = Pick<RankBeat, "group" | "rank" | "ranks" | "epoch" | "pi
 /** Beats until the scope closes. */
 export const announce = Effect.fnUntraced(function* (deployment: string, identity: Identity) {
   const { connection } = yield* Nats
-  const subjects = subjectsOf(deployment)
+  const subjects = groupSubjects({ deployment, epoch: identity.epoch, group: identity.group })
   let condition: Condition = {
     ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
     load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0 }),
@@ -32,7 +32,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
     return beats.encode({ _tag: "RankBeat", ...identity, ...rest, ...load() })
   }
   const beat = Effect.sync(() => {
-    if (!connection.isClosed()) connection.publish(subjects.beat(`${identity.group}.${identity.rank}`), message())
+    if (!connection.isClosed()) connection.publish(subjects.beat(identity.rank), message())
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat, Effect.sleep(BEAT_MILLIS))))
   const note = (change: Partial<Condition>): void => {
@@ -48,7 +48,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
         ...{ shard: condition.shard, device: condition.device },
       },
       endpoint: "status",
-      subject: subjects.status(identity.group, identity.rank),
+      subject: subjects.status(identity.rank),
       queue: "",
       answer: () => ({ bytes: message() }),
     }),

@@ -1,33 +1,63 @@
-// A supervisor's options, as its environment gives them.
+// The options of supervisors and hosts, as their environment gives them.
 import { Result, Schema } from "effect"
 import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
+import { type HostOptions, nameOfMachine } from "./host.ts"
 import type { SupervisorOptions } from "./supervisor.ts"
 
 const Count = Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.isGreaterThanOrEqualTo(0)))
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
-const Environment = Schema.Struct({
+/** Without a deployment it serves those of the bucket. */
+const SupervisorVariables = Schema.Struct({
   [ENVIRONMENT.nats]: Schema.NonEmptyString,
-  [ENVIRONMENT.deployment]: Schema.fromJsonString(Deployment),
-  [ENVIRONMENT.epoch]: Count,
+  [ENVIRONMENT.deployment]: Schema.optionalKey(Schema.fromJsonString(Deployment)),
+  [ENVIRONMENT.epoch]: Schema.optionalKey(Count),
 })
 
-export interface SupervisorEnvironment extends SupervisorOptions {
+const HostVariables = Schema.Struct({
+  [ENVIRONMENT.nats]: Schema.NonEmptyString,
+  [ENVIRONMENT.host]: Schema.optionalKey(
+    Schema.fromJsonString(
+      Schema.Struct({
+        name: Schema.optionalKey(Schema.NonEmptyString),
+        cores: Schema.optionalKey(Positive),
+        memory: Schema.optionalKey(Positive), // bytes
+        drainMillis: Schema.optionalKey(Positive),
+      }),
+    ),
+  ),
+})
+
+export interface SupervisorEnvironment {
   readonly url: string // of NATS
+  readonly fixed: SupervisorOptions | null // one deployment whose ranks others start; null: those of the bucket
 }
 
-export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", { reason: Schema.String }) {
+export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", {
+  actor: Schema.String,
+  reason: Schema.String,
+}) {
   override get message() {
-    return `a supervisor is started by \`chorus up\`, which sets its environment: ${this.reason}`
+    return `${this.actor} is told by its environment what to do, as \`chorus up\` sets it: ${this.reason}`
   }
 }
 
 export const readEnvironment = (
   environment: NodeJS.ProcessEnv,
 ): Result.Result<SupervisorEnvironment, BadEnvironment> => {
-  const decoded = Schema.decodeUnknownResult(Environment)(environment)
-  if (Result.isFailure(decoded)) {
-    return Result.fail(new BadEnvironment({ reason: decoded.failure.message.replaceAll(/\s*\n\s*/g, " ") }))
-  }
-  const { CHORUS_NATS: url, CHORUS_DEPLOYMENT: deployment, CHORUS_EPOCH: epoch } = decoded.success
-  return Result.succeed({ url, deployment, epoch })
+  const decoded = Schema.decodeUnknownResult(SupervisorVariables)(environment)
+  if (Result.isFailure(decoded)) return bad("a supervisor", decoded.failure)
+  const { CHORUS_NATS: url, CHORUS_DEPLOYMENT: deployment, CHORUS_EPOCH: epoch = 1 } = decoded.success
+  return Result.succeed({ url, fixed: deployment === undefined ? null : { deployment, epoch } })
 }
+
+export const readHostEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<HostOptions, BadEnvironment> => {
+  const decoded = Schema.decodeUnknownResult(HostVariables)(environment)
+  if (Result.isFailure(decoded)) return bad("a host", decoded.failure)
+  const { CHORUS_NATS: url, CHORUS_HOST: given = {} } = decoded.success
+  const { name = nameOfMachine(), cores = null, memory = null, drainMillis = 0 } = given
+  return Result.succeed({ url, name, cores, memory, drainMillis })
+}
+
+const bad = (actor: string, { message }: { readonly message: string }) =>
+  Result.fail(new BadEnvironment({ actor, reason: message.replaceAll(/\s*\n\s*/g, " ") }))

@@ -1,16 +1,15 @@
 // A deployment's admission: its limits, from what it says itself and from the memory that its ranks have, and the beat that
 // tells others how things stand.
 import { randomUUID } from "node:crypto"
-import { Effect, SubscriptionRef } from "effect"
-import type { Group } from "../fabric/group.ts"
+import { Effect, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Models } from "../workflow/generation.ts"
 import type { Limits } from "./admission.ts"
 import { type Admitting, admitting } from "./admitting.ts"
+import { ReplicaSet } from "./replicaSet.ts"
 
 const beats = codec("supervisor beat", SupervisorBeat)
 
@@ -19,25 +18,23 @@ const KEEP_MILLIS = 60_000
 
 /** Admits, and beats, until the scope closes. */
 export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) {
-  const { base, draft } = yield* Models
-  const groups = draft === null ? [base] : [base, draft]
-  const limits = (): Limits => ({
-    kvTokens: deployment.kvTokens ?? Math.max(deployment.context, tokensOf(groups)),
+  const { capacity, several } = yield* ReplicaSet
+  const limits = (tokens: number): Limits => ({
+    kvTokens: Math.max(tokens, deployment.kvTokens ?? deployment.context), // while no rank is ready, a session may wait for it
     queue: deployment.queue ?? QUEUE,
     clientSessions: deployment.clientSessions ?? null,
   })
   const admission = yield* admitting({
-    ...{ deployment: deployment.name, limits: limits(), keepMillis: deployment.keepMillis ?? KEEP_MILLIS },
+    ...{ deployment: deployment.name, limits: limits(yield* SubscriptionRef.get(capacity)) },
+    keepMillis: several ? 0 : (deployment.keepMillis ?? KEEP_MILLIS), // what is kept is in the memory of one of them
   })
+  yield* SubscriptionRef.changes(capacity).pipe(
+    Stream.runForEach((tokens) => admission.limit(limits(tokens))),
+    Effect.forkScoped,
+  )
   yield* announce(deployment.name, admission)
   return admission
 })
-
-/** Tokens that every rank has memory for. Ranks may share a machine, so each counts on its part of what it finds free. */
-const tokensOf = (groups: ReadonlyArray<Group>): number => {
-  const ranks = groups.flatMap(({ beats }) => [...SubscriptionRef.getUnsafe(beats).values()])
-  return Math.floor(Math.min(...ranks.map(({ kvTokens }) => kvTokens)) / Math.max(1, ranks.length))
-}
 
 const announce = Effect.fnUntraced(function* (deployment: string, { census }: Admitting) {
   const { connection } = yield* Nats

@@ -1,32 +1,17 @@
 // A deployment on this machine: a nats-server where none is given, its ranks and a supervisor as child processes. All of
 // them end with the scope, and with this process however it ends.
-import { type ChildProcess, spawn } from "node:child_process"
-import { join as path } from "node:path"
-import { Deferred, Effect, Layer, Schema, Stream, SubscriptionRef } from "effect"
+import { Deferred, Effect, Layer, Stream, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { Nats } from "../fabric/nats.ts"
-import { start as startNatsServer } from "../fabric/natsServer.ts"
-import { open, requireMemory, sameVocabulary, wholeShard } from "../model/index.ts"
 import type { RankBeat } from "../wire/beat.ts"
-import { type Deployment, ENVIRONMENT, type Group as GroupConfig } from "../wire/deployment.ts"
-
-const ROOT = path(import.meta.dirname, "../..")
+import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
+import { type Actor, type ActorEnded, startActors } from "./actorProcess.ts"
+import { checkModels } from "./checkModels.ts"
+import { ownGateway } from "./ownGateway.ts"
+import { ownServer } from "./ownServer.ts"
 
 /** This process is the first owner of the groups that it starts. */
 const EPOCH = 1
-
-/** A process has so long to end by itself. */
-const GRACE_MILLIS = 5_000
-
-export class ActorEnded extends Schema.TaggedError<ActorEnded>()("ActorEnded", {
-  actor: Schema.String,
-  how: Schema.String,
-  said: Schema.String, // last, on stderr
-}) {
-  override get message() {
-    return this.said === "" ? `${this.actor} ended: ${this.how}` : `${this.actor} ended: ${this.said}`
-  }
-}
 
 export interface Progress {
   /** What is being done, and how much of it, from 0 to 1, where that is known. */
@@ -58,11 +43,12 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
-  const server = nats === null ? yield* ownServer(progress, ended) : null
+  if (nats === null) progress.report("Starting nats-server")
+  const server = nats === null ? yield* ownServer(ended) : null
   const url = server?.url ?? nats ?? ""
   if (server === null) progress.report(`Connecting to ${url}`)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
-  const http = gateway === undefined ? null : yield* startGateway(url, gateway, ended)
+  const http = gateway === undefined ? null : yield* ownGateway(url, gateway, ended)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
@@ -87,63 +73,16 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
     pids: {
       gateway: http?.pid ?? null,
       natsServer: server?.pid ?? null,
-      supervisor: pidOf(supervisor),
-      base: ranks.filter((_, i) => members[i]?.group.name === "base").map(pidOf),
-      draft: ranks.filter((_, i) => members[i]?.group.name === "draft").map(pidOf),
+      supervisor: supervisor?.pid ?? 0,
+      base: ranks.filter((_, i) => members[i]?.group.name === "base").map(({ pid }) => pid),
+      draft: ranks.filter((_, i) => members[i]?.group.name === "draft").map(({ pid }) => pid),
     },
     failed: Deferred.await(ended),
   }
   const loading = Effect.scoped(reportLoading(deployment, groups, progress)).pipe(Effect.provide(fabric))
-  yield* Effect.raceFirst(Effect.raceFirst(readyMessage(supervisor), loading), cluster.failed)
+  yield* Effect.raceFirst(Effect.raceFirst(supervisor?.ready ?? Effect.never, loading), cluster.failed)
   return cluster
 })
-
-/** What is wrong with the models is said before anything runs. */
-const checkModels = Effect.fnUntraced(function* ({ base, draft, context }: Deployment) {
-  const model = yield* open(base.model, { context })
-  // Ranks on one machine map the same files, so each model counts once; KV is that of one session at its longest.
-  const free = process.availableMemory()
-  const { total } = yield* requireMemory(model, wholeShard(model.shape), context, free)
-  if (draft === null) return
-  const drafting = yield* open(draft.model, { context })
-  yield* sameVocabulary(model, drafting)
-  yield* requireMemory(drafting, wholeShard(drafting.shape), context, free - total)
-})
-
-const ownServer = Effect.fnUntraced(function* (progress: Progress, ended: Deferred.Deferred<never, ActorEnded>) {
-  progress.report("Starting nats-server")
-  const server = yield* startNatsServer()
-  yield* Effect.forkScoped(
-    Effect.flatMap(server.stopped, ({ how, lastLines }) =>
-      Deferred.fail(ended, new ActorEnded({ actor: "nats-server", how, said: lastLines.join(" ") })),
-    ),
-  )
-  return server
-})
-
-/** First of all, since its port may be taken; what it serves, it finds when it is there. */
-const startGateway = Effect.fnUntraced(function* (
-  nats: string,
-  environment: Readonly<Record<string, string>>,
-  ended: Deferred.Deferred<never, ActorEnded>,
-) {
-  const [child] = yield* actors(
-    [{ name: "the gateway", file: "gateway.ts", environment: { ...environment, [ENVIRONMENT.nats]: nats } }],
-    ended,
-  )
-  const url = yield* Effect.raceFirst(listening(child), Deferred.await(ended))
-  return { url, pid: pidOf(child) }
-})
-
-const Listening = Schema.Struct({ url: Schema.String })
-
-/** A gateway says where it listens. */
-const listening = (gateway: ChildProcess | undefined): Effect.Effect<string> =>
-  Effect.callback<string>((resume) => {
-    gateway?.once("message", (message) => resume(Effect.succeed(Schema.decodeUnknownSync(Listening)(message).url)))
-  })
-
-const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<GroupConfig> => (draft === null ? [base] : [base, draft])
 
 const environmentOf = (url: string, deployment: Deployment) => ({
   [ENVIRONMENT.nats]: url,
@@ -151,63 +90,14 @@ const environmentOf = (url: string, deployment: Deployment) => ({
   [ENVIRONMENT.epoch]: `${EPOCH}`,
 })
 
-interface Actor {
-  readonly name: string
-  readonly file: string // in actors/
-  readonly environment: Readonly<Record<string, string>>
-}
-
-/** Starts actors together, and ends them together with the scope. */
-const actors = (wanted: ReadonlyArray<Actor>, ended: Deferred.Deferred<never, ActorEnded>) =>
-  Effect.acquireRelease(
-    Effect.sync(() => wanted.map((actor) => spawnActor(actor, ended))),
-    (children) => Effect.forEach(children, stop, { concurrency: "unbounded", discard: true }),
-  )
-
-const spawnActor = ({ name, file, environment }: Actor, ended: Deferred.Deferred<never, ActorEnded>): ChildProcess => {
-  const child = spawn(process.execPath, [path(ROOT, "actors", file)], {
-    env: { ...process.env, ...environment },
-    stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
-    detached: true, // a terminal's Ctrl-C is for us: we end them, in order
-  })
-  let said = ""
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-    said = (said + text).slice(-2_000)
-  })
-  const end = (how: string): void => {
-    Deferred.doneUnsafe(ended, Effect.fail(new ActorEnded({ actor: name, how, said: said.trim() })))
+/** Actors that end with the scope, and with the first of them that ends by itself the whole. */
+const actors = Effect.fnUntraced(function* (wanted: ReadonlyArray<Actor>, ended: Deferred.Deferred<never, ActorEnded>) {
+  const started = yield* startActors(wanted)
+  for (const actor of started) {
+    yield* Effect.forkScoped(Effect.flatMap(actor.ended, (how) => Deferred.fail(ended, how)))
   }
-  child.once("error", ({ message }) => end(message))
-  child.once("close", (code, signal) => {
-    if (!stopping.has(child)) end(signal ?? `exit code ${code}`)
-  })
-  return child
-}
-
-const stopping = new WeakSet<ChildProcess>()
-
-const stop = (child: ChildProcess): Effect.Effect<void> =>
-  Effect.promise(
-    () =>
-      new Promise<void>((done) => {
-        stopping.add(child)
-        if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return done()
-        const force = setTimeout(() => child.kill("SIGKILL"), GRACE_MILLIS)
-        child.once("exit", () => {
-          clearTimeout(force)
-          done()
-        })
-        child.kill("SIGTERM")
-      }),
-  )
-
-const pidOf = (child: ChildProcess | undefined): number => child?.pid ?? 0
-
-/** A supervisor says when it serves. */
-const readyMessage = (supervisor: ChildProcess | undefined): Effect.Effect<void> =>
-  Effect.callback<void>((resume) => {
-    supervisor?.once("message", () => resume(Effect.void))
-  })
+  return started
+})
 
 /** Tells how far the ranks are, until interrupted. */
 const reportLoading = Effect.fnUntraced(function* (

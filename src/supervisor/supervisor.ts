@@ -1,17 +1,19 @@
-// One supervisor from its options: opens the base for its tokenizer, joins the groups, waits for their ranks, and serves.
-import { Effect, Layer } from "effect"
+// A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
+import { Effect, Layer, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { Models } from "../workflow/generation.ts"
+import type { Models } from "../workflow/generation.ts"
+import { kvTokensOf } from "./memory.ts"
+import { ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
 
 export interface SupervisorOptions {
   readonly deployment: Deployment
-  readonly epoch: number // of its groups
+  readonly epoch: number // of its ranks
 }
 
 export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: SupervisorOptions) {
@@ -28,14 +30,24 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     groupsOf(base, draft).map(({ ready }) => ready),
     { concurrency: "unbounded" },
   )
+  const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
   const services = yield* Layer.build(
-    Layer.mergeAll(
-      TokenLog.layer(deployment),
-      Traces.layer(deployment.name),
-      Layer.succeed(Models, { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }),
-    ),
+    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
   )
   yield* Effect.provide(serve(deployment, model), services)
 })
+
+/** The one replica that there is and will be. */
+const only = (deployment: Deployment, models: Models["Service"]) =>
+  Layer.effect(
+    ReplicaSet,
+    Effect.gen(function* () {
+      const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
+      return ReplicaSet.of({
+        ...{ admit: Effect.void, capacity, several: false },
+        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
+      })
+    }),
+  )
 
 const groupsOf = (base: Group, draft: Group | null): ReadonlyArray<Group> => (draft === null ? [base] : [base, draft])

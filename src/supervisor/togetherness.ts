@@ -2,6 +2,7 @@
 import { Deferred, Effect, FiberSet } from "effect"
 import type { Group, GroupError, Timed } from "../fabric/group.ts"
 import type { Strategy } from "../wire/deployment.ts"
+import { GroupSilent } from "../wire/errors.ts"
 import { type Drafted, PASS_ROWS } from "../wire/pass.ts"
 import { type Action, decide, type Event, idle } from "./batching.ts"
 
@@ -17,6 +18,15 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
   if (strategy !== "layer") return group
   const asked = new Map<number, Asked>()
   const fork = yield* FiberSet.makeRuntime<never, void>()
+  let closed = false
+  // Whoever still waits then would wait for ever: nobody hears the group's answers any more.
+  const gone = new GroupSilent({ group: group.name, reason: "its ranks were given up" })
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = true
+      for (const { answer } of asked.values()) Deferred.doneUnsafe(answer, Effect.fail(gone))
+    }),
+  )
   let state = idle(PASS_ROWS)
   let last = 0
 
@@ -61,6 +71,7 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
 
   const draft = (draft: Draft): Effect.Effect<Timed<Drafted>, GroupError> =>
     Effect.suspend(() => {
+      if (closed) return Effect.fail(gone)
       const id = ++last
       const answer = Deferred.makeUnsafe<Timed<Drafted>, GroupError>()
       asked.set(id, { draft, answer })

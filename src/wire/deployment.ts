@@ -1,5 +1,5 @@
-// A deployment: a named base and draft pair with strategies and limits. It is data: what `chorus up` is started with, what
-// every actor is told of the whole, and what each group of ranks runs.
+// A deployment: a named base and draft pair with strategies and limits. It is data: what `chorus deploy` stores, what every
+// actor is told of the whole, and what each group of ranks runs.
 import { Schema } from "effect"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
@@ -11,7 +11,7 @@ export type Strategy = typeof Strategy.Type
 /** The ranks that together run one model. */
 export const Group = Schema.Struct({
   name: Schema.Literals(["base", "draft"]),
-  model: Schema.NonEmptyString, // absolute path of a Hugging Face folder or a GGUF file
+  model: Schema.NonEmptyString, // absolute path of a Hugging Face folder or a GGUF file, on every machine that runs a rank of it
   strategy: Strategy,
   ranks: Positive,
   threads: Positive, // of each rank
@@ -19,6 +19,7 @@ export const Group = Schema.Struct({
 })
 export type Group = typeof Group.Type
 
+/** What the ranks have to know. Another one of these needs other ranks. */
 export const Deployment = Schema.Struct({
   name: Schema.NonEmptyString, // see subjects.isName
   base: Group,
@@ -27,20 +28,47 @@ export const Deployment = Schema.Struct({
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
   kvTokens: Schema.optionalKey(Positive), // of all sessions together; left out: what the ranks have memory for
-  queue: Schema.optionalKey(Count), // requests that may wait for room; more are refused. 256
+  queue: Schema.optionalKey(Count), // requests that may wait, for memory or for ranks to start; more are refused. 256
   clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
   keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
   retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 export type Deployment = typeof Deployment.Type
 
-/** Environment of the actors. Deployment is JSON. */
+/** How a deployment comes and goes. A change of these leaves the ranks as they are. */
+export const Scaling = Schema.Struct({
+  idleTimeoutMillis: Schema.NullOr(Positive), // without sessions for so long, its ranks stop; null: never
+  replicas: Schema.Struct({
+    min: Count, // ready without a request
+    max: Positive,
+    sessions: Positive, // running or waiting for each replica: with more, another one is added
+  }),
+})
+export type Scaling = typeof Scaling.Type
+
+/** What the bucket `chorus_deployments` holds under the deployment's name, as JSON. */
+export const StoredDeployment = Schema.Struct({ ...Deployment.fields, ...Scaling.fields })
+export type StoredDeployment = typeof StoredDeployment.Type
+
+export const ALWAYS: Scaling = { idleTimeoutMillis: null, replicas: { min: 1, max: 1, sessions: 8 } }
+
+/** The part that ranks are told. */
+export const ranksPart = ({ name, base, draft, fuzzy, deterministic, context }: Deployment): Deployment => ({
+  ...{ name, base, draft, fuzzy, deterministic, context },
+})
+
+/** The groups of a deployment, the base first. */
+export const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<Group> => (draft === null ? [base] : [base, draft])
+
+/** Environment of the actors. Deployment and host are JSON. */
 export const ENVIRONMENT = {
   nats: "CHORUS_NATS",
   deployment: "CHORUS_DEPLOYMENT",
   group: "CHORUS_GROUP",
   rank: "CHORUS_RANK",
   epoch: "CHORUS_EPOCH",
+  device: "CHORUS_DEVICE", // of one rank, where it is not its group's
+  host: "CHORUS_HOST",
 } as const
 
 /** Environment of a gateway, besides CHORUS_NATS. Each has a default. */

@@ -124,6 +124,34 @@ export class ContextExceeded extends Schema.TaggedError<ContextExceeded>()("Cont
   }
 }
 
+/** No machine, or not all of them together, has what the ranks of a deployment need. */
+export class NoPlacement extends Schema.TaggedError<NoPlacement>()("NoPlacement", {
+  deployment: Schema.String,
+  reason: Schema.String, // with figures
+}) {
+  override get message() {
+    return `there is no place for ${this.deployment}: ${this.reason}`
+  }
+}
+
+/** The ranks of a deployment were placed, but could not start. */
+export class ActivationFailed extends Schema.TaggedError<ActivationFailed>()("ActivationFailed", {
+  deployment: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `${this.deployment} could not be activated: ${this.reason}`
+  }
+}
+
+export class UnknownDeployment extends Schema.TaggedError<UnknownDeployment>()("UnknownDeployment", {
+  deployment: Schema.String,
+}) {
+  override get message() {
+    return `there is no deployment ${this.deployment}. \`chorus ls\` shows those that there are, \`chorus deploy FILE\` adds one.`
+  }
+}
+
 /** More requests wait than may. */
 export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
   deployment: Schema.String,
@@ -167,6 +195,9 @@ export const InferError = Schema.Union([
   PassFailed,
   Cancelled,
   Overloaded,
+  NoPlacement,
+  ActivationFailed,
+  UnknownDeployment,
   ClientLimited,
   SessionFailed,
   AnswerTooLarge,

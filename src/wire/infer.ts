@@ -80,6 +80,16 @@ export const PassStats = Schema.Struct({
 })
 export type PassStats = typeof PassStats.Type
 
+/** From the request to the first token where the ranks had to be started for it; the parts follow one another. */
+export const ColdStart = Schema.Struct({
+  placementMillis: Schema.Finite, // until hosts were told to start the ranks
+  processStartMillis: Schema.Finite, // until every rank was heard
+  modelLoadMillis: Schema.Finite, // until every rank was ready
+  prefillMillis: Schema.Finite, // the prompt
+  firstTokenMillis: Schema.Finite, // the first pass after it
+})
+export type ColdStart = typeof ColdStart.Type
+
 export const GenerationStats = Schema.Struct({
   promptTokens: Count,
   reusedTokens: Count, // of the prompt, whose KV an earlier session had left
@@ -90,8 +100,15 @@ export const GenerationStats = Schema.Struct({
   iterations: Count,
   meanAcceptedLength: Schema.Finite, // drafted tokens accepted an iteration that drafted; the bonus token not counted
   passes: Schema.Record(Schema.String, PassStats), // prefill, calibrate, draft, verify, decode
+  coldStart: Schema.optionalKey(ColdStart), // where it was one
 })
 export type GenerationStats = typeof GenerationStats.Type
+
+/** While a session waits for ranks to start; on `progress.<session>`, not stored, and so only for whoever listens. */
+export const SessionProgress = Schema.TaggedStruct("Activating", {
+  fraction: Schema.Finite, // 0 to 1
+})
+export type SessionProgress = typeof SessionProgress.Type
 
 /** The immediate answer to a request with `stream`. */
 const InferAccepted = Schema.TaggedStruct("Accepted", {

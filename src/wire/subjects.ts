@@ -1,5 +1,5 @@
-// Every subject that Chorus uses, and nothing else spells one out. All are under chorus.v1.<deployment>; a change of the
-// protocol that old actors cannot follow raises the version.
+// Every subject that Chorus uses, and nothing else spells one out. All are under chorus.v1.<deployment>, those of machines
+// under chorus.v1.@host; a change of the protocol that old actors cannot follow raises the version.
 const NAME = /^[A-Za-z0-9_-]{1,64}$/
 
 /** A name that may stand in a subject: letters, digits, - and _, at most 64 of them. */
@@ -13,18 +13,12 @@ export const subjectsOf = (deployment: string) => {
     infer: `${root}.infer`,
     /** A session's durable log, which is also its public token stream. */
     tokens: (session: string) => `${root}.tokens.${session}`,
-    /** Pass commands: every rank of the group listens, the leader (or the last rank of a pipeline) answers. */
-    pass: (group: string) => `${root}.group.${group}.pass`,
-    /** Activations to one rank. */
-    activation: (group: string, rank: number) => `${root}.group.${group}.rank.${rank}.act`,
-    /** Activations to all the other ranks of a group: one message out, fanned out by the server. */
-    activations: (group: string) => `${root}.group.${group}.act`,
-    /** One rank's state, asked for: its newest beat. The endpoint of its entry in the services protocol. */
-    status: (group: string, rank: number) => `${root}.group.${group}.rank.${rank}.status`,
-    /** Session control to a whole group: release, cancel. */
-    control: (group: string) => `${root}.group.${group}.ctl`,
+    /** How far the ranks are that a session waits for: told to whoever listens, and not stored. */
+    progress: (session: string) => `${root}.progress.${session}`,
     /** A client's wish to end a session. */
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
+    /** What supervisors have to do: sessions that run or wait. The keeper hears it. */
+    demand: `${root}.demand`,
     /** A reader's word that somebody still wants a session's tokens. */
     interest: (session: string) => `${root}.ctl.interest.${session}`,
     /** What a session that is traced says of its iterations, live and nowhere stored. */
@@ -35,6 +29,45 @@ export const subjectsOf = (deployment: string) => {
     beats: `${root}.beat.>`,
   }
 }
+
+export interface GroupPlace {
+  readonly deployment: string
+  readonly epoch: number // of the replica: each activation has one of its own, so an old one hears nothing of a new one
+  readonly group: string
+}
+
+/** The subjects of one group of ranks. */
+export const groupSubjects = ({ deployment, epoch, group }: GroupPlace) => {
+  const root = `chorus.v1.${deployment}.group.${epoch}.${group}`
+  const beat = subjectsOf(deployment).beat(`${epoch}.${group}`)
+  return {
+    /** Pass commands: every rank of the group listens, the leader (or the last rank of a pipeline) answers. */
+    pass: `${root}.pass`,
+    /** Activations to one rank. */
+    activation: (rank: number) => `${root}.rank.${rank}.act`,
+    /** Activations to all the other ranks of a group: one message out, fanned out by the server. */
+    activations: `${root}.act`,
+    /** One rank's state, asked for: its newest beat. The endpoint of its entry in the services protocol. */
+    status: (rank: number) => `${root}.rank.${rank}.status`,
+    /** Session control to a whole group: release, cancel. */
+    control: `${root}.ctl`,
+    beat: (rank: number) => `${beat}.${rank}`,
+    beats: `${beat}.*`,
+  }
+}
+
+/** The subjects of one machine's host; "*" is all of them. No deployment has an @ in its name. */
+export const hostSubjects = (host: string) => {
+  const root = `chorus.v1.@host.${host}`
+  return {
+    /** Requests to look at models, to start and to stop ranks. */
+    control: `${root}.ctl`,
+    beat: `${root}.beat`,
+  }
+}
+
+/** Hosts beat at once when they hear this. */
+export const ROLL_CALL = "chorus.v1.@host"
 
 /** The stream that stores the token logs of all deployments. */
 export const TOKEN_STREAM = "CHORUS_TOKENS"

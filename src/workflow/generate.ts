@@ -1,6 +1,6 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schedule } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
@@ -12,7 +12,7 @@ import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
-import { Admitted, Cancellation, GenerateRequest, type Generation, Models } from "./generation.ts"
+import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
@@ -27,6 +27,9 @@ const Generate = Workflow.make("Generate", {
   idempotencyKey: ({ session }) => session,
 })
 
+/** How often a session begins anew on ranks, and after what pause: a host that is gone has to be noticed. */
+const AFTER_LOSS = { schedule: Schedule.spaced("250 millis"), times: 3 }
+
 /**
  * Runs a generation to its end, which its log tells. The token log is its journal, so the engine's own memory of the
  * activities is of no further use and goes with it.
@@ -37,13 +40,13 @@ export const generate = (request: GenerateRequest) =>
   )
 
 const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
-  const models = yield* Models
+  const place = yield* Place
   const cancellation = yield* Cancellation
   const admitted = yield* Admitted
   const generation: Generation = {
     request,
     scope: yield* Effect.scope,
-    transcript: new Transcript(models.tokenizer, request.stop),
+    transcript: new Transcript(place.tokenizer, request.stop),
     tally: new Tally(request.prompt.length),
     logged: [],
     tokens: [...request.prompt],
@@ -53,13 +56,13 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     running: admitted.running,
     stepMillis: null,
     passes: 0,
-    adaptive: begin(request, models),
+    coldStart: null,
+    adaptive: null,
     measured: nothing(),
     finish: null,
     written: null,
   }
-  return yield* Effect.raceFirst(iterate(generation), cancellation.of(request.session)).pipe(
-    Effect.ensuring(release(generation)), // before the log is waited for: KV is worth more than the order of these two
+  return yield* Effect.raceFirst(placed(generation), cancellation.of(request.session)).pipe(
     Effect.matchEffect({
       onSuccess: (finish) => end(generation, finish, ""),
       onFailure: (error) => {
@@ -72,11 +75,29 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
   )
 }, Effect.scoped)
 
+/**
+ * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
+ * was accepted is prefilled there, and the next token is the one that it would have been.
+ */
+const placed = (generation: Generation) =>
+  onReplica(generation).pipe(
+    Effect.retry({ while: ({ _tag }) => _tag === "GroupSilent" || _tag === "PeerSilent", ...AFTER_LOSS }),
+  )
+
+const onReplica = Effect.fnUntraced(function* (generation: Generation) {
+  const place = yield* Place
+  const { models, coldStart } = yield* place.take
+  generation.tally.placed()
+  generation.coldStart ??= coldStart
+  generation.adaptive = begin(generation.request, models)
+  generation.draft = { committed: 0 }
+  return yield* iterate(generation).pipe(Effect.ensuring(release(generation)), Effect.provideService(Models, models))
+}, Effect.scoped)
+
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
   const admitted = yield* Admitted
   const last = generation.tokens.length - 1
-  yield* admitted.begin
   generation.reuse = admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
@@ -158,7 +179,7 @@ const accepted = Effect.fnUntraced(function* (
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
   if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
-})
+}, Effect.uninterruptible) // a token is in the answer and in its log, or in neither
 
 /** Up to the one that ends the generation. */
 const take = (
@@ -187,7 +208,7 @@ const take = (
 /** The log's last entry: how it ended, the text that was held back, and what it took. Gives the whole answer. */
 const end = Effect.fnUntraced(function* (generation: Generation, finishReason: FinishReason, error: string) {
   const { request, transcript, tally, logged } = generation
-  const ending = { text: transcript.end(), finishReason, error, stats: tally.read() }
+  const ending = { text: transcript.end(), finishReason, error, stats: tally.read(generation.coldStart) }
   yield* commit(generation, { _tag: "End", epoch: request.epoch, at: logged.length, ...ending })
   yield* written(generation)
   const answer: Answer = {

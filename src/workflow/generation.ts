@@ -3,8 +3,8 @@ import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
-import type { Cancelled } from "../wire/errors.ts"
-import type { LoggedToken } from "../wire/infer.ts"
+import type { ActivationFailed, Cancelled, NoPlacement } from "../wire/errors.ts"
+import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
@@ -34,6 +34,9 @@ export const GenerateRequest = Schema.Struct({
 })
 export type GenerateRequest = typeof GenerateRequest.Type
 
+/** The parts of a cold start before the generation begins. */
+export type RankStart = Pick<ColdStart, "placementMillis" | "processStartMillis" | "modelLoadMillis">
+
 /** The ranks that a generation runs on, and what their tokens mean. */
 export class Models extends Context.Service<
   Models,
@@ -45,6 +48,23 @@ export class Models extends Context.Service<
     readonly learned: { current: Known | undefined }
   }
 >()("chorus/workflow/Models") {}
+
+/** Where a session runs: known when a replica has room, which may be after ranks were started for it. */
+export class Place extends Context.Service<
+  Place,
+  {
+    readonly tokenizer: Tokenizer // of the base
+    /** The session's models until the scope closes, when there is memory for all of its KV. */
+    readonly take: Effect.Effect<
+      { readonly models: Models["Service"]; readonly coldStart: RankStart | null },
+      NotReady,
+      Scope.Scope
+    >
+  }
+>()("chorus/workflow/Place") {}
+
+/** Why a session gets no replica. */
+export type NotReady = NoPlacement | ActivationFailed
 
 /** What a session is allowed, and what it leaves: its share of the memory for KV, and the beginnings of others. */
 export class Admitted extends Context.Service<
@@ -98,6 +118,8 @@ export interface Generation {
   stepMillis: number | null // of a decoding step, lately
   readonly running: () => number // sessions, this one among them
   passes: number // names the activities
+  /** What the start of its ranks took, where it had to wait for it. */
+  coldStart: RankStart | null
   adaptive: Adaptive | null // null where a setting is forced
   measured: Measured
   finish: "stop" | "length" | null

@@ -1,6 +1,7 @@
 // What a generation takes, by kinds of passes.
-import type { GenerationStats, PassStats } from "../wire/infer.ts"
+import type { ColdStart, GenerationStats, PassStats } from "../wire/infer.ts"
 import type { PassCost } from "../wire/pass.ts"
+import type { RankStart } from "./generation.ts"
 
 export type PassKind = "prefill" | "calibrate" | "draft" | "verify" | "decode"
 
@@ -8,6 +9,7 @@ export class Tally {
   readonly #began: number // on performance's clock
   readonly #promptTokens: number
   readonly #passes = new Map<PassKind, PassStats>()
+  #placed: number // where it runs, and its ranks were ready
   #reused = 0
   #filled = 0
   #first = 0
@@ -18,7 +20,12 @@ export class Tally {
 
   constructor(promptTokens: number) {
     this.#began = performance.now()
+    this.#placed = this.#began
     this.#promptTokens = promptTokens
+  }
+
+  placed(): void {
+    this.#placed = performance.now()
   }
 
   /** Adds a pass, or `count` of one command: what its ranks say of it, and how long and how many bytes the command and the answer took besides. */
@@ -56,7 +63,8 @@ export class Tally {
     this.#iterations += iterations
   }
 
-  read(): GenerationStats {
+  /** `start`: where the session has waited for its ranks to start. */
+  read(start: RankStart | null): GenerationStats {
     const decoding = this.#last - this.#filled
     const drafts = this.#passes.get("draft")?.count ?? 0
     return {
@@ -69,6 +77,16 @@ export class Tally {
       iterations: this.#iterations,
       meanAcceptedLength: drafts > 0 ? this.#accepted / drafts : 0,
       passes: Object.fromEntries(this.#passes),
+      ...(start === null ? {} : { coldStart: this.#coldStart(start) }),
+    }
+  }
+
+  #coldStart(start: RankStart): ColdStart {
+    const filled = Math.max(this.#placed, this.#filled)
+    return {
+      ...start,
+      prefillMillis: filled - this.#placed,
+      firstTokenMillis: Math.max(0, this.#first - filled),
     }
   }
 }

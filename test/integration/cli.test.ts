@@ -32,6 +32,10 @@ describe("usage errors exit with 2 and name what is wrong on one line of stderr"
     ["a seed beyond 64 bits", ["generate", "--prompt", "x", "--seed", `${2n ** 64n}`], /--seed.*2\^64 - 1/],
     ["a name with a dot", ["up", "--name", "a.b"], /--name: "a\.b".*letters, digits/],
     ["a URL that is none", ["ps", "--nats", "localhost"], /--nats: "localhost".*nats:\/\//],
+    ["a time that is none", ["up", "--idle-timeout", "soon"], /--idle-timeout: "soon".*30s/],
+    ["a size that is none", ["host", "--nats", "nats://127.0.0.1:1", "--memory", "8"], /--memory: "8".*8G/],
+    ["a host without a server", ["host"], /--nats/],
+    ["a deployment without a file", ["deploy"], /file/],
     ["too many words", ["generate", "once", "upon"], /"once"/],
     ["no prompt", ["generate"], /the prompt is empty.*--prompt/],
     ["a tree and no speculation", ["generate", "--prompt", "x", "--tree", "1,1,1", "--no-speculation"], /exclude/],
@@ -57,6 +61,13 @@ describe("what cannot be done exits with 1 and says why on one line of stderr", 
     JSON.stringify({ architectures: ["MambaForCausalLM"], model_type: "mamba" }),
   )
   const none = join(folder, "none.gguf")
+  const demo = join(import.meta.dirname, "../../models/demo/base")
+  let files = 0
+  const file = (deployment: unknown): string => {
+    const path = join(folder, `deployment-${++files}.json`)
+    writeFileSync(path, JSON.stringify(deployment))
+    return path
+  }
   const generate = ["generate", "--prompt", "x"]
   const cases: ReadonlyArray<readonly [string, ReadonlyArray<string>, RegExp]> = [
     ["a model that is not there", [...generate, "--base", none], /none\.gguf: there is nothing at this path/],
@@ -71,6 +82,35 @@ describe("what cannot be done exits with 1 and says why on one line of stderr", 
       [...generate, "--nats", "nats://127.0.0.1:1"],
       /cannot reach NATS at nats:\/\/127\.0\.0\.1:1/,
     ],
+    ["a deployment that is no JSON", ["deploy", corrupt], /corrupt\.gguf: is no JSON/],
+    [
+      "a deployment with fields of the wrong kind",
+      ["deploy", file({ name: "x", base: { model: none, ranks: 0 }, queue: "long", speed: 1 })],
+      /speed: expected no excess.*base\.ranks: expected .*queue: expected number/,
+    ],
+    ["a deployment of a name that is none", ["deploy", file({ name: "a.b", base: { model: none } })], /name: expected/],
+    [
+      "a deployment without its model",
+      ["deploy", file({ name: "x", base: { model: none } })],
+      /base\.model: .*nothing at/,
+    ],
+    [
+      "a deployment with a draft that cannot be read",
+      ["deploy", file({ name: "x", base: { model: demo }, draft: { model: corrupt } })],
+      /draft\.model: .*corrupt\.gguf/,
+    ],
+    [
+      "a deployment with too long a context",
+      ["deploy", file({ name: "x", base: { model: demo }, context: 9999 })],
+      /context: .*9999.*1024/,
+    ],
+    [
+      "more replicas at least than at most",
+      ["deploy", file({ name: "x", base: { model: demo }, replicas: { min: 3, max: 2 } })],
+      /replicas: min is 3, more than max, which is 2/,
+    ],
+    ["ls of nothing", ["ls"], /nothing runs on this machine.*chorus up/],
+    ["a host of a server that is not there", ["host", "--nats", "nats://127.0.0.1:1"], /cannot reach NATS/],
     ["ps of nothing", ["ps"], /nothing runs on this machine.*chorus up/],
     ["ps of a server that is not there", ["ps", "--nats", "nats://127.0.0.1:1"], /cannot reach NATS/],
     ["a deployment that does not run", [...generate, "--name", "nobody"], /nobody.*chorus up/],
@@ -85,8 +125,10 @@ describe("what cannot be done exits with 1 and says why on one line of stderr", 
   })
 })
 
+const COMMANDS = ["generate", "demo", "up", "deploy", "ls", "rm", "ps", "host", "supervisor", "doctor"]
+
 describe("help", () => {
-  test.each(["generate", "demo", "up", "ps", "doctor"])("of %s has examples", async (command) => {
+  test.each(COMMANDS)("of %s has examples", async (command) => {
     const { code, stdout, stderr } = await chorus.run([command, "--help"])
     expect(stdout).toContain(`chorus ${command}`)
     expect(stdout).toContain("EXAMPLES")
@@ -95,7 +137,7 @@ describe("help", () => {
 
   test("names every command, and what may be negated", async () => {
     const { stdout } = await chorus.run(["--help"])
-    for (const command of ["generate", "demo", "up", "ps", "doctor"]) expect(stdout).toContain(command)
+    for (const command of COMMANDS) expect(stdout).toContain(command)
     expect((await chorus.run(["generate", "--help"])).stdout).toContain("--[no-]deterministic")
   })
 

@@ -133,6 +133,7 @@ describe("up", () => {
       pids: {
         gateway: expect.any(Number),
         natsServer: expect.any(Number),
+        host: expect.any(Number),
         supervisor: expect.any(Number),
         base: [expect.any(Number)],
         draft: [expect.any(Number), expect.any(Number)],
@@ -159,6 +160,22 @@ describe("up", () => {
     running.child.kill("SIGTERM")
     expect((await running.ended).code).toBe(0)
     expect((await chorus.run(["ps"])).code).toBe(1)
+  })
+
+  test("its ranks stop after --idle-timeout, and start again with the next request", async () => {
+    const { running, ready } = await up("--name", "idle", "--threads", "1", "--idle-timeout", "1s")
+    const state = async () => JSON.parse((await chorus.run(["ls", "--json"])).stdout)[0]
+    expect(await state()).toMatchObject({ name: "idle", idleTimeoutMillis: 1000, epoch: 1 })
+    await expect.poll(async () => (await state()).state, { timeout: 30_000 }).toBe("cold")
+    const { stats } = answerOf(await chorus.run(ask("--name", "idle", "--max-tokens", "4", "--json")))
+    expect(stats.coldStart).toMatchObject({ processStartMillis: expect.any(Number) })
+    expect(await state()).toMatchObject({ state: "ready", epoch: 2, placed: [{ epoch: 2 }] })
+
+    expect((await chorus.run(["rm", "nobody", "--nats", ready.nats])).stderr).toMatch(/no deployment nobody.*chorus ls/)
+    expect((await chorus.run(["rm", "idle"])).stdout).toBe("idle is removed\n")
+    expect((await chorus.run(["ls"])).stdout).toMatch(/no deployments/)
+    running.child.kill("SIGTERM")
+    expect((await running.ended).code).toBe(0)
   })
 
   test("ends on Ctrl-C with 130", async () => {

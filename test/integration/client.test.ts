@@ -13,7 +13,7 @@ import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { InferAnswer, InferRequest, LogEntry, type LoggedToken } from "../../src/wire/infer.ts"
 import { GroupControl, PassCommand } from "../../src/wire/pass.ts"
-import { subjectsOf } from "../../src/wire/subjects.ts"
+import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 
 const PROMPT = "export class Queue<T> {\n"
@@ -92,10 +92,10 @@ describe("one deployment", () => {
     const generation = await client.generate(LONG)
     const { session } = generation
     const isOurs = (message: object) => "session" in message && message.session === session
-    const passes = client.connection.subscribe(subjects.pass("*"), {
+    const passes = client.connection.subscribe(groupSubjects({ deployment: "*", epoch: 1, group: "*" }).pass, {
       callback: (_, { data }) => void (isOurs(Result.getOrThrow(commands.decode(data))) && seen.push("pass")),
     })
-    const aborts = client.connection.subscribe(subjects.control("*"), {
+    const aborts = client.connection.subscribe(groupSubjects({ deployment: "*", epoch: 1, group: "*" }).control, {
       callback: (_, { data }) => void (isOurs(Result.getOrThrow(controls.decode(data))) && seen.push("abort")),
     })
     const cancels = client.connection.subscribe(subjects.cancel(session), { callback: () => void seen.push("cancel") })

@@ -16,7 +16,9 @@ let openai: OpenAI
 const clientOf = (url: string | null, apiKey = "none") => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })
 
 beforeAll(async () => {
-  cluster = await Cluster.start({ name: model, base: base.path, gateway: { CHORUS_HTTP_PORT: "0" } })
+  // Two long sessions at a time, three that wait, and nothing that is kept when they have ended.
+  const limits = { kvTokens: 1_100, queue: 3, keepMillis: 0 }
+  cluster = await Cluster.start({ name: model, base: base.path, limits, gateway: { CHORUS_HTTP_PORT: "0" } })
   openai = clientOf(cluster.local.http)
 })
 afterAll(async () => {
@@ -248,6 +250,17 @@ const sessionsOnRanks = async (): Promise<ReadonlyArray<number>> => {
   return [...page.matchAll(/^chorus_rank_sessions\{.*\} (\d+)$/gm)].map(([, count]) => Number(count))
 }
 
+test("what is too much is refused with 429 and a time to come again, all choices together", async () => {
+  const request = { model, prompt: PROMPT, max_tokens: 450, temperature: 1, n: 8 }
+  const error: unknown = await openai.completions.create(request).catch((error) => error)
+  expect(error).toBeInstanceOf(OpenAI.RateLimitError)
+  expect(error).toMatchObject({ status: 429, code: "overloaded", type: "rate_limit_error" })
+  if (error instanceof OpenAI.APIError) expect(Number(error.headers?.get("retry-after-ms"))).toBeGreaterThan(0)
+  await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+  const { usage } = await openai.completions.create({ ...request, n: 1, max_tokens: 2 })
+  expect(usage?.completion_tokens).toBe(2)
+})
+
 describe("a client that goes away", () => {
   const long = { model, prompt: PROMPT, max_tokens: 450, temperature: 1, seed: 3 }
 
@@ -264,12 +277,14 @@ describe("a client that goes away", () => {
     })
     const controller = new AbortController()
     const asked = openai.completions.create({ ...long, n: 2, stream }, { signal: controller.signal })
-    const reading = asked.then(async (answer) => {
-      if (Symbol.asyncIterator in answer) for await (const _ of answer) controller.abort()
-    })
-    if (!stream) await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toContain(2)
-    controller.abort()
-    await reading.catch(() => undefined)
+    if (stream) {
+      const answer = await asked
+      if (Symbol.asyncIterator in answer) for await (const _ of answer) break // which hangs up
+    } else {
+      await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toContain(2)
+      controller.abort()
+      await expect(asked).rejects.toThrow(OpenAI.APIUserAbortError)
+    }
     await cancelled
     await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
   })
@@ -349,6 +364,9 @@ test("metrics count what went through, in Prometheus' form", async () => {
   expect(value('chorus_inter_token_seconds_bucket\\{model="demo",le="\\+Inf"\\}')).toBeGreaterThan(100)
   expect(value('chorus_passes_total\\{model="demo",kind="prefill"\\}')).toBeGreaterThan(5)
   expect(value('chorus_rank_ready\\{deployment="demo",epoch="1",group="base",rank="0",device="CPU.*"\\}')).toBe(1)
+  expect(value('chorus_supervisor_tokens_total\\{deployment="demo",supervisor="\\w+"\\}')).toBeGreaterThan(100)
+  expect(value('chorus_supervisor_kv_tokens\\{deployment="demo",supervisor="\\w+"\\}')).toBe(1_100)
+  expect(value('chorus_supervisor_refused_total\\{deployment="demo",supervisor="\\w+"\\}')).toBeGreaterThan(0)
   for (const line of page.trim().split("\n")) {
     expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)*\})? (-?[\d.e+-]+|\+Inf|NaN))$/)
   }

@@ -17,6 +17,7 @@ import { findNatsServer } from "../../src/fabric/natsServer.ts"
 import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
+import { manifestsIn } from "./manifests.ts"
 
 const INFRA = join(import.meta.dirname, "../../infra")
 const NAMES = ["nats-1", "nats-2", "nats-3"]
@@ -112,7 +113,8 @@ test("the dashboard asks for metrics that a gateway has, and in Prometheus's own
   const page = await (await fetch(`${gateway.url}/metrics`)).text()
   const known = new Set([...page.matchAll(/^(\w+)(?:\{| )/gm)].map(([, name]) => name))
   const queries = queriesOf(JSON.parse(readFileSync(join(INFRA, "grafana/chorus.json"), "utf8")))
-  expect(queries.length).toBeGreaterThan(15)
+  expect(queries.length).toBeGreaterThan(20)
+  expect(known).toContain(scalesBy()) // the autoscaler's, too
   for (const query of queries) {
     const { errors, metrics } = read(query)
     expect({ query, errors }).toEqual({ query, errors: [] })
@@ -126,6 +128,12 @@ const post = async (path: string, body: object): Promise<string> => {
   const answer = await fetch(`${gateway.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) })
   expect(answer.status).toBe(200)
   return answer.text()
+}
+
+/** The metric that the number of supervisors depends on. */
+const scalesBy = (): string => {
+  const scaler = manifestsIn(join(INFRA, "kubernetes")).find(({ kind }) => kind === "HorizontalPodAutoscaler")
+  return /"metric":\{"name":"(\w+)"/.exec(JSON.stringify(scaler?.content))?.[1] ?? ""
 }
 
 interface Dashboard {

@@ -6,7 +6,7 @@ import { SupervisorBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { GroupControl } from "../../src/wire/pass.ts"
-import { subjectsOf } from "../../src/wire/subjects.ts"
+import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import { howToGet, isMissing, weights } from "../weights.ts"
 import { Cluster, type ClusterOptions } from "./cluster.ts"
 
@@ -104,7 +104,7 @@ describe("a prompt that begins as another session's did", () => {
     const control = codec("group control", GroupControl)
     for (const group of ["base", "draft"]) {
       const message = control.encode({ _tag: "Release", session: first.session })
-      cluster.client.connection.publish(subjectsOf("test").control(group), message)
+      cluster.client.connection.publish(groupSubjects({ deployment: "test", epoch: 1, group }).control, message)
     }
     await cluster.client.connection.flush()
     const tokens = [...LONG, 17, 4]

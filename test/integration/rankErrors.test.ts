@@ -158,7 +158,7 @@ describe("one rank", () => {
 
 /** A pass of a `layer` group that is under way and waits for rank `peer`, which stands still: its answer, to come. */
 const halted = async (group: RankGroup, peer: number, commands: ReadonlyArray<PassCommand>) => {
-  const seen = group.connection.subscribe(group.subjects.activation("base", peer), { max: commands.length })
+  const seen = group.connection.subscribe(group.subjects.activation(peer), { max: commands.length })
   await group.connection.flush()
   group.signal("SIGSTOP", [peer])
   const answers = commands.map((command) => group.command(command))

@@ -17,7 +17,7 @@ import {
   type Sampling,
   type Verified,
 } from "../../src/wire/pass.ts"
-import { subjectsOf } from "../../src/wire/subjects.ts"
+import { groupSubjects } from "../../src/wire/subjects.ts"
 
 const ROOT = join(import.meta.dirname, "../..")
 const beats = codec("rank beat", RankBeat)
@@ -67,7 +67,7 @@ export class RankGroup implements AsyncDisposable {
   readonly epoch: number
   readonly beats = new Map<number, RankBeat>()
   readonly processes: ReadonlyArray<ChildProcess>
-  readonly subjects: ReturnType<typeof subjectsOf>
+  readonly subjects: ReturnType<typeof groupSubjects>
   #pass = 0
 
   /** `way`: the URL by which the ranks reach the server, where it is another one than ours. */
@@ -91,7 +91,7 @@ export class RankGroup implements AsyncDisposable {
   private constructor(connection: NatsConnection, url: string, options: GroupOptions) {
     this.connection = connection
     this.epoch = options.epoch ?? 1
-    this.subjects = subjectsOf(options.name)
+    this.subjects = groupSubjects({ deployment: options.name, epoch: this.epoch, group: "base" })
     this.processes = Array.from({ length: options.ranks }, (_, rank) => spawnRank(url, options, rank))
   }
 
@@ -119,7 +119,7 @@ export class RankGroup implements AsyncDisposable {
   async send(message: Uint8Array): Promise<PassAnswer> {
     for (;;) {
       try {
-        const { data } = await this.connection.request(this.subjects.pass("base"), message, { timeout: ANSWER_MILLIS })
+        const { data } = await this.connection.request(this.subjects.pass, message, { timeout: ANSWER_MILLIS })
         return Result.getOrThrow(answers.decode(data))
       } catch (error) {
         if (!(error instanceof RequestError && error.isNoResponders())) throw error
@@ -142,7 +142,7 @@ export class RankGroup implements AsyncDisposable {
   }
 
   control(control: GroupControl): void {
-    this.connection.publish(this.subjects.control("base"), controls.encode(control))
+    this.connection.publish(this.subjects.control, controls.encode(control))
   }
 
   /** Numbers of the next pass. */

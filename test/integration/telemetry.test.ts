@@ -102,7 +102,7 @@ test("one trace from the caller's span through gateway, supervisor and activitie
     expect(path.at(-1)).toBe(`chorus-rank ${pass}`)
   }
   const [prefill] = named("chorus-rank", "Prefill")
-  expect(prefill && [attribute(prefill, "group"), attribute(prefill, "rank")]).toEqual(["base", "0"])
+  expect(prefill && [attribute(prefill, "group"), attribute(prefill, "rank")]).toEqual(["base", 0])
   expect([...paths]).toEqual(["/v1/traces"])
 })
 

@@ -7,8 +7,11 @@ import { element } from "./draw.js"
  *   sessions: number, computeMillis: number }} Rank
  */
 
+/** Longer than a pass: what a device has computed is known when a pass is over. */
+const WINDOW_MILLIS = 4_000
+
 export class Ranks {
-  /** @type {Map<string, { at: number, computeMillis: number, load: number }>} */
+  /** @type {Map<string, ReadonlyArray<{ at: number, computeMillis: number }>>} */
   #known = new Map()
   #list
 
@@ -23,19 +26,17 @@ export class Ranks {
     this.#list.replaceChildren(...sorted.map((rank) => card(rank, this.#loadOf(rank))))
   }
 
-  /** How much of the time since the last beat the device has computed, from 0 to 1. @param {Rank} rank */
+  /** How much of the last seconds the device has computed, from 0 to 1. @param {Rank} rank */
   #loadOf({ deployment, group, rank, computeMillis }) {
     const name = `${deployment}.${group}.${rank}`
-    const now = performance.now()
-    const before = this.#known.get(name)
-    const restarted = before !== undefined && computeMillis < before.computeMillis
-    if (before === undefined || restarted) {
-      this.#known.set(name, { at: now, computeMillis, load: 0 })
-      return 0
-    }
-    const load = Math.min(1, (computeMillis - before.computeMillis) / (now - before.at))
-    this.#known.set(name, { at: now, computeMillis, load })
-    return load
+    const at = performance.now()
+    const known = this.#known.get(name) ?? []
+    const restarted = computeMillis < (known.at(-1)?.computeMillis ?? 0)
+    const heard = [...(restarted ? [] : known), { at, computeMillis }].filter((beat) => beat.at >= at - WINDOW_MILLIS)
+    this.#known.set(name, heard)
+    const first = heard[0]
+    if (first === undefined || first.at === at) return 0
+    return Math.min(1, (computeMillis - first.computeMillis) / (at - first.at))
   }
 }
 

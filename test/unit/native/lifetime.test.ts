@@ -150,8 +150,15 @@ describe("a pass", () => {
     begin(engine, "other", prompt).end()
     await pass.run([{ op: "embed" }, all])
     pass.end()
-    const slots = prompt.map((_, i) => i)
-    const commit = engine.commit(session, slots)
+    await engine.commit(
+      session,
+      prompt.map((_, i) => i),
+    )
+    const end = prompt.length
+    const fork = engine.begin([{ session, tokens: Int32Array.of(1, 2), parents: Int32Array.of(end - 1, end - 1) }])
+    await fork.run([{ op: "embed" }, all])
+    fork.end()
+    const commit = engine.commit(session, Int32Array.of(end + 1)) // has to be moved
     for (const call of calls) expect(call).toThrow(/is in use by|that no pass or promise uses/)
     await commit
     const exports = engine.kvExport(session, 0, prompt.length)

@@ -4,7 +4,7 @@ import { expect, test } from "vitest"
 import { codec } from "../../../src/wire/codec.ts"
 import { PeerSilent, UnknownSession } from "../../../src/wire/errors.ts"
 import { PassAnswer, PassCommand } from "../../../src/wire/pass.ts"
-import { isName, subjectsOf } from "../../../src/wire/subjects.ts"
+import { groupSubjects, hostSubjects, isName, subjectsOf } from "../../../src/wire/subjects.ts"
 
 const commands = codec("pass command", PassCommand)
 const answers = codec("pass answer", PassAnswer)
@@ -49,7 +49,10 @@ const COST = { millis: 1, computeMillis: 1, hops: 0, messages: 0, bytes: 0 }
 
 test("subjects of a deployment, and what may stand in one", () => {
   const subjects = subjectsOf("demo")
-  expect(subjects.activation("draft", 1)).toBe("chorus.v1.demo.group.draft.rank.1.act")
+  const group = groupSubjects({ deployment: "demo", epoch: 7, group: "draft" })
+  expect(group.activation(1)).toBe("chorus.v1.demo.group.7.draft.rank.1.act")
+  expect(group.beat(1)).toBe(subjects.beat("7.draft.1"))
+  expect(isName(hostSubjects("a").control.split(".")[2] ?? "")).toBe(false) // so no deployment is taken for a host
   expect(subjects.beats.slice(0, -1)).toBe(subjects.beat(""))
   expect(["demo", "a-b_C9", "", "a.b", "a b", "*", ">", "x".repeat(65)].map(isName)).toEqual([
     ...[true, true, false, false, false, false, false, false],

@@ -1,0 +1,36 @@
+// chorus deploy: puts a deployment into the bucket that supervisors follow. Nothing has to be restarted for it.
+import { Console, Effect } from "effect"
+import { Argument, Command } from "effect/cli"
+import { openDeployments } from "../supervisor/deployments.ts"
+import { readDeployment } from "./deploymentFile.ts"
+import { onServer, serverFlag } from "./server.ts"
+
+export const deploy = Command.make(
+  "deploy",
+  {
+    file: Argument.String("file").pipe(Argument.withDescription("JSON: name, base.model, and what is not the default")),
+    nats: serverFlag,
+  },
+  Effect.fnUntraced(function* ({ file, nats }) {
+    const deployment = yield* readDeployment(file)
+    const line = yield* onServer(
+      nats,
+      Effect.gen(function* () {
+        const bucket = yield* openDeployments
+        const before = yield* bucket.get(deployment.name)
+        yield* bucket.put(deployment.name, deployment)
+        return `${deployment.name} is ${before === null ? "deployed" : "changed"}. Try: npx chorus ls`
+      }),
+    )
+    yield* Console.log(line)
+  }),
+).pipe(
+  Command.withDescription("Add or change a deployment: its ranks start with the first request and stop when it idles"),
+  Command.withExamples([
+    {
+      command: `echo '{"name": "coder", "base": {"model": "model.gguf"}}' > coder.json; chorus deploy coder.json`,
+      description: "The least that a file says",
+    },
+    { command: "chorus deploy coder.json --nats nats://10.0.0.5:4222", description: "On a server" },
+  ]),
+)

@@ -1,0 +1,142 @@
+// A deployment as a file, for `chorus deploy`: JSON in which everything but the name and the base's model has a default.
+// Whatever is wrong is said with the field's name.
+import { readFileSync } from "node:fs"
+import { availableParallelism } from "node:os"
+import { dirname, resolve } from "node:path"
+import { Effect, Result, Schema } from "effect"
+import { open, sameVocabulary } from "../model/index.ts"
+import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
+import { isName } from "../wire/subjects.ts"
+import { CommandFailed } from "./errors.ts"
+import { DEFAULT_CONTEXT } from "./models.ts"
+
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+const GroupFile = Schema.Struct({
+  model: Schema.NonEmptyString, // path, from the file's folder
+  strategy: Schema.optionalKey(Strategy),
+  ranks: Schema.optionalKey(Positive),
+  threads: Schema.optionalKey(Positive),
+  device: Schema.optionalKey(Schema.NonEmptyString),
+})
+
+const DeploymentFile = Schema.Struct({
+  name: Schema.NonEmptyString,
+  base: GroupFile,
+  draft: Schema.optionalKey(Schema.NullOr(GroupFile)),
+  fuzzy: Schema.optionalKey(Positive),
+  deterministic: Schema.optionalKey(Schema.Boolean),
+  context: Schema.optionalKey(Positive),
+  idleTimeoutMillis: Schema.optionalKey(Scaling.fields.idleTimeoutMillis),
+  replicas: Schema.optionalKey(
+    Schema.Struct({
+      min: Schema.optionalKey(Scaling.fields.replicas.fields.min),
+      max: Schema.optionalKey(Scaling.fields.replicas.fields.max),
+      sessions: Schema.optionalKey(Scaling.fields.replicas.fields.sessions),
+    }),
+  ),
+  kvTokens: Deployment.fields.kvTokens,
+  queue: Deployment.fields.queue,
+  clientSessions: Deployment.fields.clientSessions,
+  keepMillis: Deployment.fields.keepMillis,
+  retentionMillis: Deployment.fields.retentionMillis,
+})
+type DeploymentFile = typeof DeploymentFile.Type
+
+/** Without sessions for so long, the ranks stop. */
+const IDLE_MILLIS = 300_000
+
+export const readDeployment = Effect.fnUntraced(function* (path: string) {
+  const bad = (reason: string) => new CommandFailed({ reason: `${path}: ${reason}` })
+  const text = yield* Effect.try({
+    try: () => readFileSync(path, "utf8"),
+    catch: (error) => bad(error instanceof Error ? error.message : String(error)),
+  })
+  const json: unknown = yield* Effect.try({
+    try: () => JSON.parse(text),
+    catch: (error) => bad(`is no JSON: ${error instanceof Error ? error.message : error}`),
+  })
+  const decoded = Schema.decodeUnknownResult(DeploymentFile, { errors: "all", onExcessProperty: "error" })(json)
+  if (Result.isFailure(decoded)) return yield* bad(fieldsOf(decoded.failure.message))
+  const file = decoded.success
+  if (!isName(file.name)) return yield* bad("name: expected letters, digits, - and _, at most 64 of them")
+  const { min = 0, max = Math.max(1, min) } = file.replicas ?? {}
+  if (min > max) return yield* bad(`replicas: min is ${min}, more than max, which is ${max}`)
+  const deployment = yield* filled(file, dirname(resolve(path)), bad)
+  yield* checkModels(deployment, bad)
+  return deployment
+})
+
+type Bad = (reason: string) => CommandFailed
+
+const filled = Effect.fnUntraced(function* (file: DeploymentFile, folder: string, bad: Bad) {
+  const base = yield* groupOf("base", file.base, folder, bad)
+  const draft =
+    file.draft === undefined || file.draft === null ? null : yield* groupOf("draft", file.draft, folder, bad)
+  const { min = 0, max = Math.max(1, min), sessions = 8 } = file.replicas ?? {}
+  const context = file.context ?? (yield* contextFor([base, ...(draft === null ? [] : [draft])], bad))
+  const deployment: StoredDeployment = {
+    ...{ name: file.name, base, draft, context, fuzzy: file.fuzzy ?? 4, deterministic: file.deterministic ?? true },
+    idleTimeoutMillis: file.idleTimeoutMillis === undefined ? IDLE_MILLIS : file.idleTimeoutMillis,
+    replicas: { min, max, sessions },
+    ...optional(file),
+  }
+  return deployment
+})
+
+/** What others have defaults for. */
+const optional = ({ kvTokens, queue, clientSessions, keepMillis, retentionMillis }: DeploymentFile) => ({
+  ...(kvTokens === undefined ? {} : { kvTokens }),
+  ...(queue === undefined ? {} : { queue }),
+  ...(clientSessions === undefined ? {} : { clientSessions }),
+  ...(keepMillis === undefined ? {} : { keepMillis }),
+  ...(retentionMillis === undefined ? {} : { retentionMillis }),
+})
+
+const groupOf = Effect.fnUntraced(function* (
+  name: Group["name"],
+  file: typeof GroupFile.Type,
+  folder: string,
+  bad: Bad,
+) {
+  const { ranks = 1 } = file
+  const strategy = file.strategy ?? (ranks === 1 ? "single" : name === "base" ? "pipeline" : "layer")
+  if (strategy === "single" && ranks > 1) {
+    return yield* bad(`${name}.ranks: is ${ranks}, and the strategy single is for one rank`)
+  }
+  const group: Group = {
+    ...{ name, strategy, ranks, model: resolve(folder, file.model), device: file.device ?? "auto" },
+    threads: file.threads ?? Math.max(1, Math.floor(availableParallelism() / ranks)),
+  }
+  return group
+})
+
+const contextFor = Effect.fnUntraced(function* (groups: ReadonlyArray<Group>, bad: Bad) {
+  const contexts = yield* Effect.forEach(groups, ({ name, model }) =>
+    open(model).pipe(
+      Effect.map(({ context }) => context),
+      Effect.mapError(({ message }) => bad(`${name}.model: ${message}`)),
+    ),
+  )
+  return Math.min(DEFAULT_CONTEXT, ...contexts)
+})
+
+const checkModels = Effect.fnUntraced(function* ({ base, draft, context }: StoredDeployment, bad: Bad) {
+  const look = (field: string, path: string) =>
+    Effect.mapError(open(path, { context }), (error) =>
+      bad(`${error._tag === "ContextTooLong" ? "context" : field}: ${error.message}`),
+    )
+  const model = yield* look("base.model", base.model)
+  if (draft === null) return
+  const drafting = yield* look("draft.model", draft.model)
+  yield* Effect.mapError(sameVocabulary(model, drafting), ({ message }) => bad(`draft.model: ${message}`))
+})
+
+/** `Expected string\n at ["base"]["model"]` reads base.model: expected string. */
+const fieldsOf = (message: string): string =>
+  [...message.matchAll(/(.+?)\s*\n\s*at ((?:\[[^\]]*\])+)/g)]
+    .map(([, what = "", path = ""]) => {
+      const field = path.replaceAll(/\["([^"]*)"\]/g, ".$1").replace(/^\./, "")
+      return `${field}: ${what.trim().replace(/^E/, "e")}`
+    })
+    .join("; ") || message.replaceAll(/\s*\n\s*/g, " ")

@@ -1,0 +1,34 @@
+// chorus supervisor: serves the deployments of a NATS server. Several share the sessions; one of them at a time places ranks.
+// SIGTERM cancels its sessions and exits with 0.
+import { Console, Effect, Layer } from "effect"
+import { Command, Flag } from "effect/cli"
+import { Nats } from "../fabric/nats.ts"
+import { telemetry } from "../fabric/telemetry.ts"
+import * as flags from "./flags.ts"
+import { terminated } from "./run.ts"
+
+export const supervisor = Command.make(
+  "supervisor",
+  { nats: flags.nats.pipe(Flag.withDescription("the NATS server to serve at")) },
+  ({ nats: url }) =>
+    Effect.raceFirst(
+      terminated,
+      Effect.gen(function* () {
+        // Loaded here, for the other commands run no sessions.
+        const { serveAll } = yield* Effect.promise(() => import("../supervisor/serving.ts"))
+        yield* serveAll
+        yield* Console.log(`supervisor serves at ${url}`)
+        return yield* Effect.never
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Layer.merge(Nats.layer({ url, name: "chorus.supervisor" }), telemetry("chorus-supervisor"))),
+      ),
+    ),
+).pipe(
+  Command.withDescription(
+    "Serve the deployments of a NATS server until Ctrl-C; the models have to be on this machine too",
+  ),
+  Command.withExamples([
+    { command: "chorus supervisor --nats nats://10.0.0.5:4222", description: "Beside others, or alone" },
+  ]),
+)

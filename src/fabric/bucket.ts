@@ -1,0 +1,158 @@
+// A NATS key-value bucket whose values are JSON of one schema, so that `nats kv get` reads well. Writers that share a key
+// write by revision; readers follow the whole bucket.
+import { JetStreamApiError } from "@nats-io/jetstream"
+import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
+import type { NatsConnection } from "@nats-io/transport-node"
+import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
+import { Nats } from "./nats.ts"
+
+export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
+  bucket: Schema.String,
+  key: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `the NATS bucket ${this.bucket} cannot be used (${this.key}): ${this.reason}. Is JetStream on?`
+  }
+}
+
+export interface Entry<A> {
+  readonly value: A
+  readonly revision: number
+}
+
+export type Entries<A> = ReadonlyMap<string, Entry<A>>
+
+export interface Bucket<A> {
+  readonly get: (key: string) => Effect.Effect<Entry<A> | null, BucketFailed>
+  readonly put: (key: string, value: A) => Effect.Effect<number, BucketFailed>
+  /** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
+  readonly replace: (key: string, value: A, revision: number) => Effect.Effect<number | null, BucketFailed>
+  readonly remove: (key: string) => Effect.Effect<void, BucketFailed>
+  /** All that is in it, as it changes. It is loaded when this ends; values that are not of the schema are left out. */
+  readonly follow: Effect.Effect<SubscriptionRef.SubscriptionRef<Entries<A>>, BucketFailed, Scope.Scope>
+}
+
+/** "wrong last sequence": somebody has written in between. */
+const CONFLICT = 10071
+
+/** "stream name already in use with a different configuration" */
+const OTHER_SETTINGS = 10058
+
+export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: Schema.Codec<A, unknown>) {
+  const { connection, connected } = yield* Nats
+  const attempt = <B>(key: string, use: () => Promise<B>) =>
+    Effect.tryPromise({
+      try: use,
+      catch: (error) => new BucketFailed({ bucket: name, key, reason: reasonOf(error) }),
+    })
+  const kv = yield* attempt("all of it", () => openKv(connection, name))
+  const encode = Schema.encodeSync(schema)
+  const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
+  const text = (value: A) => JSON.stringify(encode(value), null, 2)
+  const understood = (key: string, value: string): Effect.Effect<A | null> => {
+    const decoded = decodeJson(value)
+    if (Result.isSuccess(decoded)) return Effect.succeed(decoded.success)
+    const reason = decoded.failure.message.replaceAll(/\s*\n\s*/g, " ")
+    return Effect.as(Effect.logWarning(`${key} in ${name} is left out: ${reason}`), null)
+  }
+
+  const get = Effect.fnUntraced(function* (key: string) {
+    const entry = yield* attempt(key, () => kv.get(key))
+    if (entry === null || entry.operation !== "PUT") return null
+    const value = yield* understood(key, entry.string())
+    return value === null ? null : { value, revision: entry.revision }
+  })
+
+  const replace = (key: string, value: A, revision: number) =>
+    attempt(key, async () => {
+      try {
+        return await (revision === 0 ? kv.create(key, text(value)) : kv.update(key, text(value), revision))
+      } catch (error) {
+        if (error instanceof JetStreamApiError && error.code === CONFLICT) return null
+        throw error
+      }
+    })
+
+  const follow = Effect.gen(function* () {
+    const ref = yield* SubscriptionRef.make<Entries<A>>(new Map())
+    const load = Effect.gen(function* () {
+      const keys = yield* attempt("all keys", () => keysOf(kv))
+      const loaded = yield* Effect.forEach(keys, (key) => Effect.map(get(key), (entry) => [key, entry] as const))
+      yield* SubscriptionRef.set(
+        ref,
+        new Map(loaded.flatMap(([key, entry]) => (entry === null ? [] : [[key, entry] as const]))),
+      )
+    })
+    const change = Effect.fnUntraced(function* (key: string, entry: Entry<A> | null) {
+      yield* SubscriptionRef.update(ref, (known) => {
+        const next = new Map(known)
+        if (entry === null) next.delete(key)
+        else next.set(key, entry)
+        return next
+      })
+    })
+    const watch = Stream.unwrap(
+      Effect.map(
+        Effect.acquireRelease(
+          attempt("all of it", () => kv.watch()),
+          (changes) => Effect.sync(() => changes.stop()),
+        ),
+        (changes) => Stream.fromAsyncIterable(changes, (error) => error),
+      ),
+    ).pipe(
+      Stream.runForEach((entry) =>
+        entry.operation === "PUT"
+          ? Effect.flatMap(understood(entry.key, entry.string()), (value) =>
+              change(entry.key, value === null ? null : { value, revision: entry.revision }),
+            )
+          : change(entry.key, null),
+      ),
+      Effect.scoped,
+      Effect.ignore,
+    )
+    yield* load
+    // A watch does not outlive its server: with each new connection another one begins, after everything was read again.
+    yield* SubscriptionRef.changes(connected).pipe(
+      Stream.filter((up) => up),
+      Stream.zipWithIndex,
+      Stream.switchMap(([, times]) =>
+        Stream.fromEffect(Effect.andThen(times === 0 ? Effect.void : Effect.ignore(load), watch)),
+      ),
+      Stream.runDrain,
+      Effect.forkScoped,
+    )
+    return ref
+  })
+
+  const bucket: Bucket<A> = {
+    get,
+    put: (key, value) => attempt(key, () => kv.put(key, text(value))),
+    replace,
+    remove: (key) => attempt(key, () => kv.delete(key)),
+    follow,
+  }
+  return bucket
+})
+
+/** Makes a bucket where there is none; one that an operator has made with settings of his own stands as it is. */
+export const openKv = async (
+  connection: NatsConnection,
+  name: string,
+  options: Partial<KvOptions> = {},
+): Promise<KV> => {
+  try {
+    return await new Kvm(connection).create(name, { history: 1, ...options })
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === OTHER_SETTINGS) return new Kvm(connection).open(name)
+    throw error
+  }
+}
+
+const keysOf = async (kv: KV): Promise<ReadonlyArray<string>> => {
+  const keys: Array<string> = []
+  for await (const key of await kv.keys()) keys.push(key)
+  return keys
+}
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

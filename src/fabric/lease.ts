@@ -1,0 +1,60 @@
+// A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
+import { hostname } from "node:os"
+import { JetStreamApiError } from "@nats-io/jetstream"
+import { Effect, Schedule } from "effect"
+import { openKv } from "./bucket.ts"
+import { Nats } from "./nats.ts"
+
+const BUCKET = "chorus_leases"
+
+/** A holder that is silent for so long has lost it. */
+const LEASE_MILLIS = 2_000
+const RENEW_MILLIS = 500
+
+/** How often the others try to get it. */
+const TRY_MILLIS = 250
+
+/** Runs `use` while the lease is held, again and again whenever it is got. Never ends. */
+export const holding = Effect.fnUntraced(function* <E, R>(
+  key: string,
+  holder: string,
+  use: Effect.Effect<never, E, R>,
+) {
+  const { connection } = yield* Nats
+  const leases = yield* Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })).pipe(
+    Effect.retry({ schedule: Schedule.spaced("1 second") }),
+  )
+  const value = `process ${holder} on ${hostname()}`
+  const get = Effect.tryPromise(() => leases.create(key, value)).pipe(
+    Effect.retry({ schedule: Schedule.spaced(TRY_MILLIS) }), // taken, or the server is away
+  )
+  const renew = (first: number) =>
+    Effect.gen(function* () {
+      let revision = first
+      let renewed = performance.now()
+      for (;;) {
+        yield* Effect.sleep(RENEW_MILLIS)
+        const next = yield* Effect.promise(() => renewal(() => leases.update(key, value, revision)))
+        if (typeof next === "number") {
+          revision = next
+          renewed = performance.now()
+        } else if (next === "taken" || performance.now() - renewed > LEASE_MILLIS) return
+      }
+    })
+  const release = Effect.tryPromise(() => leases.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore)
+  const term = Effect.acquireUseRelease(
+    Effect.interruptible(get), // it may take for ever
+    (revision) => Effect.raceFirst(Effect.as(renew(revision), "lost" as const), use),
+    // Given back where it is still ours; lost, it may be another's by now.
+    (_, exit) => (exit._tag === "Success" ? Effect.void : release),
+  )
+  return yield* Effect.forever(term)
+})
+
+const renewal = async (update: () => Promise<number>): Promise<number | "taken" | "unanswered"> => {
+  try {
+    return await update()
+  } catch (error) {
+    return error instanceof JetStreamApiError && error.code === 10071 ? "taken" : "unanswered"
+  }
+}

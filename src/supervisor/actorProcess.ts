@@ -1,0 +1,98 @@
+// The actors of this machine as child processes. Each ends with its scope, and with this process however it ends.
+import { type ChildProcess, spawn } from "node:child_process"
+import { join as path } from "node:path"
+import { Deferred, Effect, Schema } from "effect"
+
+const ROOT = path(import.meta.dirname, "../..")
+
+/** Compiled modules are kept, which takes a third off the start of a process. */
+const COMPILED = path(ROOT, ".chorus/compiled")
+
+/** A process has so long to end by itself. */
+const GRACE_MILLIS = 5_000
+
+/** How much of what it says on stderr is kept. */
+const SAID_BYTES = 2_000
+
+export class ActorEnded extends Schema.TaggedError<ActorEnded>()("ActorEnded", {
+  actor: Schema.String,
+  how: Schema.String,
+  said: Schema.String, // last, on stderr
+}) {
+  override get message() {
+    return this.said === "" ? `${this.actor} ended: ${this.how}` : `${this.actor} ended: ${this.said}`
+  }
+}
+
+export interface Actor {
+  readonly name: string
+  readonly file: string // in actors/
+  readonly environment: Readonly<Record<string, string>>
+}
+
+export interface ActorProcess {
+  readonly name: string
+  readonly pid: number // 0 where it could not be started
+  /** Ends when the actor says that it serves, with what it says. */
+  readonly ready: Effect.Effect<unknown>
+  /** Ends, with what happened, when the process does and nobody has told it to. */
+  readonly ended: Effect.Effect<ActorEnded>
+}
+
+/** Starts an actor, which ends with the scope. */
+export const startActor = (actor: Actor) =>
+  Effect.acquireRelease(
+    Effect.sync(() => spawnActor(actor)),
+    ({ child }) => stop(child),
+  ).pipe(Effect.map(({ process }) => process))
+
+/** Starts actors together, and ends them together with the scope. */
+export const startActors = (wanted: ReadonlyArray<Actor>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => wanted.map(spawnActor)),
+    (started) => Effect.forEach(started, ({ child }) => stop(child), { concurrency: "unbounded", discard: true }),
+  ).pipe(Effect.map((started) => started.map(({ process }) => process)))
+
+const spawnActor = ({ name, file, environment }: Actor) => {
+  const child = spawn(process.execPath, [path(ROOT, "actors", file)], {
+    env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...environment },
+    stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
+    detached: true, // a terminal's Ctrl-C is for us: we end them, in order
+  })
+  let said = ""
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    said = (said + text).slice(-SAID_BYTES)
+  })
+  const ended = Deferred.makeUnsafe<ActorEnded>()
+  const ready = Deferred.makeUnsafe<unknown>()
+  const end = (how: string): void => {
+    if (stopping.has(child)) return
+    Deferred.doneUnsafe(ended, Effect.succeed(new ActorEnded({ actor: name, how, said: said.trim() })))
+  }
+  child.once("error", ({ message }) => end(message))
+  child.once("close", (code, signal) => end(signal ?? `exit code ${code}`))
+  child.once("message", (message) => Deferred.doneUnsafe(ready, Effect.succeed(message)))
+  const started: ActorProcess = {
+    ...{ name, pid: child.pid ?? 0 },
+    ready: Deferred.await(ready),
+    ended: Deferred.await(ended),
+  }
+  return { child, process: started }
+}
+
+const stopping = new WeakSet<ChildProcess>()
+
+const stop = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.promise(
+    () =>
+      new Promise<void>((done) => {
+        stopping.add(child)
+        if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return done()
+        const force = setTimeout(() => child.kill("SIGKILL"), GRACE_MILLIS)
+        child.once("exit", () => {
+          clearTimeout(force)
+          done()
+        })
+        child.kill("SIGTERM")
+      }),
+  )

@@ -1,0 +1,101 @@
+// The ranks that a host runs: started when told to, started again when they end by themselves, given up visibly when that
+// happens too often, and gone with the scope.
+import { Effect, Exit, Fiber, Scope } from "effect"
+import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
+import { type HostedRank, placeKey, type RankPlace } from "../wire/host.ts"
+import { type Actor, startActor } from "./actorProcess.ts"
+import { type History, RANK_RESTARTS, restart } from "./restart.ts"
+
+export interface RankOrder {
+  readonly place: RankPlace
+  readonly deployment: Deployment
+  readonly device: string
+  readonly bytes: number // set aside
+}
+
+export interface HostRanks {
+  /** Starts a rank; one that runs already is left alone. */
+  readonly start: (order: RankOrder) => Effect.Effect<HostedRank>
+  /** Ends every rank of an activation, and gives how many there were. */
+  readonly stop: (deployment: string, epoch: number) => Effect.Effect<number>
+  readonly all: () => ReadonlyArray<HostedRank>
+}
+
+interface Hosted {
+  state: HostedRank
+  fiber: Fiber.Fiber<void> | null
+}
+
+/** `changed` is called whenever a rank's state is another one. */
+export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () => void) {
+  const hosted = new Map<string, Hosted>()
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
+
+  const supervise = Effect.fnUntraced(function* (entry: Hosted, order: RankOrder) {
+    const note = (change: Partial<HostedRank>): void => {
+      entry.state = { ...entry.state, ...change }
+      changed()
+    }
+    let history: History = []
+    for (;;) {
+      const ended = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const rank = yield* startActor(actorOf(url, order))
+          note({ state: "running", pid: rank.pid })
+          return yield* rank.ended
+        }),
+      )
+      const next = restart(history, Date.now(), RANK_RESTARTS)
+      if (next._tag === "GiveUp") {
+        const reason = `${ended.message}; given up after ${next.restarts} restarts`
+        return note({ state: "failed", pid: 0, reason })
+      }
+      history = next.history
+      note({ state: "restarting", pid: 0, restarts: entry.state.restarts + 1, reason: ended.message })
+      yield* Effect.sleep(next.afterMillis)
+    }
+  })
+
+  const start = (order: RankOrder) =>
+    Effect.gen(function* () {
+      const key = placeKey(order.place)
+      const known = hosted.get(key)
+      if (known !== undefined) return known.state
+      const state: HostedRank = {
+        ...order.place,
+        ...{ state: "running", pid: 0, restarts: 0, reason: "", bytes: order.bytes },
+      }
+      const entry: Hosted = { state, fiber: null }
+      hosted.set(key, entry)
+      entry.fiber = yield* Effect.forkIn(supervise(entry, order), scope, { startImmediately: true })
+      return entry.state
+    })
+
+  const stop = Effect.fnUntraced(function* (deployment: string, epoch: number) {
+    const ours = [...hosted].filter(([, { state }]) => state.deployment === deployment && state.epoch === epoch)
+    yield* Effect.forEach(ours, ([, { fiber }]) => (fiber === null ? Effect.void : Fiber.interrupt(fiber)), {
+      concurrency: "unbounded",
+      discard: true,
+    })
+    for (const [key, entry] of ours) if (hosted.get(key) === entry) hosted.delete(key)
+    if (ours.length > 0) changed()
+    return ours.length
+  })
+
+  const ranks: HostRanks = { start, stop, all: () => [...hosted.values()].map(({ state }) => state) }
+  return ranks
+})
+
+const actorOf = (url: string, { place, deployment, device }: RankOrder): Actor => ({
+  name: `rank ${place.rank} of ${place.group}`,
+  file: "rank.ts",
+  environment: {
+    [ENVIRONMENT.nats]: url,
+    [ENVIRONMENT.deployment]: JSON.stringify(deployment),
+    [ENVIRONMENT.epoch]: `${place.epoch}`,
+    [ENVIRONMENT.group]: place.group,
+    [ENVIRONMENT.rank]: `${place.rank}`,
+    [ENVIRONMENT.device]: device,
+  },
+})

@@ -1,0 +1,99 @@
+// The hosts, as a supervisor sees them: their beats, and requests to them.
+import { Effect, Fiber, Result, Schema } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { codec } from "../wire/codec.ts"
+import {
+  HOST_BEAT_MILLIS,
+  HOST_BEATS_MISSED,
+  HostAnswer,
+  HostBeat,
+  type HostRequest,
+  HostRequest as HostRequestSchema,
+} from "../wire/host.ts"
+import { hostSubjects, ROLL_CALL } from "../wire/subjects.ts"
+
+const beats = codec("host beat", HostBeat)
+const requests = codec("host request", HostRequestSchema)
+const answers = codec("host answer", HostAnswer)
+
+/** Stopping ranks drain first. */
+const ANSWER_MILLIS = 15_000
+
+/** Those that are there have answered the roll call by then. */
+const ROLL_CALL_MILLIS = 300
+
+export class HostSilent extends Schema.TaggedError<HostSilent>()("HostSilent", {
+  host: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `host ${this.host} did not do what it was asked for: ${this.reason}`
+  }
+}
+
+export interface Hosts {
+  /** Those that are heard, by name. */
+  readonly all: () => ReadonlyMap<string, HostBeat>
+  /** Ends when those that are there are known. */
+  readonly settled: Effect.Effect<void>
+  /** Whether one that is not heard is gone for sure: we have listened for long enough. */
+  readonly certain: () => boolean
+  readonly ask: (host: string, request: HostRequest) => Effect.Effect<HostAnswer, HostSilent>
+}
+
+/** Watches until the scope closes; `changed` is called when a host comes, goes, or says something new of its ranks. */
+export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
+  const { connection } = yield* Nats
+  const heard = new Map<string, { beat: HostBeat; missed: number }>()
+  let ticks = 0
+  const hear = (message: Uint8Array): void => {
+    const decoded = beats.decode(message)
+    if (Result.isFailure(decoded)) return
+    const beat = decoded.success
+    const before = heard.get(beat.name)?.beat
+    if (beat.state === "draining" && beat.ranks.length === 0) heard.delete(beat.name)
+    else heard.set(beat.name, { beat, missed: 0 })
+    if (before === undefined || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(hostSubjects("*").beat, {
+        callback: (error, { data }) => (error === null ? hear(data) : undefined),
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+  const callRoll = Effect.sync(() => connection.publish(ROLL_CALL))
+  yield* callRoll
+  const settling = yield* Effect.forkScoped(Effect.sleep(ROLL_CALL_MILLIS))
+  // Ticks are counted, not time: who was busy itself finds the beats in its socket before the next tick.
+  const tick = Effect.sync(() => {
+    ticks += 1
+    for (const [name, entry] of heard) {
+      entry.missed += 1
+      if (entry.missed <= HOST_BEATS_MISSED) continue
+      heard.delete(name)
+      changed()
+    }
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(HOST_BEAT_MILLIS), tick)))
+  const ask = Effect.fnUntraced(function* (host: string, request: HostRequest) {
+    const { data } = yield* Effect.tryPromise({
+      try: () => connection.request(hostSubjects(host).control, requests.encode(request), { timeout: ANSWER_MILLIS }),
+      catch: (error) => new HostSilent({ host, reason: error instanceof Error ? error.message : String(error) }),
+    })
+    const answer = yield* Effect.mapError(
+      Effect.fromResult(answers.decode(data)),
+      ({ message }) => new HostSilent({ host, reason: message }),
+    )
+    if (answer._tag === "HostRefused") return yield* new HostSilent({ host, reason: answer.reason })
+    return answer
+  })
+  const hosts: Hosts = {
+    all: () => new Map([...heard].map(([name, { beat }]) => [name, beat])),
+    settled: Effect.asVoid(Fiber.await(settling)),
+    certain: () => ticks > HOST_BEATS_MISSED,
+    ask,
+  }
+  return hosts
+})

@@ -1,0 +1,131 @@
+// The way to one replica: its groups joined, joined again when their ranks were lost and are back, and how far they are.
+import { Effect, Stream, SubscriptionRef } from "effect"
+import { type Group, join } from "../fabric/group.ts"
+import type { Tokenizer } from "../model/index.ts"
+import { type Deployment, groupsOf } from "../wire/deployment.ts"
+import type { Models, RankStart } from "../workflow/generation.ts"
+import { kvTokensOf } from "./memory.ts"
+import { draftingTogether } from "./togetherness.ts"
+
+/** After ranks could not load, or were lost. */
+const AGAIN_MILLIS = 250
+
+export interface Link {
+  readonly epoch: number
+  /** No new sessions. */
+  draining: boolean
+  /** Sessions of this supervisor. */
+  sessions: number
+  /** Tokens that they may come to. */
+  reserved: number
+  /** Tokens that it has memory for; 0 until it is ready. */
+  readonly kvTokens: number
+  /** What a session needs; null while the ranks are not ready. */
+  readonly models: Models["Service"] | null
+  /** Sessions of all supervisors, as far as is known. */
+  readonly load: () => number
+  /** From 0 to 1. */
+  readonly progress: () => number
+  /** What the start took for a session that was asked for at a time of performance's clock; null where it did not wait for it. */
+  readonly coldStart: (asked: number) => RankStart | null
+}
+
+export interface LinkOptions {
+  readonly deployment: Deployment
+  readonly epoch: number
+  readonly tokenizer: Tokenizer
+  readonly changed: () => void
+}
+
+/** Until the scope closes. */
+export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokenizer, changed }: LinkOptions) {
+  const placed = performance.now()
+  const expected = groupsOf(deployment).reduce((sum, { ranks }) => sum + ranks, 0)
+  const learned: Models["Service"]["learned"] = { current: undefined }
+  let joined: ReadonlyArray<Group> = []
+  let models: Link["models"] = null
+  let started: number | null = null // all ranks were heard for the first time
+  let ready: number | null = null
+  let sessions = 0
+  let reserved = 0
+  let kvTokens = 0
+
+  const beats = () => joined.flatMap((group) => [...SubscriptionRef.getUnsafe(group.beats).values()])
+  const heard = Effect.sync(() => {
+    if (started === null && beats().length === expected) started = performance.now()
+    changed()
+  })
+  const once = Effect.gen(function* () {
+    joined = yield* Effect.forEach(groupsOf(deployment), (group) => join({ deployment: deployment.name, group, epoch }))
+    for (const group of joined) {
+      yield* SubscriptionRef.changes(group.beats).pipe(
+        Stream.runForEach(() => heard),
+        Effect.forkScoped,
+      )
+    }
+    yield* Effect.forEach(joined, (group) => group.ready, { concurrency: "unbounded", discard: true })
+    const [base, draft] = joined
+    if (base === undefined) return
+    ready ??= performance.now()
+    kvTokens = kvTokensOf(deployment, joined)
+    const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
+    models = { base, draft: drafting ?? null, tokenizer, learned }
+    changed()
+    yield* Effect.raceAll([...joined.map((group) => group.silent), ...joined.map(begunAnew)])
+  }).pipe(
+    Effect.ensuring(
+      Effect.sync(() => {
+        models = null
+        changed()
+      }),
+    ),
+    Effect.scoped,
+    Effect.ignore, // why ranks could not load, the keeper says
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(once, Effect.sleep(AGAIN_MILLIS))))
+
+  const link: Link = {
+    epoch,
+    draining: false,
+    get sessions() {
+      return sessions
+    },
+    set sessions(count: number) {
+      sessions = count
+    },
+    get reserved() {
+      return reserved
+    },
+    set reserved(tokens: number) {
+      reserved = tokens
+    },
+    get kvTokens() {
+      return kvTokens
+    },
+    get models() {
+      return models
+    },
+    load: () => Math.max(sessions, ...beats().map((beat) => beat.sessions)),
+    progress: () =>
+      beats().reduce((sum, { state, progress }) => sum + (state === "ready" ? 1 : progress), 0) / expected,
+    coldStart: (asked) => {
+      if (ready === null || started === null || asked >= ready) return null
+      const part = (from: number, to: number): number => Math.max(0, to - Math.max(from, asked))
+      return {
+        placementMillis: part(asked, placed),
+        processStartMillis: part(placed, started),
+        modelLoadMillis: part(started, ready),
+      }
+    },
+  }
+  return link
+})
+
+/** Ends when a rank is another process than it was: quicker than a silence, its host has started it again, without any KV. */
+const begunAnew = Effect.fnUntraced(function* (group: Group) {
+  const pids = [...SubscriptionRef.getUnsafe(group.beats).values()].map(({ pid }) => pid)
+  yield* SubscriptionRef.changes(group.beats).pipe(
+    Stream.filter((beats) => [...beats.values()].some(({ pid }) => !pids.includes(pid))),
+    Stream.runHead,
+  )
+})

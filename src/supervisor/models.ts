@@ -1,0 +1,54 @@
+// The models of this process's deployments, each file opened once: their tokenizers, and what their ranks need.
+import { Effect } from "effect"
+import {
+  type Model,
+  type ModelError,
+  memoryNeeded,
+  open,
+  sameVocabulary,
+  type VocabularyMismatch,
+} from "../model/index.ts"
+import { shardsOf } from "../rank/placement.ts"
+import { type Deployment, groupsOf } from "../wire/deployment.ts"
+import type { RankNeed } from "./placement.ts"
+
+export interface Opened {
+  readonly base: Model
+  readonly needs: ReadonlyArray<RankNeed>
+}
+
+export interface ModelShelf {
+  /** Fails where a model is not there, is corrupt, has a shorter context, or where the pair's vocabularies differ. */
+  readonly open: (deployment: Deployment) => Effect.Effect<Opened, ModelError | VocabularyMismatch>
+}
+
+export const modelShelf = (): ModelShelf => {
+  const known = new Map<string, Model>()
+  const take = Effect.fnUntraced(function* (path: string, context: number) {
+    const key = `${path} ${context}`
+    const there = known.get(key)
+    if (there !== undefined) return there
+    const model = yield* open(path, { context })
+    known.set(key, model)
+    return model
+  })
+  return {
+    open: Effect.fnUntraced(function* (deployment) {
+      const { base, draft, context } = deployment
+      const model = yield* take(base.model, context)
+      if (draft !== null) yield* sameVocabulary(model, yield* take(draft.model, context))
+      const needs = yield* Effect.forEach(groupsOf(deployment), (group) =>
+        Effect.map(take(group.model, context), (model) => needsOf(deployment, group, model)),
+      )
+      return { base: model, needs: needs.flat() }
+    }),
+  }
+}
+
+/** KV is that of one session at its longest: more of them share it, or wait. */
+const needsOf = ({ fuzzy, context }: Deployment, group: Deployment["base"], model: Model): ReadonlyArray<RankNeed> =>
+  shardsOf(group, model.shape, fuzzy).map((shard, rank) => {
+    const { weights, kv } = memoryNeeded(model, shard, context)
+    const { name, threads, device } = group
+    return { group: name, rank, model: group.model, modelBytes: model.bytes, weights, kv, threads, device }
+  })

@@ -1,0 +1,85 @@
+// What the keeper hears of all deployments: every rank's beats, and the demand of every supervisor.
+import { Effect, Result } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
+import { codec } from "../wire/codec.ts"
+import { placeKey, type RankPlace } from "../wire/host.ts"
+import { DEMAND_MILLIS, Demand } from "../wire/replicas.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+
+const rankBeats = codec("rank beat", RankBeat)
+const demands = codec("demand", Demand)
+
+/** A rank that was not heard for so long hangs, where its host says that it runs. */
+const RANK_SILENT_TICKS = 10_000 / BEAT_MILLIS
+
+/** A supervisor that does not repeat its demand has none any more, or is gone. */
+const DEMAND_TICKS = (4 * DEMAND_MILLIS) / BEAT_MILLIS
+
+export interface Observed {
+  /** A rank's newest beat; null where it is not heard, "silent" where it was. */
+  readonly rank: (place: RankPlace) => RankBeat | "silent" | null
+  /** Sessions that run on one replica, of all supervisors. */
+  readonly sessions: (deployment: string, epoch: number) => number
+  /** Sessions that run or wait. */
+  readonly load: (deployment: string) => number
+}
+
+/** Listens until the scope closes; `changed` is called where the keeper may have to act. */
+export const observe = Effect.fnUntraced(function* (changed: () => void) {
+  const { connection } = yield* Nats
+  const ranks = new Map<string, { beat: RankBeat; missed: number }>()
+  const demand = new Map<string, { said: Demand; missed: number }>()
+  const hearRank = (subject: string, message: Uint8Array): void => {
+    const beat = rankBeats.decode(message)
+    if (Result.isFailure(beat)) return // another actor's
+    const deployment = subject.split(".")[2] ?? ""
+    const { epoch, group, rank, state } = beat.success
+    if (group !== "base" && group !== "draft") return
+    const key = placeKey({ deployment, epoch, group, rank })
+    const before = ranks.get(key)?.beat.state
+    ranks.set(key, { beat: beat.success, missed: 0 })
+    if (before !== state) changed()
+  }
+  const hearDemand = (message: Uint8Array): void => {
+    const said = demands.decode(message)
+    if (Result.isFailure(said)) return
+    demand.set(`${said.success.deployment} ${said.success.source}`, { said: said.success, missed: 0 })
+    changed()
+  }
+  const { beats, demand: wishes } = subjectsOf("*")
+  yield* Effect.acquireRelease(
+    Effect.sync(() => [
+      connection.subscribe(beats, {
+        callback: (error, { subject, data }) => (error === null ? hearRank(subject, data) : undefined),
+      }),
+      connection.subscribe(wishes, { callback: (error, { data }) => (error === null ? hearDemand(data) : undefined) }),
+    ]),
+    (subscriptions) => Effect.sync(() => subscriptions.forEach((subscription) => subscription.unsubscribe())),
+  )
+  const tick = Effect.sync(() => {
+    for (const [key, entry] of ranks) if (++entry.missed > 4 * RANK_SILENT_TICKS) ranks.delete(key)
+    for (const [key, entry] of demand) if (++entry.missed > DEMAND_TICKS) demand.delete(key)
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
+  const said = (deployment: string) =>
+    [...demand.values()].map(({ said }) => said).filter((one) => one.deployment === deployment)
+  const observed: Observed = {
+    rank: (place) => {
+      const entry = ranks.get(placeKey(place))
+      if (entry === undefined) return null
+      return entry.missed > RANK_SILENT_TICKS ? "silent" : entry.beat
+    },
+    sessions: (deployment, epoch) =>
+      sum(
+        said(deployment).flatMap(({ running }) =>
+          running.filter((one) => one.epoch === epoch).map((one) => one.sessions),
+        ),
+      ),
+    load: (deployment) =>
+      sum(said(deployment).flatMap(({ waiting, running }) => [waiting, ...running.map(({ sessions }) => sessions)])),
+  }
+  return observed
+})
+
+const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((total, number) => total + number, 0)

@@ -1,0 +1,68 @@
+// Placing a replica: what its ranks need, asked of the models; what the hosts have, asked of them; then the pure decision.
+import { Effect, Result } from "effect"
+import { type Deployment, groupsOf } from "../wire/deployment.ts"
+import type { HostBeat } from "../wire/host.ts"
+import type { Replica } from "../wire/replicas.ts"
+import type { Hosts } from "./hosts.ts"
+import type { ModelShelf } from "./models.ts"
+import { type Offer, type Placement, place } from "./placement.ts"
+
+/** A host that does not answer in this time has no part in the placement. */
+const LOOK_MILLIS = 3_000
+
+export interface Placing {
+  readonly deployment: Deployment
+  readonly hosts: Hosts
+  readonly shelf: ModelShelf
+  readonly others: ReadonlyArray<Replica> // that there are, of all deployments
+}
+
+export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, others }: Placing) {
+  const opened = yield* Effect.result(shelf.open(deployment))
+  if (Result.isFailure(opened)) {
+    return { _tag: "Refused", reason: `on the supervisor's machine, ${opened.failure.message}` } satisfies Placement
+  }
+  const { needs } = opened.success
+  const models = new Map(needs.map(({ model, modelBytes }) => [model, modelBytes]))
+  const ready = [...hosts.all().values()]
+    .filter(({ state }) => state === "ready")
+    .sort((a, b) => (a.name < b.name ? -1 : 1)) // as a refusal names them
+  const offers = yield* Effect.forEach(
+    ready,
+    (beat) =>
+      Effect.map(looked(hosts, beat.name, models), (lacks) => offerOf(beat, lacks, threadsOn(beat.name, others))),
+    { concurrency: "unbounded" },
+  )
+  return place(needs, offers)
+})
+
+/** The models that a host lacks, and why. */
+const looked = (hosts: Hosts, host: string, models: ReadonlyMap<string, number>) =>
+  hosts.ask(host, { _tag: "Look", models: [...models.keys()] }).pipe(
+    Effect.timeout(LOOK_MILLIS),
+    Effect.map((answer) => {
+      const lacks = new Map<string, string>()
+      for (const { path, bytes, error } of answer._tag === "Looked" ? answer.models : []) {
+        const expected = models.get(path)
+        if (error !== "") lacks.set(path, error)
+        else if (bytes !== expected) lacks.set(path, `its ${path} has ${bytes} bytes, the supervisor's ${expected}`)
+      }
+      return lacks
+    }),
+    Effect.catch(({ message }) => Effect.succeed(new Map([...models.keys()].map((path) => [path, message])))),
+  )
+
+const offerOf = (beat: HostBeat, lacks: ReadonlyMap<string, string>, threads: number): Offer => {
+  const { name, cores, memoryFree, devices, hopMillis } = beat
+  return { name, cores, threads, memoryFree, devices, hopMillis, lacks }
+}
+
+/** Of a replica's groups, which take turns, the one with the most. */
+const threadsOn = (host: string, replicas: ReadonlyArray<Replica>): number =>
+  replicas.reduce((sum, { deployment, ranks }) => {
+    const here = ranks.filter((rank) => rank.host === host)
+    const byGroup = groupsOf(deployment).map(
+      ({ name, threads }) => here.filter(({ group }) => group === name).length * threads,
+    )
+    return sum + Math.max(0, ...byGroup)
+  }, 0)

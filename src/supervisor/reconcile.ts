@@ -1,0 +1,102 @@
+// What the keeper does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
+// asked again after each step, so whoever takes over goes on where it finds things.
+import { Equal } from "effect"
+import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import type { Replica, Replicas } from "../wire/replicas.ts"
+
+/** What the beats say of a replica's ranks. */
+export type Health =
+  | { readonly _tag: "Starting" }
+  | { readonly _tag: "Ready" }
+  | { readonly _tag: "Unstarted" } // placed, but its hosts know nothing of it
+  | { readonly _tag: "Leaving" } // a host of it drains
+  | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is nobody's mistake
+  | { readonly _tag: "Failed"; readonly reason: string }
+
+export interface Situation {
+  readonly stored: StoredDeployment | null // null: removed
+  readonly record: Replicas
+  readonly load: number // sessions that run or wait, at all supervisors
+  readonly peak: number // the highest load of the idle time
+  readonly sessions: (epoch: number) => number
+  readonly health: (replica: Replica) => Health
+  readonly now: number
+}
+
+export type Step =
+  | { readonly _tag: "None" }
+  | { readonly _tag: "Add" }
+  | { readonly _tag: "Start" | "Ready" | "Drain" | "Revive"; readonly epoch: number }
+  | { readonly _tag: "Drop"; readonly epoch: number; readonly failure: string | null }
+
+/** A session that was begun in the moment of the drain is seen by then. */
+const SETTLE_MILLIS = 750
+
+const PAUSE_MILLIS = 500
+const LONGEST_PAUSE_MILLIS = 30_000
+
+export const nextStep = (situation: Situation): Step => {
+  const { stored, record } = situation
+  return (
+    first(record.replicas, (replica) => stepOf(situation, replica)) ??
+    (stored === null ? undefined : scale(situation, stored)) ?? { _tag: "None" }
+  )
+}
+
+/** What a replica's own state asks for. */
+const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: Replica): Step | undefined => {
+  const { epoch, state, since } = replica
+  const found = health(replica)
+  if (found._tag === "Gone") return { _tag: "Drop", epoch, failure: null }
+  if (found._tag === "Failed") return { _tag: "Drop", epoch, failure: state === "activating" ? found.reason : null }
+  if (state === "draining") {
+    const over = sessions(epoch) === 0 && now - since >= SETTLE_MILLIS
+    return over ? { _tag: "Drop", epoch, failure: null } : undefined
+  }
+  if (stored === null || found._tag === "Leaving") return { _tag: "Drain", epoch }
+  if (!isCurrent(stored, replica)) {
+    // A successor that is ready first, so that nobody waits for it; but one that nobody waits for is not kept.
+    const succeeded = record.replicas.some((other) => isCurrent(stored, other) && other.state === "ready")
+    return succeeded || stored.replicas.min === 0 ? { _tag: "Drain", epoch } : undefined
+  }
+  if (found._tag === "Unstarted") return { _tag: "Start", epoch }
+  return state === "activating" && found._tag === "Ready" ? { _tag: "Ready", epoch } : undefined
+}
+
+const scale = (situation: Situation, stored: StoredDeployment): Step | undefined => {
+  const { record, load, peak, sessions, health, now } = situation
+  const ours = record.replicas.filter((replica) => isCurrent(stored, replica))
+  const serving = ours.filter(({ state }) => state !== "draining")
+  if (serving.length < wanted(stored, load)) {
+    const draining = ours.find((one) => one.state === "draining" && health(one)._tag === "Ready")
+    if (draining !== undefined) return { _tag: "Revive", epoch: draining.epoch }
+    return record.failure === null || now - record.failure.at >= pauseAfter(record.failure.count)
+      ? { _tag: "Add" }
+      : undefined
+  }
+  if (serving.length <= wanted(stored, Math.max(load, peak))) return undefined
+  const [idlest] = serving
+    .filter(({ state }) => state === "ready")
+    .sort((a, b) => sessions(a.epoch) - sessions(b.epoch) || b.epoch - a.epoch)
+  return idlest === undefined ? undefined : { _tag: "Drain", epoch: idlest.epoch }
+}
+
+/** How many replicas a load is worth. */
+export const wanted = (
+  { replicas: { min, max, sessions }, idleTimeoutMillis }: StoredDeployment,
+  load: number,
+): number => Math.min(max, Math.max(min, idleTimeoutMillis === null ? 1 : 0, Math.ceil(load / sessions)))
+
+const pauseAfter = (failures: number): number => Math.min(LONGEST_PAUSE_MILLIS, PAUSE_MILLIS * 2 ** failures)
+
+/** Whether a replica's ranks run what the deployment says now. */
+const isCurrent = (stored: StoredDeployment, { deployment }: Replica): boolean =>
+  Equal.equals(ranksPart(stored), deployment)
+
+const first = <A, B>(all: ReadonlyArray<A>, use: (one: A) => B | undefined): B | undefined => {
+  for (const one of all) {
+    const found = use(one)
+    if (found !== undefined) return found
+  }
+  return undefined
+}

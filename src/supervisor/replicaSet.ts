@@ -1,0 +1,250 @@
+// The replicas of one deployment, as a supervisor uses them: a session gets the least loaded one that is ready, or waits for
+// one, and tells how far it is meanwhile. What it has to do, it tells the keeper.
+import { randomUUID } from "node:crypto"
+import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
+import type { Entries } from "../fabric/bucket.ts"
+import { Nats } from "../fabric/nats.ts"
+import type { Tokenizer } from "../model/index.ts"
+import { codec } from "../wire/codec.ts"
+import { type Deployment, ranksPart } from "../wire/deployment.ts"
+import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
+import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
+import { type Link, openLink } from "./link.ts"
+
+const demands = codec("demand", Demand)
+
+/** How long an answer waits to hear that a place was found. */
+const PLACED_MILLIS = 5_000
+
+const LOOK_MILLIS = 250
+
+export interface Waiting {
+  readonly since: number // when it was asked for, by performance's clock
+  readonly told: (fraction: number) => void // hears how far the ranks are
+  readonly tokens: number // prompt and answer at most
+  readonly admitted: Pick<Admitted["Service"], "begin">
+}
+
+export class ReplicaSet extends Context.Service<
+  ReplicaSet,
+  {
+    /** Ends when a replica is ready or on its way. Fails when there is no place for one. */
+    readonly admit: Effect.Effect<void, NotReady>
+    /** Tokens that ready replicas have memory for. */
+    readonly capacity: SubscriptionRef.SubscriptionRef<number>
+    /** Whether there may be more than one. */
+    readonly several: boolean
+    /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
+    readonly take: (waiting: Waiting) => Place["Service"]["take"]
+  }
+>()("chorus/supervisor/ReplicaSet") {}
+
+export interface ReplicaSetOptions {
+  readonly deployment: Deployment // of which the replicas must be
+  readonly several: boolean
+  readonly current: () => boolean // whether the deployment is still to be served as it is here
+  readonly tokenizer: Tokenizer
+  readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
+}
+
+/** Follows the replicas until the scope closes. */
+export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOptions) {
+  const { deployment, records } = options
+  const { name } = deployment
+  const links = new Map<number, { readonly link: Link; readonly scope: Scope.Closeable }>()
+  const parent = yield* Effect.scope
+  let record: Replicas = COLD
+  let waiting = 0
+  const events = waiters()
+  const capacity = yield* SubscriptionRef.make(0)
+  const runFork = Effect.runForkWith(yield* Effect.context())
+  const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
+  const changed = (): void => {
+    const tokens = serving().reduce((sum, { models, kvTokens }) => sum + (models === null ? 0 : kvTokens), 0)
+    if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
+    events.wake()
+  }
+  const demand = yield* tellDemand(options, () => ({
+    waiting,
+    running: [...links].flatMap(([epoch, { link }]) => (link.sessions > 0 ? [{ epoch, sessions: link.sessions }] : [])),
+  }))
+
+  const follow = Effect.fnUntraced(function* (next: Replicas) {
+    record = next
+    const there = new Map(next.replicas.map((replica) => [replica.epoch, replica]))
+    for (const [epoch, { scope }] of links) {
+      if (there.has(epoch)) continue
+      links.delete(epoch)
+      yield* Effect.forkIn(Scope.close(scope, Exit.void), parent)
+    }
+    for (const [epoch, replica] of there) {
+      const known = links.get(epoch)
+      if (known !== undefined) known.link.draining = replica.state === "draining"
+      if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
+      const scope = yield* Scope.fork(parent)
+      const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed }).pipe(
+        Scope.provide(scope),
+      )
+      link.draining = replica.state === "draining"
+      links.set(epoch, { link, scope })
+    }
+    changed()
+  })
+  yield* SubscriptionRef.changes(records).pipe(
+    Stream.map((all) => all.get(name)?.value ?? COLD),
+    Stream.runForEach(follow),
+    Effect.forkScoped,
+  )
+
+  /** With room for so many tokens; one that is longer than all of it runs alone. `own`: that the session was on before. */
+  const leastLoaded = (tokens: number, own: Link | null) =>
+    [...links.values()]
+      .map(({ link }) => link)
+      .filter((link) => !link.draining || link === own)
+      .filter(({ models, reserved, kvTokens }) => models !== null && (reserved === 0 || reserved + tokens <= kvTokens))
+      .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
+
+  /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
+  const failedSince = (before: number | undefined): NotReady | null => {
+    const { failure } = record
+    if (failure === null || failure.at === before || serving().length > 0) return null
+    const { kind, reason } = failure
+    return kind === "placement"
+      ? new NoPlacement({ deployment: name, reason })
+      : new ActivationFailed({ deployment: name, reason })
+  }
+
+  /** Of a deployment that has changed no replica comes any more. */
+  const leftBehind = (own: Link | null): NotReady | null => {
+    if (options.current() || serving().length > 0 || [...links.values()].some(({ link }) => link === own)) return null
+    return new ActivationFailed({ deployment: name, reason: "it was changed or removed, and its ranks are gone" })
+  }
+
+  /** Counts as demand until the scope closes. */
+  const wait = Effect.acquireRelease(
+    Effect.sync(() => {
+      waiting += 1
+      demand.tell()
+    }),
+    () =>
+      Effect.sync(() => {
+        waiting -= 1
+        demand.tell()
+      }),
+  )
+
+  const admit = Effect.scoped(
+    Effect.gen(function* () {
+      if (serving().some(({ models }) => models !== null)) return
+      const before = record.failure?.at
+      yield* wait
+      const placed = Effect.gen(function* () {
+        while (serving().length === 0) {
+          const failed = failedSince(before)
+          if (failed !== null) return yield* failed
+          yield* events.next
+        }
+      })
+      yield* Effect.timeoutOption(placed, PLACED_MILLIS)
+    }),
+  )
+
+  const claim = (scope: Scope.Scope, tokens: number, own: Link | null) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const link = leastLoaded(tokens, own)
+        const models = link?.models ?? null
+        if (link === undefined || models === null) return null
+        link.sessions += 1
+        link.reserved += tokens
+        demand.tell()
+        return { link, models }
+      }),
+      (claimed) =>
+        Effect.sync(() => {
+          if (claimed === null) return
+          claimed.link.sessions -= 1
+          claimed.link.reserved -= tokens
+          demand.tell()
+          events.wake()
+        }),
+    ).pipe(Scope.provide(scope))
+
+  const take = (waiting: Waiting): Place["Service"]["take"] => {
+    let own: Link | null = null
+    return Effect.suspend(() => find(waiting, own)).pipe(
+      Effect.map(({ link, models }) => {
+        own = link
+        return { models, coldStart: link.coldStart(waiting.since) }
+      }),
+    )
+  }
+
+  const find = Effect.fnUntraced(function* ({ told, tokens, admitted }: Waiting, own: Link | null) {
+    const scope = yield* Effect.scope
+    const before = record.failure?.at
+    return yield* Effect.scoped(
+      Effect.gen(function* () {
+        yield* wait
+        yield* admitted.begin
+        for (;;) {
+          const claimed = yield* claim(scope, tokens, own)
+          if (claimed !== null) return claimed
+          const failed = failedSince(before) ?? leftBehind(own)
+          if (failed !== null) return yield* failed
+          told(Math.max(0, ...serving().map(({ progress }) => progress())))
+          yield* events.next
+        }
+      }),
+    )
+  })
+
+  return ReplicaSet.of({ admit, capacity, several: options.several, take })
+})
+
+/** Who waits for something to change. */
+const waiters = () => {
+  const waiting = new Set<() => void>()
+  return {
+    wake: (): void => {
+      for (const resume of [...waiting]) resume()
+    },
+    /** The next change, or some time: who waits looks again either way. */
+    next: Effect.callback<void>((resume) => {
+      const done = (): void => {
+        if (waiting.delete(done)) resume(Effect.void)
+      }
+      waiting.add(done)
+      return Effect.sync(() => waiting.delete(done))
+    }).pipe(Effect.timeoutOption(LOOK_MILLIS)),
+  }
+}
+
+/** Tells the keeper at every change, and again while there is something to tell. */
+const tellDemand = Effect.fnUntraced(function* (
+  { deployment }: ReplicaSetOptions,
+  current: () => Pick<Demand, "waiting" | "running">,
+) {
+  const { connection } = yield* Nats
+  const subject = subjectsOf(deployment.name).demand
+  const source = randomUUID()
+  let telling = false
+  const say = (): void => {
+    telling = false
+    if (connection.isClosed()) return
+    connection.publish(subject, demands.encode({ _tag: "Demand", source, deployment: deployment.name, ...current() }))
+  }
+  /** Once for all that changes in one turn. */
+  const tell = (): void => {
+    if (!telling) queueMicrotask(say)
+    telling = true
+  }
+  const again = Effect.sync(() => {
+    const { waiting, running } = current()
+    if (waiting > 0 || running.length > 0) tell()
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(DEMAND_MILLIS), again)))
+  return { tell }
+})

@@ -1,0 +1,115 @@
+// A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
+// its turn as the keeper, who places and starts their ranks.
+import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import type { Entries } from "../fabric/bucket.ts"
+import { holding } from "../fabric/lease.ts"
+import { TokenLog } from "../fabric/tokenLog.ts"
+import { Traces } from "../fabric/traces.ts"
+import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import type { Replicas } from "../wire/replicas.ts"
+import { openBuckets } from "./deployments.ts"
+import { watchHosts } from "./hosts.ts"
+import { keep } from "./keeper.ts"
+import { type ModelShelf, modelShelf } from "./models.ts"
+import { observe } from "./observed.ts"
+import { followReplicas, ReplicaSet } from "./replicaSet.ts"
+import { serve } from "./server.ts"
+
+/** A deployment whose models are not there yet is tried again so often. */
+const AGAIN_MILLIS = 5_000
+
+/** Serves until the scope closes. */
+export const serveAll = Effect.gen(function* () {
+  const buckets = yield* openBuckets
+  const stored = yield* buckets.deployments.follow
+  const records = yield* buckets.replicas.follow
+  const changes = yield* Queue.sliding<void>(1)
+  const changed = (): void => void Queue.offerUnsafe(changes, undefined)
+  const hosts = yield* watchHosts(changed)
+  const observed = yield* observe(changed)
+  const shelf = modelShelf()
+  yield* SubscriptionRef.changes(stored).pipe(
+    Stream.runForEach(() => Effect.sync(changed)),
+    Effect.forkScoped,
+  )
+  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
+  yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
+  yield* follow({ stored, records, shelf })
+})
+
+interface Following {
+  readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
+  readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
+  readonly shelf: ModelShelf
+}
+
+interface Service {
+  readonly deployment: Deployment
+  readonly several: boolean // replicas that there may be
+}
+
+/** One that is served, and its end: at once for the requests, later for the sessions that run. */
+interface Served {
+  readonly service: Service
+  readonly retire: Effect.Effect<void>
+}
+
+/** Serves what the bucket holds when this ends, and follows it. */
+const follow = Effect.fnUntraced(function* (following: Following) {
+  const { stored } = following
+  const served = new Map<string, Served>()
+  const turn = Semaphore.makeUnsafe(1)
+  const parent = yield* Effect.scope
+
+  const change = Effect.fnUntraced(function* (all: Entries<StoredDeployment>) {
+    for (const name of new Set([...all.keys(), ...served.keys()])) {
+      const before = served.get(name)
+      const now = all.get(name)?.value
+      const service = now === undefined ? null : servedPart(now)
+      if (service !== null && before !== undefined && Equal.equals(service, before.service)) continue
+      served.delete(name)
+      // The new one listens before the old one leaves, so there is always somebody to ask.
+      if (service !== null) {
+        const retire = yield* serveOne(following, service).pipe(
+          Effect.catch((error) => Effect.as(Effect.logWarning(`${name} is not served here: ${error.message}`), null)),
+        )
+        if (retire !== null) served.set(name, { service, retire })
+      }
+      if (before !== undefined) yield* Effect.forkIn(before.retire, parent)
+    }
+  })
+  const look = turn.withPermits(1)(Effect.suspend(() => change(SubscriptionRef.getUnsafe(stored))))
+  yield* look
+  yield* SubscriptionRef.changes(stored).pipe(
+    Stream.runForEach(() => look),
+    Effect.forkScoped,
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(AGAIN_MILLIS), look)))
+})
+
+/** What a deployment has to be served anew for: what its ranks are told, its limits, and whether KV can be kept in one place. */
+const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeployment): Service => ({
+  deployment,
+  several: replicas.max > 1,
+})
+
+/** Gives what retires it: ends when its last session has. */
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
+  const { deployment, several } = service
+  const current = () => {
+    const now = SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
+    return now !== undefined && Equal.equals(ranksPart(now), ranksPart(deployment))
+  }
+  const { base } = yield* shelf.open(deployment)
+  base.tokenizer.warm()
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const services = yield* Layer.build(
+    Layer.mergeAll(
+      TokenLog.layer(deployment),
+      Traces.layer(deployment.name),
+      Layer.effect(ReplicaSet, followReplicas({ deployment, several, current, records, tokenizer: base.tokenizer })),
+    ),
+  ).pipe(Scope.provide(scope))
+  const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))
+  return Effect.andThen(retire, Scope.close(scope, Exit.void))
+})

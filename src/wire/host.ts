@@ -1,0 +1,86 @@
+// A machine's host: what it says of itself in its beats, and what it is asked to do. A request has one answer, which says
+// what became of it.
+import { Schema } from "effect"
+import { Deployment } from "./deployment.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+export const HOST_BEAT_MILLIS = 500
+
+/** A host that has not been heard for so many beats is gone, and its ranks with it. */
+export const HOST_BEATS_MISSED = 4
+
+/** Which rank of which activation. */
+const place = {
+  deployment: Schema.String,
+  epoch: Count,
+  group: Schema.Literals(["base", "draft"]),
+  rank: Count,
+}
+export const RankPlace = Schema.Struct(place)
+export type RankPlace = typeof RankPlace.Type
+
+export const placeKey = ({ deployment, epoch, group, rank }: RankPlace): string =>
+  `${deployment}.${epoch}.${group}.${rank}`
+
+/** restarting: it ended by itself and is started again in a moment; failed: too often, and not any more. */
+export const HostedRank = Schema.Struct({
+  ...place,
+  state: Schema.Literals(["running", "restarting", "failed"]),
+  pid: Count, // 0 where it does not run
+  restarts: Count,
+  reason: Schema.String, // how it ended last; empty where it never did
+  bytes: Count, // set aside for it
+})
+export type HostedRank = typeof HostedRank.Type
+
+export const HostDevice = Schema.Struct({
+  name: Schema.String,
+  kind: Schema.Literals(["cpu", "gpu"]),
+  description: Schema.String,
+  memoryFree: Schema.Finite, // bytes
+  memoryTotal: Schema.Finite,
+})
+export type HostDevice = typeof HostDevice.Type
+
+export const HostBeat = Schema.TaggedStruct("HostBeat", {
+  name: Schema.String,
+  pid: Schema.Int,
+  state: Schema.Literals(["ready", "draining"]),
+  cores: Schema.Int, // that it may use
+  memoryFree: Schema.Finite, // bytes, of the limit that it was given and of what the machine has
+  memoryTotal: Schema.Finite,
+  devices: Schema.Array(HostDevice),
+  hopMillis: Schema.Finite, // to the NATS server and back, measured
+  ranks: Schema.Array(HostedRank),
+})
+export type HostBeat = typeof HostBeat.Type
+
+/** What is there of each model: paths are the host's own. */
+const Look = Schema.TaggedStruct("Look", { models: Schema.Array(Schema.String) })
+/** Starts ranks. One that runs already is left alone, so the request may be repeated. */
+const StartRanks = Schema.TaggedStruct("StartRanks", {
+  deployment: Deployment,
+  epoch: Count,
+  ranks: Schema.Array(Schema.Struct({ group: place.group, rank: place.rank, device: Schema.String, bytes: Count })),
+})
+/** Ends every rank of an activation; answered when they have ended. */
+const StopRanks = Schema.TaggedStruct("StopRanks", { deployment: Schema.String, epoch: Count })
+
+export const HostRequest = Schema.Union([Look, StartRanks, StopRanks]).pipe(Schema.toTaggedUnion("_tag"))
+export type HostRequest = typeof HostRequest.Type
+
+export const LookedAt = Schema.Struct({
+  path: Schema.String,
+  bytes: Schema.Finite, // of the weight files; 0 where there are none
+  error: Schema.String, // why it cannot be used; empty where it can
+})
+export type LookedAt = typeof LookedAt.Type
+
+export const HostAnswer = Schema.Union([
+  Schema.TaggedStruct("Looked", { models: Schema.Array(LookedAt) }),
+  Schema.TaggedStruct("Started", { ranks: Schema.Array(HostedRank) }),
+  Schema.TaggedStruct("Stopped", { ranks: Count }),
+  Schema.TaggedStruct("HostRefused", { reason: Schema.String }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type HostAnswer = typeof HostAnswer.Type

@@ -1,0 +1,51 @@
+// The replicas of a deployment: what the bucket `chorus_replicas` holds under its name, as JSON. The keeper alone writes it,
+// by revision; supervisors follow it. And what the keeper hears from them: the demand.
+import { Schema } from "effect"
+import { Deployment } from "./deployment.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+const PlacedRank = Schema.Struct({
+  group: Schema.Literals(["base", "draft"]),
+  rank: Count,
+  host: Schema.String,
+  device: Schema.String,
+  bytes: Count, // set aside on the host
+})
+
+/** draining: it gets no new sessions, and stops when those that it has are over. */
+export const Replica = Schema.Struct({
+  epoch: Count,
+  state: Schema.Literals(["activating", "ready", "draining"]),
+  since: Schema.Finite, // of the state, milliseconds since 1970 on the keeper's clock
+  deployment: Deployment, // that its ranks run: a change of the deployment needs another replica
+  ranks: Schema.Array(PlacedRank),
+})
+export type Replica = typeof Replica.Type
+
+export const Replicas = Schema.Struct({
+  epoch: Count, // the highest that was given; it rises with every activation and is kept while the deployment is cold
+  replicas: Schema.Array(Replica),
+  failure: Schema.NullOr(
+    Schema.Struct({
+      kind: Schema.Literals(["placement", "start"]), // no host would do; or the ranks could not start, or ended
+      reason: Schema.String,
+      count: Count, // one after the other
+      at: Schema.Finite,
+    }),
+  ), // of the last activation; null when it came to be ready
+})
+export type Replicas = typeof Replicas.Type
+
+export const COLD: Replicas = { epoch: 0, replicas: [], failure: null }
+
+export const DEMAND_MILLIS = 500
+
+/** What one supervisor has of a deployment, or of what it was before a change. Told when it changes, and again while it is not nothing. */
+export const Demand = Schema.TaggedStruct("Demand", {
+  source: Schema.String, // who tells it: the newest word of each counts
+  deployment: Schema.String,
+  waiting: Count, // for a replica to be ready
+  running: Schema.Array(Schema.Struct({ epoch: Count, sessions: Count })),
+})
+export type Demand = typeof Demand.Type
