@@ -42,7 +42,7 @@ export interface SoakReport {
   readonly generations: number
   readonly cancelled: number
   readonly tokens: number
-  readonly before: Rest // after a tenth of the generations: everything has been used once
+  readonly before: Rest // after half of the generations: caches are full and heaps have their size
   readonly after: Rest
   readonly left: ReadonlyArray<string> // what is not as it was
 }
@@ -63,7 +63,7 @@ export const soak = ({ generations, streams, seed, say }: SoakOptions): Promise<
     const soaking = Effect.promise(async () => {
       await using client = await connect({ url, deployment: DEPLOYMENT.name })
       const counted = { cancelled: 0, tokens: 0 }
-      const warmUp = Math.ceil(generations / 10)
+      const warmUp = Math.ceil(generations / 2)
       const tell = async (n: number) =>
         say(`${n} generations; MiB: ${Object.values(await memoryOf(processes)).join(", ")}`)
       await spend(client, { from: 0, to: warmUp, streams, seed }, counted, tell)
