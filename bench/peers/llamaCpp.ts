@@ -79,10 +79,12 @@ export class LlamaCpp implements AsyncDisposable {
 
 const ask = async (child: ChildProcess, command: Command) => {
   child.send(command)
+  const answered = new AbortController() // takes the listeners away
+  const { signal } = answered
   const [first, second]: ReadonlyArray<unknown> = await Promise.race([
-    once(child, "message"),
-    once(child, "exit").then(([code]: ReadonlyArray<unknown>) => [{ error: `it exited with ${code}` }]),
-  ])
+    once(child, "message", { signal }),
+    once(child, "exit", { signal }).then(([code]: ReadonlyArray<unknown>) => [{ error: `it exited with ${code}` }]),
+  ]).finally(() => answered.abort())
   const { result, error } = decode(first ?? second)
   if (result === undefined) throw new BenchFailed(`node-llama-cpp failed at ${command.command}: ${error}`)
   return result

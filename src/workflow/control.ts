@@ -6,6 +6,7 @@ import {
   choose as chooseTree,
   type Iteration,
   initial,
+  type Known,
   measured,
   observe,
   type Passes,
@@ -94,13 +95,23 @@ export const choose = (generation: Controlled, { draft, learned }: Drafting): Tr
   const most = left(generation)
   if (draft === null || most === 1 || speculation === "none") return null // the bonus token alone is enough
   if (adaptive !== null) {
-    return chooseTree(
-      { ...adaptive, known: learnedWith(generation.running(), learned).current ?? adaptive.known },
-      tokens.length - generation.draft.committed,
-      most,
-    )
+    const ours = learnedWith(generation.running(), learned)
+    const known = ours.current ?? adaptive.known
+    const shape = chooseTree({ ...adaptive, known }, tokens.length - generation.draft.committed, most)
+    return levelOf(generation.running()) === 0 ? shape : oneForAll(ours, known, shape)
   }
   return speculation === "adaptive" ? null : { ...speculation, depth: Math.min(speculation.depth, most - 1) }
+}
+
+const LAST_INTERVAL = 1024
+
+/** What is not known among many, or is due to be tried again, one session tries: the others do not until there was time for an outcome. */
+const oneForAll = (ours: Learned, known: Known, shape: TreeShape | null): TreeShape | null => {
+  const due = known.quiet >= known.interval
+  const tested = known.costs.calibrate.fit.length > 0
+  if (shape === null || (!due && !tested)) return null
+  if (due) ours.current = { ...known, quiet: 0, interval: Math.min(2 * known.interval, LAST_INTERVAL) }
+  return shape
 }
 
 type Outcome = Pick<Iteration, "shape" | "accepted" | "millis">

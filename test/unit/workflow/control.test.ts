@@ -68,6 +68,29 @@ test("a session alone drafts where a wider pass costs little more; among many it
   expect(run(1, learned, 50)).toBeGreaterThan(0.9) // what was learned among many has not been forgotten, nor mixed up
 })
 
+test("among many, one session tries a tree for all of them", () => {
+  const learned = { current: undefined }
+  run(1, learned, 100)
+  const models = { draft: {}, learned }
+  const sessions = Array.from({ length: 64 }, () => ({
+    ...{ request, tokens: [...request.prompt], draft: { committed: request.prompt.length - 1 }, running: () => 64 },
+    ...{ adaptive: begin(request, models), measured: nothing() },
+  }))
+  let tried = 0
+  for (let round = 0; round < 20; round++) {
+    const shapes = sessions.map((session) => choose(session, models))
+    const drafting = shapes.filter((shape) => shape !== null).length
+    expect(drafting).toBeLessThanOrEqual(1)
+    tried += drafting
+    for (const session of sessions) {
+      const cost = costOf(1, 64)
+      measure(session, "verify", 1, cost)
+      learn(session, models, { shape: null, accepted: 0, millis: cost.millis })
+    }
+  }
+  expect(tried).toBeGreaterThan(0)
+})
+
 test("with a few sessions, it drafts less than alone", () => {
   const [alone, few] = [1, 16].map((sessions) => run(sessions, { current: undefined }, 300))
   expect(few).toBeLessThan(alone ?? 0)
