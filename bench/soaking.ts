@@ -42,7 +42,7 @@ export interface SoakReport {
   readonly generations: number
   readonly cancelled: number
   readonly tokens: number
-  readonly before: Rest // after a tenth of the generations: everything has been used once
+  readonly before: Rest // after half of the generations: caches are full and heaps have their size
   readonly after: Rest
   readonly left: ReadonlyArray<string> // what is not as it was
 }
@@ -63,10 +63,12 @@ export const soak = ({ generations, streams, seed, say }: SoakOptions): Promise<
     const soaking = Effect.promise(async () => {
       await using client = await connect({ url, deployment: DEPLOYMENT.name })
       const counted = { cancelled: 0, tokens: 0 }
-      const warmUp = Math.ceil(generations / 10)
-      await spend(client, { from: 0, to: warmUp, streams, seed }, counted, say)
+      const warmUp = Math.ceil(generations / 2)
+      const tell = async (n: number) =>
+        say(`${n} generations; MiB: ${Object.values(await memoryOf(processes)).join(", ")}`)
+      await spend(client, { from: 0, to: warmUp, streams, seed }, counted, tell)
       const before = await rest(client, server, processes)
-      await spend(client, { from: warmUp, to: generations, streams, seed }, counted, say)
+      await spend(client, { from: warmUp, to: generations, streams, seed }, counted, tell)
       const after = await rest(client, server, processes)
       return { generations, ...counted, before, after, left: compare(before, after) }
     })
@@ -84,13 +86,13 @@ const spend = async (
   client: Client,
   { from, to, streams, seed }: Share,
   counted: { cancelled: number; tokens: number },
-  say: (line: string) => void,
+  tell: (generations: number) => Promise<void>,
 ): Promise<void> => {
   let next = from
   const stream = async () => {
     while (next < to) {
       const n = next++
-      if (n % 500 === 0) say(`${n} generations`)
+      if (n % 500 === 0) await tell(n)
       await one(client, mulberry(seed + n), counted)
     }
   }
@@ -127,9 +129,13 @@ const rest = async (
 ): Promise<Rest> => {
   const { sessions, bytesOfKv, kvTokens } = await quietBeats(client)
   const { subscriptions, connections } = await server.traffic()
+  return { sessions, bytesOfKv, kvTokens, subscriptions, connections, mebibytes: await memoryOf(processes) }
+}
+
+const memoryOf = async (processes: Readonly<Record<string, number>>) => {
   const mebibytes: Record<string, number> = {}
   for (const [name, pid] of Object.entries(processes)) mebibytes[name] = await residentMebibytes(pid)
-  return { sessions, bytesOfKv, kvTokens, subscriptions, connections, mebibytes }
+  return mebibytes
 }
 
 const ranks = codec("rank beat", RankBeat)

@@ -19,10 +19,23 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2
     return c;
 }
 
-double gumbel(uint64_t seed, uint32_t position, uint32_t token) {
-    const uint32_t word = philox({token, position, 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)})[0];
+static uint32_t word_of(uint64_t seed, uint32_t position, uint32_t token) {
+    return philox({token, position, 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)})[0];
+}
+
+static double gumbel_of(uint32_t word) {
     const double uniform = (double(word) + 0.5) * 0x1p-32;
     return -std::log(-std::log(uniform));
+}
+
+double gumbel(uint64_t seed, uint32_t position, uint32_t token) { return gumbel_of(word_of(seed, position, token)); }
+
+// No variate of the word is larger: -log(-log u) < -log(1 - u), and 1 - u is not below the power of two under it.
+static double most_of(uint32_t word) {
+    const uint32_t missing = ~word;  // 1 - u, in units of 2^-32, less a half
+    int zeros = 0;
+    while (zeros < 32 && (missing & (0x80000000u >> zeros)) == 0) ++zeros;
+    return (zeros + 1) * 0.69314719;
 }
 
 namespace {
@@ -52,9 +65,9 @@ int argmax(const float * logits, int vocab) {
 
 }  // namespace
 
-// Leaves in kept_, scored, the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
+// Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
 // the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
-void Sampler::survivors(const float * logits, int vocab, const Sampling & s, uint32_t position) {
+void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
     const double best = logits[argmax(logits, vocab)];
     const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
     const double floor = best - REACH * s.temperature;
@@ -88,17 +101,20 @@ void Sampler::survivors(const float * logits, int vocab, const Sampling & s, uin
     if (s.min_p > 0) {
         kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return weight(c.logit) < s.min_p; }), kept_.end());
     }
-    for (auto & c : kept_) c.score = (double(c.logit) - best) / s.temperature + gumbel(s.seed, position, uint32_t(c.token));
+    for (auto & c : kept_) c.score = (double(c.logit) - best) / s.temperature;  // without its variate
 }
 
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
     penalise(logits, vocab, s.repetition_penalty, history);
     if (s.temperature == 0) return argmax(logits, vocab);
-    survivors(logits, vocab, s, position);
+    survivors(logits, vocab, s);
     int32_t winner = 0;
     double highest = NEVER;
     for (const auto & c : kept_) {
-        if (c.score > highest || (c.score == highest && c.token < winner)) highest = c.score, winner = c.token;
+        const uint32_t word = word_of(s.seed, position, uint32_t(c.token));
+        if (c.score + most_of(word) < highest) continue;  // most of them, without a logarithm
+        const double score = c.score + gumbel_of(word);
+        if (score > highest || (score == highest && c.token < winner)) highest = score, winner = c.token;
     }
     return winner;
 }
@@ -111,7 +127,8 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
             if (!std::isnan(logits[v])) kept_.push_back({logits[v], v, logits[v]});
         }
     } else {
-        survivors(logits, vocab, s, position);
+        survivors(logits, vocab, s);
+        for (auto & c : kept_) c.score += gumbel(s.seed, position, uint32_t(c.token));
     }
     const auto higher = [](const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); };
     const size_t count = std::min(size_t(k), kept_.size());

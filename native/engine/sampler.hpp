@@ -41,7 +41,7 @@ class Sampler {
         int32_t token;
         double score;
     };
-    void survivors(const float * logits, int vocab, const Sampling & sampling, uint32_t position);
+    void survivors(const float * logits, int vocab, const Sampling & sampling);
     std::vector<Scored> kept_;
     std::vector<float> sorted_;
 };

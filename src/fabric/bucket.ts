@@ -4,6 +4,7 @@ import { JetStreamApiError } from "@nats-io/jetstream"
 import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
+import { copiesAt } from "./copies.ts"
 import { Nats } from "./nats.ts"
 
 export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
@@ -142,7 +143,7 @@ export const openKv = async (
   options: Partial<KvOptions> = {},
 ): Promise<KV> => {
   try {
-    return await new Kvm(connection).create(name, { history: 1, ...options })
+    return await new Kvm(connection).create(name, { history: 1, replicas: copiesAt(connection), ...options })
   } catch (error) {
     if (error instanceof JetStreamApiError && error.code === OTHER_SETTINGS) return new Kvm(connection).open(name)
     throw error

@@ -13,8 +13,9 @@ interface Asked<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
-/** While the last call served several sessions, one that could lead the next waits so long for the others, at most. */
+/** When only a part of those whom the last call has served is back, one that could lead the next waits so long for the others, at most. */
 const LINGER_MILLIS = 1
+const PART = 0.75 // fewer than that: for the last few, the wait would cost more than it brings
 
 /** Whoever gets the device first takes the others along. */
 export class Coalescer<E> {
@@ -54,7 +55,7 @@ export class Coalescer<E> {
   #lead(asked: Asked<E>): Effect.Effect<StretchResult, E> {
     return Effect.gen({ self: this }, function* () {
       if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
-      if (this.#waiting.size < this.#last) yield* this.#linger
+      if (this.#waiting.size < PART * this.#last) yield* this.#linger
       yield* Effect.uninterruptibleMask((restore) => this.#serve(this.#take(asked), restore))
       return yield* Deferred.await(asked.outcome)
     })

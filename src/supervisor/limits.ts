@@ -19,8 +19,9 @@ const KEEP_MILLIS = 60_000
 /** Admits, and beats, until the scope closes. */
 export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) {
   const { capacity, several } = yield* ReplicaSet
+  const { context, kvTokens = context } = deployment
   const limits = (tokens: number): Limits => ({
-    kvTokens: Math.max(tokens, deployment.kvTokens ?? deployment.context), // while no rank is ready, a session may wait for it
+    kvTokens: Math.max(tokens, Math.min(context, kvTokens)), // a session may wait for ranks to be ready, and for its turn
     queue: deployment.queue ?? QUEUE,
     clientSessions: deployment.clientSessions ?? null,
   })

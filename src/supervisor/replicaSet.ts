@@ -7,11 +7,12 @@ import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import { type Deployment, ranksPart } from "../wire/deployment.ts"
-import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
+import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
+import { countSupervisors } from "./sharing.ts"
 
 const demands = codec("demand", Demand)
 
@@ -45,6 +46,7 @@ export interface ReplicaSetOptions {
   readonly deployment: Deployment // of which the replicas must be
   readonly several: boolean
   readonly current: () => boolean // whether the deployment is still to be served as it is here
+  readonly removed: () => boolean // whether it is not to be served at all
   readonly tokenizer: Tokenizer
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
 }
@@ -61,11 +63,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
+  /** Of a replica's memory, what this supervisor gives out. */
+  const share = ({ kvTokens }: Link): number => Math.floor(kvTokens / supervisors())
   const changed = (): void => {
-    const tokens = serving().reduce((sum, { models, kvTokens }) => sum + (models === null ? 0 : kvTokens), 0)
+    const tokens = serving().reduce((sum, link) => sum + (link.models === null ? 0 : share(link)), 0)
     if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
     events.wake()
   }
+  const supervisors = yield* countSupervisors(name, () => changed())
   const demand = yield* tellDemand(options, () => ({
     waiting,
     running: [...links].flatMap(([epoch, { link }]) => (link.sessions > 0 ? [{ epoch, sessions: link.sessions }] : [])),
@@ -98,12 +103,15 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     Effect.forkScoped,
   )
 
-  /** With room for so many tokens; one that is longer than all of it runs alone. `own`: that the session was on before. */
+  /**
+   * With room for so many tokens; one that is longer than all of it runs alone. One that drains goes on for whoever was on it
+   * before (`own`), and for who was accepted in the moment in which the deployment changed: for them no other comes.
+   */
   const leastLoaded = (tokens: number, own: Link | null) =>
     [...links.values()]
       .map(({ link }) => link)
-      .filter((link) => !link.draining || link === own)
-      .filter(({ models, reserved, kvTokens }) => models !== null && (reserved === 0 || reserved + tokens <= kvTokens))
+      .filter((link) => !link.draining || link === own || !options.current())
+      .filter((link) => link.models !== null && (link.reserved === 0 || link.reserved + tokens <= share(link)))
       .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
@@ -137,6 +145,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   const admit = Effect.scoped(
     Effect.gen(function* () {
+      if (options.removed()) return yield* new UnknownDeployment({ deployment: name })
       if (serving().some(({ models }) => models !== null)) return
       const before = record.failure?.at
       yield* wait

@@ -96,9 +96,11 @@ const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeploy
 /** Gives what retires it: ends when its last session has. */
 const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
   const { deployment, several } = service
+  const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
+  const removed = () => now() === undefined
   const current = () => {
-    const now = SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
-    return now !== undefined && Equal.equals(ranksPart(now), ranksPart(deployment))
+    const wanted = now()
+    return wanted !== undefined && Equal.equals(ranksPart(wanted), ranksPart(deployment))
   }
   const { base } = yield* shelf.open(deployment)
   base.tokenizer.warm()
@@ -107,7 +109,10 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
     Layer.mergeAll(
       TokenLog.layer(deployment),
       Traces.layer(deployment.name),
-      Layer.effect(ReplicaSet, followReplicas({ deployment, several, current, records, tokenizer: base.tokenizer })),
+      Layer.effect(
+        ReplicaSet,
+        followReplicas({ deployment, several, current, removed, records, tokenizer: base.tokenizer }),
+      ),
     ),
   ).pipe(Scope.provide(scope))
   const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))

@@ -29,6 +29,13 @@ export const nothing = (): Measured => ({ verify: [], calibrate: [], steps: [] }
 
 type Learned = Models["Service"]["learned"]
 
+/** The parts of a generation, and of what it runs on, that this looks at. */
+type Controlled = Pick<Generation, "request" | "tokens" | "adaptive" | "draft" | "running" | "measured">
+interface Drafting {
+  readonly draft: object | null
+  readonly learned: Learned
+}
+
 /** Beside what is learned with a session alone: the same for two sessions and more, four and more, ... */
 const crowded = new WeakMap<Learned, Map<number, Learned>>()
 
@@ -50,11 +57,11 @@ const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, s
  * counts is how much of it the pass takes away from all: its share of the computing, in the time that a session gets its
  * own share. So a tree is drafted only where it saves the device work.
  */
-const millisOf = ({ running }: Generation, { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">) =>
+const millisOf = ({ running }: Controlled, { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">) =>
   levelOf(running()) === 0 ? millis : computeMillis * running()
 
 export const measure = (
-  generation: Generation,
+  generation: Controlled,
   kind: keyof Passes,
   rows: number,
   cost: Pick<PassCost, "millis" | "computeMillis">,
@@ -64,22 +71,24 @@ export const measure = (
   for (let i = 0; i < times; i++) generation.measured[kind].push({ rows, millis })
 }
 
-export const begin = ({ speculation }: GenerateRequest, { draft, learned }: Models["Service"]): Adaptive | null =>
-  speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null
+export const begin = (
+  { speculation }: Pick<GenerateRequest, "speculation">,
+  { draft, learned }: Drafting,
+): Adaptive | null => (speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null)
 
 /** Whether the draft's KV is filled with the prompt before anything is drafted. */
-export const prepares = ({ adaptive, tokens, running }: Generation, { learned }: Models["Service"]): boolean => {
+export const prepares = ({ adaptive, tokens, running }: Controlled, { learned }: Drafting): boolean => {
   if (adaptive === null) return false
-  const known = learnedWith(running(), learned).current
-  if (known === undefined) return levelOf(running()) === 0 && primes(adaptive, tokens.length)
-  return primes({ ...adaptive, known }, tokens.length)
+  const known = learnedWith(running(), learned).current ?? adaptive.known
+  const curious = levelOf(running()) === 0 // with others, whoever probes pays for it himself
+  return (curious || known.costs.steps.fit.length > 0) && primes({ ...adaptive, known }, tokens.length)
 }
 
 /** Tokens that may still come. */
-export const left = ({ request, tokens }: Generation): number =>
+export const left = ({ request, tokens }: Pick<Generation, "request" | "tokens">): number =>
   request.maxTokens - (tokens.length - request.prompt.length)
 
-export const choose = (generation: Generation, { draft, learned }: Models["Service"]): TreeShape | null => {
+export const choose = (generation: Controlled, { draft, learned }: Drafting): TreeShape | null => {
   const { request, tokens, adaptive } = generation
   const { speculation } = request
   const most = left(generation)
@@ -97,7 +106,7 @@ export const choose = (generation: Generation, { draft, learned }: Models["Servi
 type Outcome = Pick<Iteration, "shape" | "accepted" | "millis">
 
 /** After an iteration, or, without one, after passes that are none. */
-export const learn = (generation: Generation, { learned }: Models["Service"], iteration: Outcome | null): void => {
+export const learn = (generation: Controlled, { learned }: Drafting, iteration: Outcome | null): void => {
   const passes = generation.measured
   generation.measured = nothing()
   if (generation.adaptive === null) return
@@ -112,7 +121,7 @@ export const learn = (generation: Generation, { learned }: Models["Service"], it
 }
 
 /** With others there is no time between the passes that would be lost. */
-const alone = ({ running }: Generation, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
+const alone = ({ running }: Controlled, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
   if (levelOf(running()) === 0) return outcome
   return { ...outcome, millis: [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0) }
 }

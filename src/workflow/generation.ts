@@ -3,7 +3,7 @@ import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
-import type { ActivationFailed, Cancelled, NoPlacement } from "../wire/errors.ts"
+import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
@@ -64,7 +64,7 @@ export class Place extends Context.Service<
 >()("chorus/workflow/Place") {}
 
 /** Why a session gets no replica. */
-export type NotReady = NoPlacement | ActivationFailed
+export type NotReady = NoPlacement | ActivationFailed | UnknownDeployment
 
 /** What a session is allowed, and what it leaves: its share of the memory for KV, and the beginnings of others. */
 export class Admitted extends Context.Service<

@@ -171,6 +171,18 @@ describe("up", () => {
     expect(stats.coldStart).toMatchObject({ processStartMillis: expect.any(Number) })
     expect(await state()).toMatchObject({ state: "ready", epoch: 2, placed: [{ epoch: 2 }] })
 
+    const join = ["host", "--nats", ready.nats, "--name", "extra"]
+    const host = chorus.start([...join, "--cores", "3", "--memory", "2G"])
+    await host.says(/^host extra has joined nats:/)
+    expect((await chorus.run(join)).stderr).toMatch(/^chorus: a host extra has joined already.*--name/)
+    const [{ hosts }] = JSON.parse((await chorus.run(["ps", "--json"])).stdout)
+    expect(hosts).toHaveLength(2)
+    expect(hosts).toContainEqual(
+      expect.objectContaining({ name: "extra", state: "ready", cores: 3, memoryTotal: 2 ** 31, ranks: 0 }),
+    )
+    host.child.kill("SIGTERM")
+    expect((await host.ended).code).toBe(0)
+
     expect((await chorus.run(["rm", "nobody", "--nats", ready.nats])).stderr).toMatch(/no deployment nobody.*chorus ls/)
     expect((await chorus.run(["rm", "idle"])).stdout).toBe("idle is removed\n")
     expect((await chorus.run(["ls"])).stdout).toMatch(/no deployments/)

@@ -1,17 +1,20 @@
 // Several machines, played by hosts of one core each, and two supervisors: ranks of one group on both, one activation
 // whoever is asked, refusals with figures, and what becomes of it all when a host or the keeper is killed.
 import { join } from "node:path"
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest"
+import { SupervisorBeat } from "../../src/wire/beat.ts"
+import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import type { Replicas } from "../../src/wire/replicas.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
   speculation: { depth: 3, width: 2, nodes: 6 },
 }
-const LONG: InferRequest = { ...REQUEST, maxTokens: 400 }
+const LONG: InferRequest = { ...REQUEST, maxTokens: 200 }
 const PLAIN: InferRequest = { ...REQUEST, speculation: "none" }
 
 let fleet: Fleet
@@ -57,6 +60,19 @@ test("however many ask two supervisors at once, one activation serves them", asy
   const asked = await Promise.all(clients.map((client) => client.generate(REQUEST)))
   for (const generation of asked) expect((await generation.ending()).tokens).toEqual(tokens)
   expect(fleet.replicas("shared")).toMatchObject({ epoch: 1, replicas: [{ epoch: 1, state: "ready" }] })
+})
+
+test("supervisors that share replicas each give out their part of the memory", async () => {
+  await fleet.deploy(storedOf({ name: "divided", draft: null }, { kvTokens: 2_000 }))
+  const client = await fleet.client("divided")
+  await (await client.generate(PLAIN)).ending()
+  const beats = codec("supervisor beat", SupervisorBeat)
+  const totals = new Map<string, number>()
+  for await (const { data } of client.connection.subscribe(subjectsOf("divided").beat("supervisor.*"))) {
+    const { id, kvTokensTotal } = Result.getOrThrow(beats.decode(data))
+    totals.set(id, kvTokensTotal)
+    if (totals.size === 2 && [...totals.values()].every((total) => total === 1_000)) break
+  }
 })
 
 test("where there is no place the request is refused, with the figures of each host", async () => {

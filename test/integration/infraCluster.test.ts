@@ -3,7 +3,7 @@
 // gateway of that deployment.
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -20,6 +20,8 @@ import { type Gateway, startGateway } from "./gateways.ts"
 import { manifestsIn } from "./manifests.ts"
 
 const INFRA = join(import.meta.dirname, "../../infra")
+const MAIN = join(import.meta.dirname, "../../src/cli/main.ts")
+const DEMO_FOLDER = join(import.meta.dirname, "../../models/demo")
 const NAMES = ["nats-1", "nats-2", "nats-3"]
 const REQUEST = {
   prompt: "export class Queue<T> {\n",
@@ -29,6 +31,7 @@ const REQUEST = {
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-cluster-"))
 const servers = new Map<string, ChildProcess>()
+const actors: Array<ChildProcess> = []
 let urls: ReadonlyArray<string>
 let cluster: Cluster
 let gateway: Gateway
@@ -86,10 +89,10 @@ afterAll(async () => {
   await gateway?.[Symbol.asyncDispose]()
   await cluster?.[Symbol.asyncDispose]()
   await Promise.all(
-    [...servers.values()].map(async (server) => {
-      if (server.exitCode !== null || server.signalCode !== null) return
-      server.kill("SIGKILL")
-      await once(server, "exit")
+    [...actors, ...servers.values()].map(async (child) => {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.kill("SIGKILL")
+      await once(child, "exit")
     }),
   )
   rmSync(folder, { recursive: true, force: true })
@@ -110,7 +113,7 @@ test("the dashboard asks for metrics that a gateway has, and in Prometheus's own
   const drafting = await post("/playground/generate", { model: "demo", max_tokens, ...request, ...sampling })
   expect(drafting).toContain('"_tag":"End"')
   expect(await post("/v1/completions", { model: "demo", prompt: "x", max_tokens: 8 })).toContain('"usage"')
-  const page = await (await fetch(`${gateway.url}/metrics`)).text()
+  const page = await metricsWith("chorus_supervisor_waiting", "chorus_rank_ready")
   const known = new Set([...page.matchAll(/^(\w+)(?:\{| )/gm)].map(([, name]) => name))
   const queries = queriesOf(JSON.parse(readFileSync(join(INFRA, "grafana/chorus.json"), "utf8")))
   expect(queries.length).toBeGreaterThan(20)
@@ -123,11 +126,20 @@ test("the dashboard asks for metrics that a gateway has, and in Prometheus's own
   }
 })
 
-const post = async (path: string, body: object): Promise<string> => {
+const post = async (path: string, body: object, url = gateway.url): Promise<string> => {
   const headers = { "content-type": "application/json" }
-  const answer = await fetch(`${gateway.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) })
+  const answer = await fetch(`${url}${path}`, { method: "POST", headers, body: JSON.stringify(body) })
   expect(answer.status).toBe(200)
   return answer.text()
+}
+
+/** The page when the gateway has heard a beat of each kind; a supervisor's comes once a second. */
+const metricsWith = async (...names: ReadonlyArray<string>): Promise<string> => {
+  for (;;) {
+    const page = await (await fetch(`${gateway.url}/metrics`)).text()
+    if (names.every((name) => page.includes(`${name}{`))) return page
+    await new Promise((again) => setTimeout(again, 100))
+  }
 }
 
 /** The metric that the number of supervisors depends on. */
@@ -154,6 +166,66 @@ const read = (query: string) => {
   })
   return { errors, metrics }
 }
+
+/** What compose starts: the command line of each actor, with the addresses of this machine. */
+const composed = (): ReadonlyArray<{ readonly name: string; readonly args: ReadonlyArray<string> }> => {
+  const { services } = parse(readFileSync(join(INFRA, "compose.yaml"), "utf8"), { merge: true })
+  const here: Record<string, string> = {
+    [NAMES.map((name) => `nats://${name}:4222`).join(",")]: urls.join(","),
+    "0.0.0.0": "127.0.0.1",
+    "8080": "0",
+  }
+  return ["host-1", "host-2", "supervisor", "supervisor", "gateway"].map((name) => ({
+    name,
+    args: services[name].command.map((arg: string) => here[arg] ?? arg),
+  }))
+}
+
+/** The command line; `said` ends with what it says when it is ready, or with all that it said. */
+const chorus = (args: ReadonlyArray<string>) => {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+  actors.push(child)
+  const said = new Promise<string>((resolve) => {
+    let text = ""
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (more: string) => {
+        text += more
+        if (/joined|serves/.test(text) && text.endsWith("\n")) resolve(text)
+      })
+    }
+    child.once("close", () => resolve(text))
+  })
+  return { child, said, ended: once(child, "exit") }
+}
+
+test("what compose starts on the cluster serves a deployment, and ends in order", async () => {
+  const services = composed().map(({ name, args }) => ({ name, ...chorus(args) }))
+  const said = await Promise.all(services.map((service) => service.said))
+  const http = /serves (http:\S+)/.exec(said.at(-1) ?? "")?.[1] ?? ""
+  const deployment = JSON.parse(readFileSync(join(DEMO_FOLDER, "deployment.json"), "utf8"))
+  const file = join(folder, "composed.json")
+  const at = (group: { model: string }) => ({ ...group, model: join(DEMO_FOLDER, group.model) })
+  const { base, draft } = deployment
+  writeFileSync(file, JSON.stringify({ ...deployment, name: "composed", base: at(base), draft: at(draft) }))
+  await chorus(["deploy", file, "--nats", urls.join(",")]).ended
+  const { text } = await cluster.generate({ ...REQUEST, speculation: "none" })
+  const answer = await post(
+    "/v1/completions",
+    { model: "composed", prompt: REQUEST.prompt, max_tokens: 40, temperature: 0 },
+    http,
+  )
+  expect(JSON.parse(answer).choices[0].text).toBe(text)
+  const connection = await connect({ servers: [...urls] })
+  const streams = await (await jetstreamManager(connection)).streams.list().next()
+  await connection.close()
+  const kept = streams.map(({ config }) => [config.name, config.num_replicas])
+  expect(kept).toContainEqual(["KV_chorus_deployments", 3])
+  expect(kept.filter(([, copies]) => copies !== 3)).toEqual([])
+  await chorus(["rm", "composed", "--nats", urls.join(",")]).ended // a host with ranks lets their sessions end first
+  for (const { child } of services) child.kill("SIGTERM")
+  const codes = await Promise.all(services.map(({ ended }) => ended.then(([code]) => code)))
+  expect(codes).toEqual([0, 0, 0, 0, 0])
+})
 
 test("each token is on three servers, and the one that leads may die while they come", async () => {
   const undisturbed = await cluster.generate(REQUEST)

@@ -97,6 +97,13 @@ describe("one deployment", () => {
     expect(answer._tag === "Answered" && answer.logProbs).toEqual(plain.map(logProbsOf))
   })
 
+  test("and the same bits where the base is a pipeline of two ranks", async () => {
+    const request: InferRequest = { prompt: PROMPT, maxTokens: 12, temperature: 0.8, seed: 4n, logprobs: 3 }
+    const alone = await tokensOf(cluster, request)
+    await using pipeline = await Cluster.start({ name: "pipeline", baseRanks: 2, draft: null })
+    expect((await tokensOf(pipeline, request)).map(logProbsOf)).toEqual(alone.map(logProbsOf))
+  })
+
   test("only as many as were asked for: none, or the chosen token's own", async () => {
     const request: InferRequest = { prompt: PROMPT, maxTokens: 8, speculation: TREE }
     for (const token of await tokensOf(cluster, request)) expect(Object.keys(token)).toEqual(["id", "text", "origin"])

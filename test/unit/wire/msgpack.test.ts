@@ -58,6 +58,8 @@ const flaws: ReadonlyArray<readonly [string, Uint8Array, RegExp]> = [
   ["a size that is cut off", Uint8Array.from([0xdd, 0xff]), /^ends too early/],
   ["an extension", Uint8Array.from([0xd4, 0, 0]), /^a type that no message has, at byte 0/],
   ["an extension within", Uint8Array.from([0x91, 0xc7, 1, 0x72, 0]), /^a type that no message has, at byte 1/],
+  ["a key that is a number", Uint8Array.from([0x81, 1, 1]), /^a key that is no text, at byte 1/],
+  ["a key that is an array", Uint8Array.from([0xde, 0, 1, 0x91, 1, 1]), /^a key that is no text, at byte 3/],
   ["the byte that msgpack never uses", Uint8Array.from([0xc1]), /^a type that no message has/],
 ]
 test.each(flaws)("%s", (_, message, flaw) => {

@@ -1,0 +1,85 @@
+// The adaptive control sees the batch: one machine, one draft, and a number of sessions that decides whether it pays.
+import { expect, test } from "vitest"
+import type { Known } from "../../../src/speculation/adaptive.ts"
+import { begin, choose, learn, measure, nothing, prepares } from "../../../src/workflow/control.ts"
+import type { GenerateRequest } from "../../../src/workflow/generation.ts"
+
+const PROMPT = Array.from({ length: 20 }, (_, i) => i)
+const request: GenerateRequest = {
+  ...{ session: "s", epoch: 0, prompt: [0, ...PROMPT], maxTokens: 2000, stop: [], speculation: "adaptive", fuzzy: 1 },
+  sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n },
+  ...{ trace: false, logprobs: null, after: 0 },
+}
+
+/** Milliseconds of a call over so many rows: the weights are read once, and each row takes some computing. */
+const call = (rows: number): number => 10 + rows
+
+/** A pass of `rows` while the others decode plainly: the whole call takes its time, and the pass has its share of the computing. */
+const costOf = (rows: number, sessions: number, factor = 1) => {
+  const all = rows + sessions - 1
+  const millis = factor * call(all)
+  return { millis, computeMillis: (millis * rows) / all }
+}
+
+/** Runs iterations of one session among so many; how many of them drafted. Four of five drafted tokens are accepted. */
+const run = (sessions: number, learned: { current: Known | undefined }, iterations: number): number => {
+  const models = { draft: {}, learned }
+  const generation = {
+    ...{ request, tokens: [...request.prompt], draft: { committed: 0 }, running: () => sessions },
+    ...{ adaptive: begin(request, models), measured: nothing() },
+  }
+  let drafted = 0
+  let token = 0
+  for (let i = 0; i < iterations; i++) {
+    const shape = choose(generation, models)
+    const before = generation.tokens.length
+    if (shape === null) {
+      const cost = costOf(1, sessions)
+      measure(generation, "verify", 1, cost)
+      learn(generation, models, { shape, accepted: 0, millis: cost.millis })
+      generation.tokens.push(1)
+      continue
+    }
+    drafted += 1
+    const pending = before - generation.draft.committed
+    const calibrate = costOf(pending, sessions, 0.1)
+    measure(generation, "calibrate", pending, calibrate)
+    let millis = calibrate.millis
+    for (let depth = 1; depth < shape.depth; depth++) {
+      const step = costOf(shape.width, sessions, 0.1)
+      measure(generation, "steps", shape.width, step)
+      millis += step.millis
+    }
+    generation.draft = { committed: before }
+    const verify = costOf(1 + shape.nodes, sessions)
+    measure(generation, "verify", 1 + shape.nodes, verify)
+    let accepted = 0
+    while (accepted < shape.depth && token++ % 5 !== 4) accepted += 1
+    learn(generation, models, { shape, accepted, millis: millis + verify.millis })
+    for (let i = 0; i <= accepted; i++) generation.tokens.push(1)
+  }
+  return drafted / iterations
+}
+
+test("a session alone drafts where a wider pass costs little more; among many it stops", () => {
+  const learned = { current: undefined }
+  expect(run(1, learned, 200)).toBeGreaterThan(0.7)
+  expect(run(64, learned, 200)).toBeLessThan(0.2)
+  expect(run(1, learned, 50)).toBeGreaterThan(0.9) // what was learned among many has not been forgotten, nor mixed up
+})
+
+test("with a few sessions, it drafts less than alone", () => {
+  const [alone, few] = [1, 16].map((sessions) => run(sessions, { current: undefined }, 300))
+  expect(few).toBeLessThan(alone ?? 0)
+})
+
+test("among others the draft's KV is not filled only to learn what it costs", () => {
+  const learned = { current: undefined }
+  const models = { draft: {}, learned }
+  const session = (sessions: number) => ({
+    ...{ request, tokens: [...request.prompt], draft: { committed: 0 }, running: () => sessions },
+    ...{ adaptive: begin(request, models), measured: nothing() },
+  })
+  expect(prepares(session(1), models)).toBe(true)
+  expect(prepares(session(16), models)).toBe(false)
+})
