@@ -18,9 +18,9 @@ import { closedLoop, openLoop, percentiles, perSecond, type RequestOf, type Seen
 
 const MAX_TOKENS = 48
 const CONTEXT = 512
-const DEMO_STREAMS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+const DEMO_STREAMS = [1, 4, 16, 64, 256]
 const PEER_STREAMS = [1, 4, 16]
-const SHARES = [0.5, 0.8, 1.2] // of what the closed loop has served, in the open loop
+const SHARES = [0.5, 0.9, 1.2] // of what the closed loop has served, in the open loop
 
 const SUBJECTS = ["queue", "parser", "cache", "router", "logger", "matrix", "vector", "stream", "schema", "worker"]
 const PROMPTS = SUBJECTS.flatMap((name) => [
@@ -134,7 +134,7 @@ const againstLlamaCpp = async (path: string, options: RunOptions) => {
       const rounds: Array<readonly [Level, Seen]> = []
       for (let round = 0; round < (options.quick ? 1 : 3); round++) {
         await quiet()
-        const window = windowOf(options, 4_000)
+        const window = windowOf(options, 3_000)
         const ours = () => level(streams, server, window, () => closedLoop(client, streams, greedy, window))
         const other = async (): Promise<Seen> => ({
           ...(await theirs.parallel({
