@@ -41,7 +41,7 @@ export const begin = Effect.fnUntraced(function* (model: string, requests: Reado
   const begun: Generations = {
     session: sessions[0]?.generation.session ?? "",
     promptTokens: sessions.map(({ generation }) => generation.promptTokens),
-    events: Stream.mergeAll(events, { concurrency: "unbounded" }).pipe(
+    events: together(events).pipe(
       Stream.interruptWhen(Effect.andThen(Effect.sleep(requestMillis), tooSlow(requestMillis))),
     ),
   }
@@ -73,6 +73,14 @@ export const collect = Effect.fnUntraced(function* ({ promptTokens, events }: Ge
   )
   return choices.map((choice): Choice => ({ ...choice, text: choice.logged.map(({ text }) => text).join("") }))
 })
+
+/** One choice, as most requests have, needs no queue between it and its reader. */
+const together = (
+  events: ReadonlyArray<Stream.Stream<ChoiceEvent, ApiError>>,
+): Stream.Stream<ChoiceEvent, ApiError> => {
+  const [only, ...others] = events
+  return only !== undefined && others.length === 0 ? only : Stream.mergeAll(events, { concurrency: "unbounded" })
+}
 
 const tooSlow = (millis: number): ApiError =>
   apiError(
@@ -113,12 +121,12 @@ const eventsOf = (
   { model, started }: Timing,
 ): Stream.Stream<ChoiceEvent, ApiError> => {
   const { generation } = session
+  const nextToken = observe.nextTokens(model)
   let last = started
   const tokens = Stream.fromAsyncIterable(generation, fromClient).pipe(
     Stream.tap(() => {
       const now = performance.now()
-      const observed =
-        last === started ? observe.firstToken(model, now - started) : observe.nextToken(model, now - last)
+      const observed = last === started ? observe.firstToken(model, now - started) : nextToken(now - last)
       last = now
       return observed
     }),

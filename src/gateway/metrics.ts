@@ -66,7 +66,11 @@ export const observe = {
     }
   }),
   firstToken: (model: string, millis: number) => record(firstTokenSeconds, { model }, millis / 1000),
-  nextToken: (model: string, millis: number) => record(nextTokenSeconds, { model }, millis / 1000),
+  /** For the many tokens of one answer: the metric is looked up once. */
+  nextTokens: (model: string): ((millis: number) => Effect.Effect<void>) => {
+    const metric = Metric.withAttributes(nextTokenSeconds, { model })
+    return (millis) => Metric.update(metric, millis / 1000)
+  },
   ending: (model: string, { finishReason, stats }: Ending) =>
     Effect.all(
       [
