@@ -7,7 +7,7 @@ import { traces } from "../../src/fabric/traces.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
-import { subjectsOf } from "../../src/wire/subjects.ts"
+import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import type { IterationTrace } from "../../src/wire/trace.ts"
 import { Cluster } from "./cluster.ts"
 
@@ -70,7 +70,9 @@ const idsOf = (entries: ReadonlyArray<LogEntry>) =>
 
 test("a beat counts the time that its rank's device has computed", async () => {
   const beats = codec("rank beat", RankBeat)
-  const subscription = cluster.client.connection.subscribe(subjects.beat("base.0"))
+  const subscription = cluster.client.connection.subscribe(
+    groupSubjects({ deployment: "test", epoch: 1, group: "base" }).beat(0),
+  )
   const heard = subscription[Symbol.asyncIterator]()
   const beat = async (): Promise<number> =>
     Result.getOrThrow(beats.decode((await heard.next()).value?.data ?? new Uint8Array())).computeMillis
