@@ -101,13 +101,16 @@ export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({
 const broughtBy = ({ shape, accepted, verify }: Iteration): number =>
   shape === null ? Math.max(1, verify.length) : accepted + 1
 
+/** Whether the draft has never run: a short prefill, which tells what it costs, is the price of knowing. */
+export const isUnheard = ({ costs }: Known): boolean => costs.calibrate.fit.length === 0
+
 /**
  * Whether to prefill the draft with a prompt of so many tokens, beside the base. Without it the draft catches up when it is
- * first asked, if that is ever worth it. While nothing is known of the draft, its prefill is the price of knowing.
+ * first asked, if that is ever worth it.
  */
 export const primes = (state: Adaptive, tokens: number): boolean => {
   const plain = plainMillis(state.known)
-  if (plain === undefined || state.known.costs.steps.fit.length === 0) return true
+  if (plain === undefined || isUnheard(state.known)) return true
   const best = favourite(state, tokens, Number.POSITIVE_INFINITY)
   return best !== null && pays(state, best, plain)
 }
@@ -115,7 +118,7 @@ export const primes = (state: Adaptive, tokens: number): boolean => {
 /** Learns from passes that are no iteration: the prompt's prefill, a warm-up. */
 export const measured = (state: Adaptive, passes: Passes): Adaptive => {
   const { known } = state
-  const staked = known.costs.steps.fit.length === 0 ? 0 : millisOf({ ...passes, verify: [] })
+  const staked = isUnheard(known) ? 0 : millisOf({ ...passes, verify: [] })
   const spent = known.spent + millisOf(passes)
   return { ...state, known: { ...known, costs: costsAfter(known, passes), spent, balance: known.balance - staked } }
 }

@@ -6,6 +6,7 @@ import {
   choose as chooseTree,
   type Iteration,
   initial,
+  isUnheard,
   type Known,
   measured,
   observe,
@@ -76,6 +77,10 @@ export const begin = (
   { speculation }: Pick<GenerateRequest, "speculation">,
   { draft, learned }: Drafting,
 ): Adaptive | null => (speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null)
+
+/** Whether what the draft costs is to be found out first. */
+export const wonders = ({ adaptive, running }: Controlled, { learned }: Drafting): boolean =>
+  adaptive !== null && levelOf(running()) === 0 && isUnheard(learned.current ?? adaptive.known)
 
 /** Whether the draft's KV is filled with the prompt before anything is drafted. */
 export const prepares = ({ adaptive, tokens, running }: Controlled, { learned }: Drafting): boolean => {

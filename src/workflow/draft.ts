@@ -33,6 +33,15 @@ export const draft = Effect.fnUntraced(function* (generation: Generation, group:
   return answer
 })
 
+const LOOK = 16 // tokens
+
+/** A few tokens, from which the adaptive control knows whether the draft can pay at all. */
+export const firstLook = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+  const to = Math.min(LOOK, generation.tokens.length - 1)
+  yield* prefill(generation, group, 0, to)
+  generation.draft = { committed: to }
+})
+
 /** Leaves the draft behind by no more than calibration takes: that is what one iteration accepts, and some more. */
 export const catchUp = Effect.fnUntraced(function* (generation: Generation, group: Group) {
   const { committed } = generation.draft

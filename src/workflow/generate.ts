@@ -8,9 +8,9 @@ import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
-import { begin, choose, learn, left, nothing, prepares } from "./control.ts"
+import { begin, choose, learn, left, nothing, prepares, wonders } from "./control.ts"
 import { decode } from "./decode.ts"
-import { catchUp, draft } from "./draft.ts"
+import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
@@ -101,6 +101,8 @@ const iterate = Effect.fnUntraced(function* (generation: Generation) {
   generation.reuse = admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
+  if (models.draft !== null && wonders(generation, models)) yield* firstLook(generation, models.draft)
+  learn(generation, models, null)
   if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
