@@ -2,7 +2,7 @@
 // nats.conf, in a folder of its own. It never outlives its parent, and it is not restarted: when it stops, `stopped` says.
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
-import { mkdir, mkdtemp } from "node:fs/promises"
+import { mkdir, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { promisify } from "node:util"
@@ -156,6 +156,7 @@ exit "$code"
 interface Guarded {
   readonly guard: ChildProcess
   readonly folder: string
+  readonly temporary: boolean // it goes with the server
   readonly lastLines: Array<string>
   readonly ready: Promise<{ readonly pid: number; readonly port: number }>
   pid: number | undefined // of the server
@@ -163,21 +164,18 @@ interface Guarded {
 }
 
 const spawnGuarded = async (path: string, options: NatsServerOptions): Promise<Guarded> => {
+  const temporary = options.folder === undefined
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "chorus-nats-")))
   await mkdir(folder, { recursive: true })
   const config = options.config ?? join(ROOT, "nats.conf")
   const server = [path, "--config", config, "--port", String(options.port ?? -1)]
-  const guard = spawn(
-    "/bin/sh",
-    ["-c", GUARD, "nats-server guard", options.folder === undefined ? folder : "", ...server],
-    {
-      cwd: folder, // nats.conf's store is relative
-      stdio: ["pipe", "pipe", "pipe"],
-      detached: true, // the terminal's Ctrl-C is for us; the server goes last
-    },
-  )
+  const guard = spawn("/bin/sh", ["-c", GUARD, "nats-server guard", temporary ? folder : "", ...server], {
+    cwd: folder, // nats.conf's store is relative
+    stdio: ["pipe", "pipe", "pipe"],
+    detached: true, // the terminal's Ctrl-C is for us; the server goes last
+  })
   guard.stdin.on("error", () => {}) // the guard may be gone when we close it
-  const own = { guard, folder, lastLines: [] as string[], pid: undefined, stopping: false }
+  const own = { guard, folder, temporary, lastLines: [] as string[], pid: undefined, stopping: false }
   const ready = untilReady(own)
   ready.catch(() => {}) // `start` may be interrupted before it looks
   return Object.assign(own, { ready })
@@ -217,14 +215,17 @@ const eachLine = (stream: NodeJS.ReadableStream | null, onLine: (line: string) =
 /** SIGTERM to the server, and the guard's SIGKILL if it does not heed it. Ends when its folder is removed too. */
 const stop = async (own: Guarded) => {
   own.stopping = true
-  const { guard } = own
-  if (guard.exitCode !== null || guard.signalCode !== null || guard.pid === undefined) return
+  const { guard, temporary } = own
+  // A Ctrl-C can end the guard before it is one: then nobody else removes the folder.
+  const clean = () => (temporary ? rm(own.folder, { recursive: true, force: true }) : undefined)
+  if (guard.exitCode !== null || guard.signalCode !== null || guard.pid === undefined) return clean()
   const exited = new Promise<void>((resolve) => guard.once("exit", () => resolve()))
   if (own.pid === undefined) guard.stdin?.end()
   else signal(own.pid, "SIGTERM")
   const overdue = setTimeout(() => guard.stdin?.end(), 5000)
   await exited
   clearTimeout(overdue)
+  await clean()
 }
 
 const signal = (pid: number, name: NodeJS.Signals) => {
