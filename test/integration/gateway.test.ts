@@ -375,7 +375,7 @@ test("metrics count what went through, in Prometheus' form", async () => {
 
 test("ready while the ranks answer; without a supervisor it says 503 and when to come again", async () => {
   const ready = async () => (await fetch(`${cluster.local.http}/readyz`)).status
-  expect(await ready()).toBe(200)
+  await expect.poll(ready, { timeout: 10_000 }).toBe(200)
   process.kill(cluster.local.pids.supervisor, "SIGTERM")
   const ask = () => openai.completions.create({ model, prompt: PROMPT, max_tokens: 1 }).catch((error) => error)
   await expect.poll(ask, { timeout: 20_000 }).toMatchObject({ status: 503, code: "not_served" })
