@@ -1,14 +1,11 @@
 // A gateway: HTTP in front of what is served on a NATS server. Exits with 0 after a drain (SIGTERM), with 1 when it cannot
 // listen; ends when its parent does.
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
-import { Cause, Effect, Exit, Layer } from "effect"
+import { Effect, Layer } from "effect"
+import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/gateway/environment.ts"
 import { gateway } from "../src/gateway/server.ts"
-import { endWithParent } from "../src/rank/parent.ts"
-
-endWithParent()
 
 const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readEnvironment(process.env))
@@ -23,10 +20,4 @@ const actor = Effect.gen(function* () {
   )
 })
 
-actor.pipe(
-  Effect.tapError((error) => Effect.sync(() => process.stderr.write(`${error.message}\n`))),
-  NodeRuntime.runMain({
-    disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1),
-  }),
-)
+runActor(actor)

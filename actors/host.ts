@@ -1,13 +1,10 @@
 // A host: one per machine. Starts and stops the ranks that it is told to, and says what the machine has. Exits with 0 after
 // a drain (SIGTERM), when its ranks have ended; ends when its parent does.
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
-import { Cause, Effect, Exit, Layer } from "effect"
+import { Effect, Layer } from "effect"
+import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
-import { endWithParent } from "../src/rank/parent.ts"
 import { readHostEnvironment } from "../src/supervisor/environment.ts"
 import { host } from "../src/supervisor/host.ts"
-
-endWithParent()
 
 const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readHostEnvironment(process.env))
@@ -21,11 +18,4 @@ const actor = Effect.gen(function* () {
   )
 })
 
-actor.pipe(
-  Effect.tapError((error) => Effect.sync(() => process.stderr.write(`${error.message}\n`))),
-  Effect.tapDefect((defect) => Effect.sync(() => console.error(defect))), // a bug of ours: with its trace
-  NodeRuntime.runMain({
-    disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1),
-  }),
-)
+runActor(actor)
