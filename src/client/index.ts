@@ -10,7 +10,7 @@ import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
-import { type From, type Reading, read } from "./reading.ts"
+import { beginningOf, type From, type Reading, read } from "./reading.ts"
 
 export type { FinishReason, GenerationStats, InferRequest, LoggedToken } from "../wire/infer.ts"
 export type { Ending } from "./reading.ts"
@@ -72,6 +72,8 @@ export interface Client extends AsyncDisposable {
   readonly generate: (request: InferRequest, options?: GenerateOptions) => Promise<Generation>
   /** One message there, one back. A connection that is lost meanwhile loses the answer: Disconnected. */
   readonly complete: (request: InferRequest, options?: GenerateOptions) => Promise<Completion>
+  /** A session that was accepted before, by whomever, from its first token on. Throws SessionExpired where there is none. */
+  readonly find: (session: string) => Promise<Generation>
   /** The tokens of any session, as often as wanted. Throws SessionExpired where there are none to read. */
   readonly stream: (session: string, options?: StreamOptions) => Reading
   readonly cancel: (session: string) => void
@@ -116,13 +118,19 @@ const over = (line: Line, deployment: string): Client => {
     const progress = activating && hearProgress(connection, subjects.progress(session), activating)
     const { interestMillis } = request
     const reading = read({
-      ...{ connection, url, deployment, session, from: "start", accepted: { interestMillis } },
+      ...{ connection, url, deployment, session, from: "start", begun: { interestMillis } },
       ended: () => {
         signal?.removeEventListener("abort", abort)
         progress?.unsubscribe()
       },
     })
     return { session, promptTokens, seed, cancel: abort, ...reading }
+  }
+  const find = async (session: string): Promise<Generation> => {
+    const place = { connection, url, deployment, session }
+    const begun = await beginningOf(place)
+    const { promptTokens, seed } = begun
+    return { session, promptTokens, seed, cancel: () => cancel(session), ...read({ ...place, from: "start", begun }) }
   }
   /** A signal needs a session to cancel, which the sender of a whole answer names too late. */
   const completeStreamed = async (request: InferRequest, options: GenerateOptions): Promise<Completion> => {
@@ -141,7 +149,7 @@ const over = (line: Line, deployment: string): Client => {
   }
   const close = (): Promise<void> => connection.close()
   return {
-    ...{ connection, generate, complete, cancel, close, [Symbol.asyncDispose]: close },
+    ...{ connection, generate, complete, find, cancel, close, [Symbol.asyncDispose]: close },
     stream: (session, { from = "start", signal } = {}) =>
       read({ ...{ connection, url, deployment, session, from }, ...(signal === undefined ? {} : { signal }) }),
     models: () => servedModels(connection),
