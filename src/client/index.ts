@@ -22,9 +22,6 @@ const progresses = codec("session progress", SessionProgress)
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
 
-/** What a whole answer may take where the request sets no deadline, and what may be added to one that it sets. */
-const COMPLETE_MILLIS = 600_000
-
 /** A server that is back is found at once; one that hangs is left after some seconds. */
 const RECONNECTING = {
   ...{ maxReconnectAttempts: -1, reconnectTimeWait: 250, reconnectJitter: 250, pingInterval: 5_000, maxPingOut: 2 },
@@ -70,7 +67,7 @@ export interface Client extends AsyncDisposable {
   readonly connection: NatsConnection
   /** Rejects with the wire's error where the request is refused, with NotServed where nobody answers. */
   readonly generate: (request: InferRequest, options?: GenerateOptions) => Promise<Generation>
-  /** One message there, one back. A connection that is lost meanwhile loses the answer: Disconnected. */
+  /** All of it, when it has ended; read from the log like any stream, so whoever is lost meanwhile does not lose the answer. */
   readonly complete: (request: InferRequest, options?: GenerateOptions) => Promise<Completion>
   /** A session that was accepted before, by whomever, from its first token on. Throws SessionExpired where there is none. */
   readonly find: (session: string) => Promise<Generation>
@@ -109,7 +106,7 @@ const over = (line: Line, deployment: string): Client => {
   const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
     const { signal, activating, traceparent } = options
     signal?.throwIfAborted()
-    const answer = await ask(line, deployment, { ...request, stream: true }, { timeout: ACCEPT_MILLIS, traceparent })
+    const answer = await ask(line, deployment, { ...request, stream: true }, traceparent)
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
     const { session, promptTokens, seed } = answer
     const abort = (): void => cancel(session)
@@ -132,20 +129,10 @@ const over = (line: Line, deployment: string): Client => {
     const { promptTokens, seed } = begun
     return { session, promptTokens, seed, cancel: () => cancel(session), ...read({ ...place, from: "start", begun }) }
   }
-  /** A signal needs a session to cancel, which the sender of a whole answer names too late. */
-  const completeStreamed = async (request: InferRequest, options: GenerateOptions): Promise<Completion> => {
+  const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
     const generation = await generate(request, options)
     const { session, promptTokens, seed } = generation
     return { session, promptTokens, seed, ...(await generation.ending()) }
-  }
-  const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
-    if (options.signal !== undefined) return completeStreamed(request, options)
-    const millis = COMPLETE_MILLIS + (request.deadlineMillis ?? 0)
-    const asking = { timeout: millis, traceparent: options.traceparent }
-    const answer = await ask(line, deployment, { ...request, stream: false }, asking)
-    if (answer._tag !== "Answered") throw unexpected("Answered", answer)
-    const { _tag, ...completion } = answer
-    return completion
   }
   const close = (): Promise<void> => connection.close()
   return {
@@ -165,13 +152,8 @@ const hearProgress = (connection: NatsConnection, subject: string, activating: (
     },
   })
 
-interface Asking {
-  readonly timeout: number // milliseconds
-  readonly traceparent: string | undefined
-}
-
 /** One request and its answer; what refuses it is thrown. */
-const ask = async (line: Line, deployment: string, request: InferRequest, { timeout, traceparent }: Asking) => {
+const ask = async (line: Line, deployment: string, request: InferRequest, traceparent: string | undefined) => {
   const { connection, url } = line
   const message = Result.getOrThrow(requests.tryEncode(request))
   const limit = connection.info?.max_payload ?? Number.POSITIVE_INFINITY
@@ -186,7 +168,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
   })
   try {
     const headers = traceHeaders(traceparent)
-    const options = { timeout, ...(headers === undefined ? {} : { headers }) }
+    const options = { timeout: ACCEPT_MILLIS, ...(headers === undefined ? {} : { headers }) }
     const reply = connection.request(subjectsOf(deployment).infer, message, options)
     const { data } = await Promise.race([reply, gone])
     const answer = Result.getOrThrow(answers.decode(data))
@@ -194,7 +176,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
     return answer
   } catch (error) {
     if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
-    if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: timeout })
+    if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: ACCEPT_MILLIS })
     throw typed(error, url)
   } finally {
     unwatch()
