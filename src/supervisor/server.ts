@@ -17,6 +17,7 @@ import { subjectsOf } from "../wire/subjects.ts"
 import type { GenerateError } from "../workflow/errors.ts"
 import { generate } from "../workflow/generate.ts"
 import { Admitted, Cancellation, Place } from "../workflow/generation.ts"
+import type { Encoder } from "./encoder.ts"
 import { Endings } from "./endings.ts"
 import { admissionOf } from "./limits.ts"
 import { ReplicaSet } from "./replicaSet.ts"
@@ -40,7 +41,7 @@ export interface Serving {
 }
 
 /** Serves until the scope closes; then the sessions that run are cancelled. */
-export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: Model) {
+export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: Model, encoder: Encoder) {
   const { connection, connected } = yield* Nats
   const log = yield* TokenLog
   const replicas = yield* ReplicaSet
@@ -56,7 +57,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
     const since = performance.now()
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
-    const request = yield* generateRequest(asked, session, { deployment, base })
+    const request = yield* generateRequest(asked, session, { deployment, base, encoder })
     const { promptTokens, seed } = { promptTokens: request.prompt.length, seed: request.sampling.seed }
     const failed = ({ message }: Error) => new SessionFailed({ session, reason: message })
     const { interestMillis } = asked

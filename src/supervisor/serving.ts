@@ -8,6 +8,7 @@ import { Traces } from "../fabric/traces.ts"
 import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
+import { type Encoder, startEncoder } from "./encoder.ts"
 import { watchHosts } from "./hosts.ts"
 import { keep } from "./keeper.ts"
 import { type ModelShelf, modelShelf } from "./models.ts"
@@ -34,13 +35,14 @@ export const serveAll = Effect.gen(function* () {
   )
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
-  yield* follow({ stored, records, shelf })
+  yield* follow({ stored, records, shelf, encoder: yield* startEncoder })
 })
 
 interface Following {
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
+  readonly encoder: Encoder
 }
 
 interface Service {
@@ -94,7 +96,7 @@ const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeploy
 })
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf, encoder }: Following, service: Service) {
   const { deployment, several } = service
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
   const removed = () => now() === undefined
@@ -103,7 +105,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
     return wanted !== undefined && Equal.equals(ranksPart(wanted), ranksPart(deployment))
   }
   const { base } = yield* shelf.open(deployment)
-  base.tokenizer.warm()
+  yield* Effect.forkScoped(encoder.warm(base))
   const scope = yield* Scope.fork(yield* Effect.scope)
   const services = yield* Layer.build(
     Layer.mergeAll(
@@ -115,6 +117,6 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
       ),
     ),
   ).pipe(Scope.provide(scope))
-  const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))
+  const { retire } = yield* serve(deployment, base, encoder).pipe(Effect.provide(services), Scope.provide(scope))
   return Effect.andThen(retire, Scope.close(scope, Exit.void))
 })

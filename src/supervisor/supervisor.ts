@@ -6,6 +6,7 @@ import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
+import { startEncoder } from "./encoder.ts"
 import { kvTokensOf } from "./memory.ts"
 import { ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
@@ -25,7 +26,8 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
           draftingTogether(group, deployment.draft?.strategy ?? "single"),
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
-  model.tokenizer.warm() // while the ranks load
+  const encoder = yield* startEncoder
+  yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
   yield* Effect.all(
     groupsOf(base, draft).map(({ ready }) => ready),
     { concurrency: "unbounded" },
@@ -34,7 +36,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   const services = yield* Layer.build(
     Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
   )
-  yield* Effect.provide(serve(deployment, model), services)
+  yield* Effect.provide(serve(deployment, model, encoder), services)
 })
 
 /** The one replica that there is and will be. */
