@@ -12,8 +12,8 @@ const stored: StoredDeployment = {
 const NOW = 1_000_000
 
 const replica = (epoch: number, state: Replica["state"], change: Partial<Replica> = {}): Replica => ({
-  ...{ epoch, state, since: NOW - 10_000, deployment: ranksPart(stored) },
-  ranks: [{ group: "base", rank: 0, host: "a", device: "CPU", bytes: 1 }],
+  ...{ epoch, formed: epoch, state, since: NOW - 10_000, deployment: ranksPart(stored), standbys: [] },
+  ranks: [{ group: "base", rank: 0, member: 0, host: "a", device: "CPU", bytes: 1 }],
   ...change,
 })
 
@@ -22,6 +22,7 @@ const recordOf = (...replicas: ReadonlyArray<Replica>): Replicas => ({ epoch: 9,
 const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" }) =>
   nextStep({
     ...{ stored, record: recordOf(), load: 0, peak: 0, sessions: () => 0, health: () => health, now: NOW },
+    ...{ standbyHealth: () => "ready", hopeful: () => true },
     ...change,
   })
 
