@@ -90,11 +90,11 @@ export interface GroupOptions {
 export const join = Effect.fnUntraced(function* ({ deployment, group, epoch }: GroupOptions) {
   const { connection, connected } = yield* Nats
   const subjects = groupSubjects({ deployment, epoch, group: group.name })
-  const watch = yield* watchBeats(subjects.beats, { group, epoch })
+  const { ask, settle } = questions(connection, subjects.pass)
+  const watch = yield* watchBeats(subjects.beats, { group, epoch, rejoined: () => settle("lost") })
   // Two supervisors, or one and its successor, must not give one number to two passes of a group.
   let last = randomInt(2 ** 31)
 
-  const { ask, settle } = questions(connection, subjects.pass)
   let gone: GroupSilent | undefined
   const leave = (silent: GroupSilent): void => {
     gone ??= silent
@@ -196,7 +196,12 @@ const questions = (connection: NatsConnection, subject: string) => {
   return { ask, settle }
 }
 
-const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupOptions, "group" | "epoch">) {
+interface Watched extends Pick<GroupOptions, "group" | "epoch"> {
+  /** A rank has lost its connection, unlike us, and is back: it may not have heard what it was asked. */
+  readonly rejoined: () => void
+}
+
+const watchBeats = Effect.fnUntraced(function* (subject: string, of: Watched) {
   const { connection, connected } = yield* Nats
   const { name, ranks } = of.group
   const heard = yield* SubscriptionRef.make<ReadonlyMap<number, RankBeat>>(new Map())
@@ -220,6 +225,8 @@ const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupO
     if (Result.isFailure(beat)) return Effect.logWarning(beat.failure.message)
     if (beat.success.epoch !== of.epoch) return Effect.void
     missed.set(beat.success.rank, 0)
+    const before = SubscriptionRef.getUnsafe(heard).get(beat.success.rank)
+    if (before?.pid === beat.success.pid && before.connections < beat.success.connections) of.rejoined()
     if (absent.delete(beat.success.rank) && absent.size === 0) Latch.openUnsafe(gathered)
     return SubscriptionRef.update(heard, (known) => new Map(known).set(beat.success.rank, beat.success))
   }

@@ -165,8 +165,8 @@ export interface Logged {
 const ATTEMPTS = 50
 const ATTEMPT_AGAIN_MILLIS = 100
 
-/** A reader to whom nothing comes for so long looks whether there is anything left to come. */
-const QUIET_MILLIS = 5_000
+/** A reader to whom nothing comes for so long looks whether there is anything that should have, or anything left to come. */
+const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {
   readonly after?: number // sequence; 0, the default, begins with what is left of the log
@@ -193,7 +193,13 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     const look = setInterval(() => {
-      entryAt(connection, subject, "last").then((last) => (last === null ? stop() : undefined), ignore)
+      const seen = sequence
+      entryAt(connection, subject, "last").then((last) => {
+        // A server of a cluster that dies takes the readers' side of it along, though our connection may be to another.
+        const missed = last !== null && last.sequence > seen && sequence === seen
+        again ||= missed
+        if (missed || last === null) stop()
+      }, ignore)
     }, QUIET_MILLIS)
     signal?.addEventListener("abort", stop)
     if (isLeft()) stop()

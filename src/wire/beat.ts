@@ -21,6 +21,7 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   kvTokens: Schema.Int, // for which it has memory; 0 while it is not ready
   sessions: Schema.Int,
   computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
+  connections: Schema.Int, // to NATS, so far: what was on its way to the rank when this rises is lost
 })
 export type RankBeat = typeof RankBeat.Type
 
