@@ -71,19 +71,30 @@ async function* tokensOf(
     renewing = renew(of, start.interestMillis)
     if (start.end !== undefined) return gathered.end(start.end)
     let at = start.at
-    for await (const { entry } of follow(connection, subject, { after: start.after, signal: stopped })) {
-      if (entry.at > at) throw new SessionExpired({ session }) // the retention is over for what lies between
-      if (entry._tag === "Tokens") {
-        for (const token of entry.tokens.slice(at - entry.at)) {
-          at++
-          gathered.token(token)
-          yield token
+    let after = start.after
+    for (let missed = false; ; ) {
+      let gap = false
+      for await (const { entry } of follow(connection, subject, { after, signal: stopped })) {
+        gap = entry.at > at
+        if (gap) break
+        if (entry._tag === "Tokens") {
+          for (const token of entry.tokens.slice(at - entry.at)) {
+            at++
+            missed = false
+            gathered.token(token)
+            yield token
+          }
+        } else if (entry._tag === "End") {
+          gathered.end(entry)
+          if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
+          return
         }
-      } else if (entry._tag === "End") {
-        gathered.end(entry)
-        if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
-        return
       }
+      if (!gap) break
+      // A log that has lost its tail has what is missing under numbers that were read already; or its retention is over.
+      if (missed) throw new SessionExpired({ session })
+      missed = true
+      after = 0
     }
     signal?.throwIfAborted()
     if (leaving.aborted) return

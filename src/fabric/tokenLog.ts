@@ -54,6 +54,8 @@ export class TokenLog extends Context.Service<
      * a second time finds the first.
      */
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
+    /** All that it holds now, in order. */
+    readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
   }
 >()("chorus/fabric/TokenLog") {
   static layer(options: TokenLogOptions) {
@@ -83,6 +85,13 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
           answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
         catch: (error) => (error instanceof LogMoved ? error : new LogFailed({ subject, reason: reasonOf(error) })),
       }).pipe(Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }))
+    },
+    read: (session) => {
+      const subject = subjects.tokens(session)
+      return Effect.tryPromise({
+        try: () => readNow(connection, subject),
+        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+      })
     },
   })
 })
@@ -173,19 +182,36 @@ export interface FollowOptions {
   readonly signal?: AbortSignal // ends the iteration
 }
 
+const readNow = async (connection: NatsConnection, subject: string): Promise<ReadonlyArray<Logged>> => {
+  const last = await entryAt(connection, subject, "last")
+  if (last === null) return []
+  const entries: Array<Logged> = []
+  for await (const logged of follow(connection, subject)) {
+    entries.push(logged)
+    if (logged.sequence >= last.sequence) break
+  }
+  return entries
+}
+
+/** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
+const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+  newest !== null &&
+  (last.sequence < newest.sequence ||
+    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
+
 /**
- * A session's log, then live, until its end, each entry once, also over restarts of the server. Ends without an End entry
- * where the signal or the connection's end, or the retention's, stops it.
+ * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
+ * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
  */
 export async function* follow(
   connection: NatsConnection,
   subject: string,
   { after = 0, signal }: FollowOptions = {},
 ): AsyncGenerator<Logged, void, void> {
-  let sequence = after
+  let newest: Logged | null = null
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
-    const { messages, end } = await consume(connection, subject, sequence)
+    const { messages, end } = await consume(connection, subject, newest?.sequence ?? after)
     let again = false // the server has forgotten its side of this; the client would take half a minute to notice
     const stop = (): void => messages.stop()
     const unwatch = onEvent(connection, (event) => {
@@ -193,23 +219,25 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     const look = setInterval(() => {
-      const seen = sequence
+      const seen = newest
       entryAt(connection, subject, "last").then((last) => {
+        const rewritten = last === null || isRewritten(last, newest)
         // A server of a cluster that dies takes the readers' side of it along, though our connection may be to another.
-        const missed = last !== null && last.sequence > seen && sequence === seen
-        again ||= missed
-        if (missed || last === null) stop()
+        const missed = last !== null && newest === seen && last.sequence > (seen?.sequence ?? after)
+        if (!rewritten && !missed) return
+        again = last !== null
+        if (rewritten) newest = null
+        stop()
       }, ignore)
     }, QUIET_MILLIS)
     signal?.addEventListener("abort", stop)
     if (isLeft()) stop()
     try {
       for await (const { data, seq } of messages) {
-        const entry = entryOf(data)
+        newest = { entry: entryOf(data), sequence: seq }
         look.refresh()
-        sequence = seq
-        yield { entry, sequence }
-        if (entry._tag === "End") return
+        yield newest
+        if (newest.entry._tag === "End") return
       }
     } finally {
       clearInterval(look)

@@ -69,7 +69,7 @@ describe("one deployment", () => {
 
   test("a session that nobody reads is cancelled, one that somebody reads goes on", async () => {
     const { client } = cluster
-    const request: InferRequest = { ...LONG, interestMillis: 150 }
+    const request: InferRequest = { ...LONG, interestMillis: 300 }
     const unread = await client.generate(request)
     const read = await client.generate(request)
     expect((await read.ending()).finishReason).toBe("length")
@@ -80,7 +80,7 @@ describe("one deployment", () => {
 
   test("readers by session keep it alive too, wherever they begin", async () => {
     const { client } = cluster
-    const { session } = await client.generate({ ...LONG, interestMillis: 150 })
+    const { session } = await client.generate({ ...LONG, interestMillis: 300 })
     expect((await client.stream(session, { from: "live" }).ending()).finishReason).toBe("length")
   })
 
