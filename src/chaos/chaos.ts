@@ -14,6 +14,7 @@ import { checkLog, checkOutcome, type Undisturbed } from "./check.ts"
 import { generation, type Outcome } from "./generation.ts"
 import { type Installation, install } from "./installation.ts"
 import { left, processesOf, restOf, settled } from "./leftovers.ts"
+import { overHttp } from "./overHttp.ts"
 import { type Fault, planOf } from "./plan.ts"
 import { type Recovery, recoveries } from "./recovery.ts"
 import { REQUESTS, sceneOf } from "./requests.ts"
@@ -55,8 +56,8 @@ const STREAMS = 8
 /** An installation is whole again by then, or something is wrong with it. */
 const WHOLE_MILLIS = 90_000
 
-/** Readers that were killed have left consumers, which the server takes away when nobody has asked for so long. */
-const SETTLED_MILLIS = 60_000
+/** Gone by then are consumers whose reader was killed, sessions whose asker was, and KV that nobody has spoken of any more. */
+const SETTLED_MILLIS = 100_000
 
 export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
   const { seed, tell } = options
@@ -86,7 +87,7 @@ export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
   if (processes.length > 0) violated(`processes are left: ${processes.join(", ")}`)
   const report: Report = {
     ...{ seed, without, faults: run.struck.length, generations: run.outcomes.length, violations },
-    tokens: run.outcomes.reduce((sum, { views }) => sum + (views[0]?.tokens.length ?? 0), 0),
+    tokens: run.tokens,
     asked: run.outcomes.reduce((sum, { refusals }) => sum + refusals, 0),
     minutes: (performance.now() - began) / 60_000,
     recovery: recoveries(run.struck, run.outcomes),
@@ -131,7 +132,8 @@ const upon = Effect.fnUntraced(function* (
   yield* mustBeWhole
   const after = yield* settled(installation, before, SETTLED_MILLIS)
   for (const what of left(before, after)) violated(`left behind: ${what}`)
-  return { struck, outcomes }
+  const tokens = outcomes.reduce((sum, { scene }) => sum + (expected[scene.request]?.tokens.length ?? 0), 0)
+  return { struck, outcomes, tokens }
 })
 
 const LOOK_MILLIS = 100
@@ -186,8 +188,12 @@ const one = Effect.fnUntraced(function* (
   const undisturbed = expected[scene.request]
   const clients = pairOf(installation.clients)
   if (request === undefined || undisturbed === undefined) return yield* Effect.die(new Error("no such request"))
+  const { gateways } = installation
+  const generating = { request, scene, number, length: undisturbed.tokens.length }
   const outcome = yield* Effect.promise(() =>
-    generation({ clients, request, scene, number, length: undisturbed.tokens.length }),
+    scene.way === "http"
+      ? overHttp({ ...generating, gateways, model: deployment.name })
+      : generation({ ...generating, clients }),
   )
   const name = `generation ${number} (request ${scene.request}, session ${outcome.session})`
   for (const wrong of checkOutcome(outcome, undisturbed)) violated(`${name}: ${wrong}`)

@@ -1,6 +1,7 @@
-// One generation of a chaos run, asked for and read as its scene says, whatever is struck meanwhile: a refusal is asked
+// One generation of a chaos run over NATS, asked for and read as its scene says, whatever is struck meanwhile: a refusal is asked
 // again, a reader that has lost its connection reads on where it was. What each reader has seen is kept for the check.
 import type { Client, Ending, InferRequest, LoggedToken } from "../client/index.ts"
+import { PATIENCE_MILLIS, pause, within } from "./patience.ts"
 import type { Scene } from "./requests.ts"
 
 /** What one reader has seen of a session. */
@@ -31,11 +32,6 @@ export interface Generating {
   readonly number: number
   readonly length: number // of the undisturbed answer
 }
-
-/** Who is not accepted, or hears nothing more, for so long, has found something wrong. */
-const PATIENCE_MILLIS = 90_000
-
-const AGAIN_MILLIS = 200
 
 /** Errors of a request that nobody has accepted: asked again, it gives the same tokens. */
 const REFUSALS = [
@@ -170,22 +166,4 @@ class One {
 
 interface Reading extends AsyncIterable<LoggedToken> {
   readonly ending: () => Promise<Ending>
-}
-
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, AGAIN_MILLIS))
-
-/** What is waited for, or that nothing was heard. */
-const within = async <A>(waited: Promise<A>, who: string): Promise<A> => {
-  let timer: NodeJS.Timeout | undefined
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`${who} has heard nothing for ${PATIENCE_MILLIS / 1_000} s`)),
-      PATIENCE_MILLIS,
-    )
-  })
-  try {
-    return await Promise.race([waited, silence])
-  } finally {
-    clearTimeout(timer)
-  }
 }

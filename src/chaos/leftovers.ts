@@ -2,10 +2,14 @@
 // among the registered services, and processes.
 import { readdirSync, readFileSync } from "node:fs"
 import { jetstreamManager } from "@nats-io/jetstream"
+import { Kvm } from "@nats-io/kv"
 import { Effect, Option, Schema } from "effect"
+import { keysOf } from "../fabric/bucket.ts"
 import { TOKEN_STREAM } from "../wire/subjects.ts"
 import { type Installation, MARK } from "./installation.ts"
 import type { Server } from "./servers.ts"
+
+const EXECUTIONS = "chorus_executions"
 
 /** What there is of each thing while nothing runs, by name. */
 export type Rest = Readonly<Record<string, number>>
@@ -21,7 +25,8 @@ export const restOf = async (installation: Installation): Promise<Rest> => {
     "bytes of KV": sum(ranks.map(({ bytesOfKv }) => bytesOfKv)),
     "sessions of supervisors": sum(supervisors.map(({ sessions, waiting }) => sessions + waiting)),
     "tokens of KV set aside": sum(supervisors.map(({ kvTokensReserved }) => kvTokensReserved)),
-    "consumers of the token logs": await consumers(installation),
+    "readers of token logs": await readers(installation),
+    "execution records": await records(installation),
     "ranks that are heard": ranks.length,
     processes: processesOf(process.env[MARK] ?? "").length,
     ...(await services(installation)),
@@ -36,9 +41,18 @@ export const left = (before: Rest, after: Rest): ReadonlyArray<string> =>
     return is > was ? [`${what}: ${is}, before ${was}`] : []
   })
 
-const consumers = async ({ watch }: Installation): Promise<number> => {
+/** Those that somebody waits at: the ones of readers that were killed, the server takes away by itself. */
+const readers = async ({ watch }: Installation): Promise<number> => {
   const manager = await jetstreamManager(watch.connection)
-  return (await manager.streams.info(TOKEN_STREAM)).state.consumer_count
+  let count = 0
+  for await (const { num_waiting } of manager.consumers.list(TOKEN_STREAM)) if (num_waiting > 0) count += 1
+  return count
+}
+
+/** Of sessions that have not ended, and what belongs to them. */
+const records = async ({ watch }: Installation): Promise<number> => {
+  const kv = await new Kvm(watch.connection).open(EXECUTIONS)
+  return (await keysOf(kv)).length
 }
 
 const Ping = Schema.fromJsonString(Schema.Struct({ name: Schema.String, id: Schema.String }))

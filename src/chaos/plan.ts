@@ -35,6 +35,9 @@ const KINDS: ReadonlyArray<Kind> = [
   { action: "kill", role: "host", cards: 2, lasts: AT_ONCE },
   { action: "freeze", role: "host", cards: 1, lasts: [300, 4_000] },
   { action: "step", role: "host", cards: 1, lasts: AT_ONCE },
+  { action: "kill", role: "supervisor", cards: 3, lasts: AT_ONCE },
+  { action: "freeze", role: "supervisor", cards: 1, lasts: [300, 5_000] },
+  { action: "step", role: "supervisor", cards: 1, lasts: AT_ONCE },
   { action: "kill", role: "gateway", cards: 2, lasts: AT_ONCE },
   { action: "freeze", role: "gateway", cards: 1, lasts: [300, 4_000] },
   { action: "kill", role: "server", cards: 2, lasts: AT_ONCE },
@@ -49,6 +52,7 @@ const KINDS: ReadonlyArray<Kind> = [
   { action: "swallow", role: "host", cards: 1, lasts: [300, 4_000] },
   { action: "delay", role: "supervisor", cards: 1, lasts: [300, 2_000] },
   { action: "cut", role: "supervisor", cards: 1, lasts: AT_ONCE },
+  { action: "swallow", role: "supervisor", cards: 1, lasts: [300, 4_000] },
   { action: "throttle", role: "supervisor", cards: 1, lasts: [300, 2_000] },
   { action: "cut", role: "gateway", cards: 1, lasts: AT_ONCE },
   { action: "swallow", role: "gateway", cards: 1, lasts: [300, 4_000] },
@@ -107,7 +111,7 @@ const faultOf = Effect.fnUntraced(function* (number: number, { action, role, las
 })
 
 /** Of these there must be one left, or nobody can go on: two of them are not struck at once. */
-const isLast = (role: Role): boolean => role === "host" || role === "server"
+const isLast = (role: Role): boolean => role === "host" || role === "server" || role === "supervisor"
 
 /** "kill rank 17 after 250 ms", as the plan is printed. */
 export const lineOf = ({ number, action, role, which, pauseMillis, lastsMillis, alone }: Fault): string => {
