@@ -80,24 +80,28 @@ export interface PlanOptions {
   readonly without: ReadonlyArray<string> // kinds that cannot be had here
 }
 
-const ALONE = 0.75
-const LONGEST_PAUSE_MILLIS = 1_500
+const ALONE = 0.6
+const LONGEST_PAUSE_MILLIS = 1_000
 const MOST_OF_A_ROLE = 1_000
 
 export const planOf = ({ seed, faults, without }: PlanOptions): ReadonlyArray<Fault> => {
   const cards = KINDS.filter((kind) => !without.includes(kindOf(kind))).flatMap((kind) =>
     Array.from({ length: kind.cards }, () => kind),
   )
-  const decks = Math.ceil(faults / cards.length)
+  // A whole deck at a time, so that a longer plan begins as a shorter one.
   const planning = Effect.gen(function* () {
-    const shuffled = yield* Effect.forEach(Array.from({ length: decks }), () => Random.shuffle(cards))
-    const drawn = shuffled.flat().slice(0, faults)
-    return yield* Effect.forEach(drawn, (kind, i) => faultOf(i + 1, kind, drawn[i - 1]))
+    const planned: Array<Fault> = []
+    while (planned.length < faults) {
+      for (const kind of yield* Random.shuffle(cards)) {
+        planned.push(yield* faultOf(planned.length + 1, kind, planned.at(-1)))
+      }
+    }
+    return planned.slice(0, faults)
   })
   return Effect.runSync(Random.withSeed(planning, seed))
 }
 
-const faultOf = Effect.fnUntraced(function* (number: number, { action, role, lasts }: Kind, before: Kind | undefined) {
+const faultOf = Effect.fnUntraced(function* (number: number, { action, role, lasts }: Kind, before: Fault | undefined) {
   const [least, most] = lasts
   const fault: Fault = {
     ...{ number, action, role },
