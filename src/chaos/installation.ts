@@ -2,7 +2,7 @@
 // machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
 import { Nats } from "../fabric/nats.ts"
 import { startActor } from "../supervisor/actorProcess.ts"
@@ -48,7 +48,6 @@ const PAIR = [1, 2] as const
 /** By this variable a process is known to belong to the run. */
 export const MARK = "CHORUS_CHAOS_RUN"
 
-/** Cores of each host: enough for one replica of it, so replicas are on both. */
 const CLOCK = pathToFileURL(join(import.meta.dirname, "wallClock.ts")).href
 
 /** Started; it is whole some seconds later. */
@@ -98,14 +97,25 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   return installation
 })
 
+export class NotHealthy extends Schema.TaggedError<NotHealthy>()("NotHealthy", { millis: Schema.Int }) {
+  override get message() {
+    return `the NATS servers of the run were not healthy within ${this.millis / 1_000} s. Is the machine too busy?`
+  }
+}
+
+const HEALTHY_MILLIS = 60_000
 const HEALTHY_AGAIN_MILLIS = 100
 
 const healthy = (all: ReadonlyArray<Server>) =>
-  Effect.promise(async () => {
-    while (!(await Promise.all(all.map((server) => server.isHealthy()))).every((healthy) => healthy)) {
-      await new Promise((again) => setTimeout(again, HEALTHY_AGAIN_MILLIS))
-    }
-  })
+  Effect.gen(function* () {
+    const look = Effect.promise(() => Promise.all(all.map((server) => server.isHealthy())))
+    while (!(yield* look).every((healthy) => healthy)) yield* Effect.sleep(HEALTHY_AGAIN_MILLIS)
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: HEALTHY_MILLIS,
+      orElse: () => Effect.fail(new NotHealthy({ millis: HEALTHY_MILLIS })),
+    }),
+  )
 
 const urlOf = (port: number): string => `nats://127.0.0.1:${port}`
 

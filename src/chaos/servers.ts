@@ -33,11 +33,15 @@ export const servers = Effect.fnUntraced(function* ({ folder, count, disks, acci
   const ports = yield* Effect.promise(() => freePorts(3 * count))
   const port = (kind: number, server: number): number => ports[kind * count + server] ?? 0
   const routes = Array.from({ length: count }, (_, i) => `nats://127.0.0.1:${port(1, i)}`)
+  const clustered = (route: string) => [
+    ...["--cluster", route, "--routes", routes.join(",")],
+    ...["--no_advertise=true", "--store_dir", ".chorus"], // clients would find ways around their proxies
+  ]
   return yield* Effect.forEach(routes, (route, i) =>
     server(
       {
         ...{ name: `nats-${i + 1}`, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`) },
-        cluster: count === 1 ? [] : ["--cluster", route, "--routes", routes.join(","), "--no_advertise=true"],
+        cluster: count === 1 ? [] : clustered(route),
       },
       disks,
       accident,
@@ -56,10 +60,10 @@ interface Place {
 const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
   const { name, port, http, folder, cluster } = place
   mkdirSync(folder)
-  const disk = join(folder, "disk")
+  const disk = join(folder, ".chorus") // where nats.conf has the store; a cluster's has to be told
   mkdirSync(disk)
   if (disks) yield* mounted(disk)
-  const args = [...["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, "--store_dir", disk], ...cluster]
+  const args = ["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, ...cluster]
   const config = join(ROOT, cluster.length === 0 ? "nats.conf" : "infra/nats/cluster.conf")
   const kept = yield* keepRunning(
     {
