@@ -23,9 +23,6 @@ const SILENT_MILLIS = 4_000
 /** Seconds that a session waits for its reader to come back. */
 const RESUME_SECONDS = "60"
 
-/** Statuses of a request that may be sent again as it is. */
-const AGAIN = [408, 429, 499, 500, 502, 503, 504]
-
 const Chunk = Schema.fromJsonString(
   Schema.Struct({
     id: Schema.optionalKey(Schema.String),
@@ -37,7 +34,7 @@ const Chunk = Schema.fromJsonString(
 )
 const decodeChunk = Schema.decodeUnknownOption(Chunk)
 
-/** Errors in a stream that say that the session is no more; others are of the way to it. */
+/** Errors that say that the session, or the request, is no good; others are of the way to it. */
 const FINAL = ["session_expired", "cancelled", "generation_failed", "invalid_value"]
 
 export const overHttp = async (generating: HttpGenerating): Promise<Outcome> => {
@@ -125,16 +122,15 @@ class Reading {
       signal,
     })
     if (response.status === 200) return response.body
-    this.last = `${response.status} ${await response.text()}`
     this.refusals += 1
-    return AGAIN.includes(response.status) ? null : `is answered with ${this.last}`
+    return this.#take(await response.text())
   }
 
   /** Gives what is final and wrong. */
   #take(data: string): string | null {
     if (data === "[DONE]") return null
     const chunk = decodeChunk(data)
-    if (Option.isNone(chunk)) return `is answered with an event that is none: ${data}`
+    if (Option.isNone(chunk)) return `is answered with what is no event: ${data}`
     const { id, choices = [], error } = chunk.value
     if (error !== undefined) {
       this.last = `${error.code}: ${error.message}`
