@@ -172,8 +172,8 @@ export interface Logged {
 const ATTEMPTS = 50
 const ATTEMPT_AGAIN_MILLIS = 100
 
-/** A reader to whom nothing comes for so long looks whether there is anything left to come. */
-const QUIET_MILLIS = 5_000
+/** A reader to whom nothing comes for so long looks whether there is anything that should have, or anything left to come. */
+const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {
   readonly after?: number // sequence; 0, the default, begins with what is left of the log
@@ -234,10 +234,14 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     const look = setInterval(() => {
+      const seen = newest
       entryAt(connection, subject, "last").then((last) => {
-        if (last !== null && !isRewritten(last, newest)) return
+        const rewritten = last === null || isRewritten(last, newest)
+        // A server of a cluster that dies takes the readers' side of it along, though our connection may be to another.
+        const missed = last !== null && newest === seen && last.sequence > (seen?.sequence ?? after)
+        if (!rewritten && !missed) return
         again = last !== null
-        newest = null
+        if (rewritten) newest = null
         stop()
       }, ignore)
     }, QUIET_MILLIS)
