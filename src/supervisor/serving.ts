@@ -93,7 +93,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
 })
 
 /** What a deployment has to be served anew for: what its ranks are told, its limits, and whether KV can be kept in one place. */
-const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeployment): Service => ({
+const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Service => ({
   deployment,
   several: replicas.max > 1,
 })
