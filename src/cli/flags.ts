@@ -31,6 +31,8 @@ const finite = (name: string, least: number, most: number) =>
 const name = (flag: string) =>
   Flag.String(flag).pipe(Flag.filter(isName, () => "a name of letters, digits, - and _, at most 64 of them"))
 
+export const names = (flag: string) => name(flag).pipe(Flag.withMetavar("NAME"))
+
 const MAX_SEED = 2n ** 64n - 1n
 
 const seed = Flag.String("seed").pipe(
@@ -154,6 +156,12 @@ export const nats = Flag.String("nats").pipe(
     () => "a NATS URL, such as nats://127.0.0.1:4222",
   ),
   Flag.withMetavar("URL"),
+)
+
+export const keys = Flag.String("keys").pipe(
+  Flag.withDescription("folder of keys for NATS, as `chorus keys` makes it (default: CHORUS_NATS_KEYS)"),
+  Flag.withMetavar("FOLDER"),
+  Flag.optional,
 )
 
 /** HTTP: where a gateway listens, and to whom. What is left out has the environment's value, or the gateway's default. */

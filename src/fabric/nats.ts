@@ -1,8 +1,18 @@
 // The connection to NATS as a service. Reconnecting clients lose what they publish meanwhile without a word (see
 // ARCHITECTURE.md), so whoever waits for an answer watches `disconnects` and repeats by pass number.
 
-import { connect, type NatsConnection } from "@nats-io/transport-node"
+import {
+  AuthorizationError,
+  type ConnectionOptions,
+  connect,
+  createInbox,
+  type NatsConnection,
+  PermissionViolationError,
+} from "@nats-io/transport-node"
 import { Context, Effect, Layer, PubSub, Schema, Stream, SubscriptionRef } from "effect"
+import { ENVIRONMENT } from "../wire/deployment.ts"
+import type { Role } from "../wire/permissions.ts"
+import { type Access, accessOf, BadKey, OPEN, showing } from "./access.ts"
 
 export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
   url: Schema.String,
@@ -13,9 +23,73 @@ export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("Nats
   }
 }
 
+/** The server is there and does not let us in. */
+export class NatsRefused extends Schema.TaggedError<NatsRefused>()("NatsRefused", {
+  url: Schema.String,
+  key: Schema.NullOr(Schema.String), // path
+}) {
+  override get message() {
+    if (this.key !== null) {
+      return `NATS at ${this.url} does not know the key ${this.key}. Take the one that was made with the server's users.conf, or load that file into the server.`
+    }
+    return `NATS at ${this.url} asks for a key. Name the folder of keys that \`chorus keys\` has made for it: --keys FOLDER, or ${ENVIRONMENT.natsKeys}.`
+  }
+}
+
+/** The server's certificate is not one that we trust, or not for its address. */
+export class NatsUntrusted extends Schema.TaggedError<NatsUntrusted>()("NatsUntrusted", {
+  url: Schema.String,
+  reason: Schema.String,
+  ca: Schema.NullOr(Schema.String), // path
+}) {
+  override get message() {
+    const trusted = this.ca === null ? "none was given" : `it was checked against ${this.ca}`
+    return `the certificate of NATS at ${this.url} is not trusted: ${this.reason}. The CA's certificate is ca.pem beside the keys, or ${ENVIRONMENT.natsCa} (${trusted}); \`chorus keys --server NAME\` makes one for an address.`
+  }
+}
+
+export type DialError = NatsUnreachable | NatsRefused | NatsUntrusted | BadKey
+
+export interface Dialling extends Omit<ConnectionOptions, "servers" | "authenticator" | "inboxPrefix" | "tls"> {
+  readonly url: string
+  readonly access: Access
+}
+
+const prefixes = new WeakMap<NatsConnection, string>()
+
+/** A subject of one's own for answers, which this connection may listen to. */
+export const inboxOf = (connection: NatsConnection): string => createInbox(prefixes.get(connection))
+
+/** Rejects with a DialError. */
+export const dial = async ({ url, access, ...options }: Dialling): Promise<NatsConnection> => {
+  try {
+    const shown = showing(access)
+    const connection = await connect({ servers: url.split(","), ...options, ...shown })
+    if (shown.inboxPrefix !== undefined) prefixes.set(connection, shown.inboxPrefix)
+    return connection
+  } catch (error) {
+    throw dialError(error, url, access)
+  }
+}
+
+const isDialError = Schema.is(Schema.Union([NatsUnreachable, NatsRefused, NatsUntrusted, BadKey]))
+
+const dialError = (error: unknown, url: string, { key, ca }: Access): DialError => {
+  if (isDialError(error)) return error
+  if (error instanceof AuthorizationError) return new NatsRefused({ url, key })
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
+  return /CERT|SELF_SIGNED|ERR_TLS|VERIFY/.test(code)
+    ? new NatsUntrusted({ url, reason, ca })
+    : new NatsUnreachable({ url, reason })
+}
+
 export interface NatsOptions {
   readonly url: string
   readonly name: string // of the connection, as `nats server report connections` shows it
+  readonly role?: Role // whose key it shows; left out: none, which a server without users takes
+  readonly keys?: string | null // folder; left out or null: what the environment says
   readonly echo?: boolean // whether this connection hears what it publishes; ranks do not
 }
 
@@ -87,13 +161,13 @@ export const insist = async (connection: NatsConnection, subject: string, messag
   }
 }
 
-const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOptions) {
+const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo = true }: NatsOptions) {
+  const access = role === undefined ? OPEN : accessOf(role, keys, process.env)
   const connection = yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: () =>
-        connect({
-          servers: url.split(","),
-          name,
+        dial({
+          ...{ url, access, name },
           noEcho: !echo,
           noAsyncTraces: true,
           maxReconnectAttempts: -1,
@@ -102,7 +176,7 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
           pingInterval: 1000, // a frozen server is noticed only by pings
           maxPingOut: 2,
         }),
-      catch: (error) => new NatsUnreachable({ url, reason: error instanceof Error ? error.message : String(error) }),
+      catch: (error) => dialError(error, url, access),
     }),
     (connection) =>
       Effect.tryPromise(() => connection.drain()).pipe(
@@ -115,7 +189,10 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
   const connected = yield* SubscriptionRef.make(true)
   yield* Effect.forkScoped(
     Stream.fromAsyncIterable(connection.status(), () => undefined).pipe(
-      Stream.runForEach(({ type }) => {
+      Stream.runForEach((status) => {
+        const { type } = status
+        if (type === "error" && status.error instanceof PermissionViolationError)
+          return Effect.logWarning(forbidden(name, status.error))
         if (type === "reconnect") return SubscriptionRef.set(connected, true)
         if (type !== "disconnect" && type !== "staleConnection") return Effect.void
         return Effect.andThen(SubscriptionRef.set(connected, false), PubSub.publish(disconnects, undefined))
@@ -125,3 +202,7 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
   )
   return Nats.of({ connection, disconnects, connected })
 })
+
+/** Nobody else hears of it: what is forbidden is not said, without a word to who said it. */
+const forbidden = (name: string, { operation, subject }: PermissionViolationError): string =>
+  `NATS does not let ${name} ${operation === "publish" ? "publish to" : "subscribe to"} ${subject}. Is its key the one of its role, and the server's users.conf of this version?`

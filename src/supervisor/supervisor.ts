@@ -7,6 +7,7 @@ import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
 import { kvTokensOf } from "./memory.ts"
+import { serveReaders } from "./readers.ts"
 import { ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
@@ -34,6 +35,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   const services = yield* Layer.build(
     Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
   )
+  yield* serveReaders(deployment.name)
   yield* Effect.provide(serve(deployment, model), services)
 })
 
