@@ -1,19 +1,15 @@
 // A session's log as its readers see it: a supervisor is asked, JetStream sends. Whoever reads needs no more than an inbox.
-import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { Result } from "effect"
 import { codec } from "../wire/codec.ts"
-import { MalformedMessage } from "../wire/errors.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
-import { answered, inboxOf, onEvent } from "./nats.ts"
+import { inboxOf, onEvent, untilAnswered } from "./nats.ts"
 import { entryOf, type Logged } from "./tokenLog.ts"
 
 const requests = codec("read request", ReadRequest)
 const answers = codec("read answer", ReadAnswer)
 
-/** How often a reader asks again, and the time between. */
-const ATTEMPTS = 50
-const ATTEMPT_AGAIN_MILLIS = 100
 const ANSWER_MILLIS = 2_000
 
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
@@ -24,16 +20,26 @@ export interface FollowOptions {
   readonly signal?: AbortSignal // ends the iteration
 }
 
+/** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
+const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+  newest !== null &&
+  (last.sequence < newest.sequence ||
+    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
+
+/** Whether more was written than has come, though nothing has been on its way for a while. */
+const isMissing = (last: Logged, newest: Logged | null): boolean => last.sequence > (newest?.sequence ?? 0)
+
 /**
- * A session's log, then live, until its end, each entry once, also over restarts of the server. Ends without an End entry
- * where the signal or the connection's end, or the retention's, stops it.
+ * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
+ * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
  */
 export async function* follow(
   connection: NatsConnection,
   subject: string,
   { after = 0, signal }: FollowOptions = {},
 ): AsyncGenerator<Logged, void, void> {
-  let sequence = after
+  const { session } = placeOfLog(subject)
+  let newest: Logged | null = null
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
     const to = inboxOf(connection)
@@ -45,17 +51,21 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     const look = setInterval(() => {
-      const known = sequence
+      const before: Logged | null = newest
       entryAt(connection, subject, "last").then((last) => {
-        again ||= last !== null && last.sequence > known && sequence === known
-        if (again || last === null) stop()
+        if (newest !== before) return // it goes on
+        const isRewrittenNow = last !== null && isRewritten(last, newest)
+        if (last !== null && !isRewrittenNow && !isMissing(last, newest)) return
+        again ||= last !== null
+        if (isRewrittenNow) newest = null
+        stop()
       }, ignore)
     }, QUIET_MILLIS)
     signal?.addEventListener("abort", stop)
     if (isLeft()) stop()
     let delivered = 0
     try {
-      await ask(connection, subject, { _tag: "Follow", session: placeOfLog(subject).session, after: sequence, to })
+      await ask(connection, subject, { _tag: "Follow", session, after: newest?.sequence ?? after, to })
       for await (const { data, reply = "" } of messages) {
         const sent = sentAs(reply)
         if (sent === null) continue
@@ -63,11 +73,10 @@ export async function* follow(
           again = true
           break
         }
-        const entry = entryOf(data)
+        newest = { entry: entryOf(data), sequence: sent.sequence }
         look.refresh()
-        sequence = sent.sequence
-        yield { entry, sequence }
-        if (entry._tag === "End") return
+        yield newest
+        if (newest.entry._tag === "End") return
       }
     } finally {
       clearInterval(look)
@@ -102,26 +111,15 @@ export const entryAt = async (
   return answer._tag === "Looked" ? answer[which] : null
 }
 
-/** Asks again where the connection was lost meanwhile, or supervisors are not back yet. */
-const ask = async (connection: NatsConnection, subject: string, request: ReadRequest): Promise<ReadAnswer> => {
+const ask = (connection: NatsConnection, subject: string, request: ReadRequest): Promise<ReadAnswer> => {
   const { read } = subjectsOf(placeOfLog(subject).deployment)
   const message = Result.getOrThrow(requests.tryEncode(request))
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const { data } = await answered(connection, connection.request(read, message, { timeout: ANSWER_MILLIS }))
-      const answer = Result.getOrThrow(answers.decode(data))
-      if (answer._tag !== "NotRead") return answer
-      throw new Error(answer.reason)
-    } catch (error) {
-      const final =
-        connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage || isForbidden(error)
-      if (final) throw error
-      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
-    }
-  }
+  return untilAnswered(connection, async () => {
+    const { data } = await connection.request(read, message, { timeout: ANSWER_MILLIS })
+    const answer = Result.getOrThrow(answers.decode(data))
+    if (answer._tag === "NotRead") throw new Error(answer.reason)
+    return answer
+  })
 }
-
-const isForbidden = (error: unknown): boolean =>
-  error instanceof RequestError && error.cause instanceof PermissionViolationError
 
 const ignore = (): void => {}

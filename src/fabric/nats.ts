@@ -8,9 +8,11 @@ import {
   createInbox,
   type NatsConnection,
   PermissionViolationError,
+  RequestError,
 } from "@nats-io/transport-node"
 import { Context, Effect, Layer, PubSub, Schema, Stream, SubscriptionRef } from "effect"
 import { ENVIRONMENT } from "../wire/deployment.ts"
+import { MalformedMessage } from "../wire/errors.ts"
 import type { Role } from "../wire/permissions.ts"
 import { type Access, accessOf, BadKey, OPEN, showing } from "./access.ts"
 
@@ -145,6 +147,27 @@ export const answered = async <A>(connection: NatsConnection, answer: Promise<A>
     unwatch()
   }
 }
+
+/** How often a question is asked again, and the time between. */
+const ATTEMPTS = 50
+const ATTEMPT_AGAIN_MILLIS = 100
+
+/** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
+export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Promise<A>): Promise<A> => {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await answered(connection, ask())
+    } catch (error) {
+      const final =
+        connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage || isForbidden(error)
+      if (final) throw error
+      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
+    }
+  }
+}
+
+const isForbidden = (error: unknown): boolean =>
+  error instanceof RequestError && error.cause instanceof PermissionViolationError
 
 /** Between two tries to say what a lost connection has swallowed. */
 const AGAIN_MILLIS = 100

@@ -1,5 +1,6 @@
 // The token log: one JetStream subject a session, on disk before it is acknowledged. It is the session's journal and the
 // stream that its user reads, so there is nothing to keep in step with it.
+import { randomUUID } from "node:crypto"
 import {
   JetStreamApiError,
   type JetStreamClient,
@@ -9,7 +10,7 @@ import {
   StorageType,
   type StreamConfig,
 } from "@nats-io/jetstream"
-import { nanos } from "@nats-io/transport-node"
+import { type NatsConnection, nanos } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Result, Schedule, Schema } from "effect"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -17,7 +18,7 @@ import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
 import { copiesAt } from "./copies.ts"
-import { answered, Nats } from "./nats.ts"
+import { answered, Nats, untilAnswered } from "./nats.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -47,11 +48,10 @@ export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subje
 export class TokenLog extends Context.Service<
   TokenLog,
   {
-    /**
-     * Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. May be repeated:
-     * a second time finds the first.
-     */
+    /** Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. */
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
+    /** All that it holds now, in order. */
+    readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
   }
 >()("chorus/fabric/TokenLog") {
   static layer(options: TokenLogOptions) {
@@ -75,12 +75,19 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   return TokenLog.of({
     append: (session, entry, after) => {
       const subject = subjects.tokens(session)
-      const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}`
+      const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
       return Effect.tryPromise({
         try: () =>
           answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
         catch: (error) => (error instanceof LogMoved ? error : new LogFailed({ subject, reason: reasonOf(error) })),
       }).pipe(Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }))
+    },
+    read: (session) => {
+      const subject = subjects.tokens(session)
+      return Effect.tryPromise({
+        try: () => readNow(connection, subject),
+        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+      })
     },
   })
 })
@@ -157,6 +164,34 @@ const appendOnce = async (
 export interface Logged {
   readonly entry: LogEntry
   readonly sequence: number
+}
+
+const READ_ENTRIES = 256
+
+/** The client's word for a 404. */
+const NOTHING = "message not found"
+
+const readNow = async (connection: NatsConnection, subject: string): Promise<ReadonlyArray<Logged>> => {
+  const entries: Array<Logged> = []
+  for (;;) {
+    const seq = (entries.at(-1)?.sequence ?? 0) + 1
+    const read = await untilAnswered(connection, () => readSome(connection, subject, seq))
+    if (read.length === 0) return entries
+    entries.push(...read)
+  }
+}
+
+const readSome = async (connection: NatsConnection, subject: string, seq: number): Promise<ReadonlyArray<Logged>> => {
+  const manager = await jetstreamManager(connection, { checkAPI: false })
+  const options = { seq, next_by_subj: subject, batch: READ_ENTRIES }
+  const read: Array<Logged> = []
+  try {
+    const messages = await manager.direct.getBatch(TOKEN_STREAM, options)
+    for await (const message of messages) read.push({ entry: entryOf(message.data), sequence: message.seq })
+  } catch (error) {
+    if (!(error instanceof Error && error.message === NOTHING)) throw error
+  }
+  return read
 }
 
 /** A log's first or last entry; null where there is none, or none any more. */

@@ -34,6 +34,8 @@ export interface Census {
 export interface Admitting {
   /** A place for the session until `end`, or why there is none. */
   readonly ask: (asked: Asked) => Effect.Effect<Admitted["Service"], Overloaded | ClientLimited | ContextExceeded>
+  /** A place for a session that another supervisor has accepted: nothing refuses it. */
+  readonly takeOver: (asked: Asked) => Effect.Effect<Admitted["Service"]>
   /** Its place is free, whether it has begun or not. */
   readonly end: (session: string) => Effect.Effect<void>
   readonly limit: (limits: Limits) => Effect.Effect<void>
@@ -88,17 +90,24 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
   }
 
   const ask = Effect.fnUntraced(function* (asked: Asked) {
-    const { session, client, prompt, maxTokens } = asked
+    const { session } = asked
     counted.requests += 1
     const begin = yield* Deferred.make<void>()
     begins.set(session, begin)
-    const actions = yield* happen({ _tag: "Asked", asking: { session, client, tokens: prompt + maxTokens } })
+    const actions = yield* happen({ _tag: "Asked", asking: askingOf(asked) })
     const refused = actions.map((action) => refusal(action, asked)).find((error) => error !== null)
     if (refused !== undefined) {
       begins.delete(session)
       counted.refused += 1
       return yield* Effect.fail(refused)
     }
+    return admitted(Deferred.await(begin))
+  })
+
+  const takeOver = Effect.fnUntraced(function* (asked: Asked) {
+    const begin = yield* Deferred.make<void>()
+    begins.set(asked.session, begin)
+    yield* happen({ _tag: "TakenOver", asking: askingOf(asked) })
     return admitted(Deferred.await(begin))
   })
 
@@ -146,9 +155,11 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     ),
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
+  yield* Effect.addFinalizer(() => Effect.forEach([...rests.keys()], free, { discard: true }))
 
   const service: Admitting = {
     ask,
+    takeOver,
     end,
     limit: (limits) => Effect.asVoid(happen({ _tag: "Limited", limits })),
     census: () => {
@@ -162,3 +173,5 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
   }
   return service
 })
+
+const askingOf = ({ session, client, prompt, maxTokens }: Asked) => ({ session, client, tokens: prompt + maxTokens })

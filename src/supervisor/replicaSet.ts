@@ -10,7 +10,7 @@ import { type Deployment, ranksPart } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
+import type { Admitted, Models, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -37,6 +37,8 @@ export class ReplicaSet extends Context.Service<
     readonly capacity: SubscriptionRef.SubscriptionRef<number>
     /** Whether there may be more than one. */
     readonly several: boolean
+    /** Frees what a session of a former owner has left on any replica. */
+    readonly free: (session: string) => Effect.Effect<void>
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
     readonly take: (waiting: Waiting) => Place["Service"]["take"]
   }
@@ -210,8 +212,17 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     )
   })
 
-  return ReplicaSet.of({ admit, capacity, several: options.several, take })
+  const free = (session: string) =>
+    Effect.forEach([...links.values()], ({ link }) => abort(link.models, session), { discard: true })
+
+  return ReplicaSet.of({ admit, capacity, several: options.several, free, take })
 })
+
+/** Stops what runs of a session on a replica, and frees its KV there. */
+export const abort = (models: Models["Service"] | null, session: string): Effect.Effect<void> =>
+  Effect.forEach([models?.base, models?.draft], (group) => group?.control({ _tag: "Abort", session }) ?? Effect.void, {
+    discard: true,
+  })
 
 /** Who waits for something to change. */
 const waiters = () => {

@@ -35,12 +35,17 @@ export const generateRequest = Effect.fnUntraced(function* (
   if (request.interestMillis !== undefined && request.stream !== true) {
     return yield* invalid("interestMillis", "needs stream: who waits for the whole answer has no session to read")
   }
-  const generate: Omit<GenerateRequest, "after"> = {
-    ...{ session, epoch: 0, prompt: [first, ...rest], maxTokens, sampling, speculation },
+  const generate: Omit<GenerateRequest, "after" | "answerTo"> = {
+    ...{ session, prompt: [first, ...rest], maxTokens, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
     trace: request.trace ?? false,
     logprobs: request.logprobs ?? null,
+    model: deployment.base.model,
+    client: request.client ?? null,
+    acceptedAt: Date.now(),
+    deadlineMillis: request.deadlineMillis ?? null,
+    interestMillis: request.interestMillis ?? null,
   }
   return generate
 })

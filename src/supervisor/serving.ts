@@ -1,6 +1,7 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
 // its turn as the keeper, who places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import { Presence } from "../durable/presence.ts"
 import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
@@ -19,8 +20,7 @@ import { serve } from "./server.ts"
 /** A deployment whose models are not there yet is tried again so often. */
 const AGAIN_MILLIS = 5_000
 
-/** Serves until the scope closes. */
-export const serveAll = Effect.gen(function* () {
+const serving = Effect.gen(function* () {
   const buckets = yield* openBuckets
   const stored = yield* buckets.deployments.follow
   const records = yield* buckets.replicas.follow
@@ -38,6 +38,9 @@ export const serveAll = Effect.gen(function* () {
   yield* serveReaders("*")
   yield* follow({ stored, records, shelf })
 })
+
+/** Serves until the scope closes. */
+export const serveAll = Effect.flatMap(Layer.build(Presence.layer), (presence) => Effect.provide(serving, presence))
 
 interface Following {
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
@@ -117,6 +120,9 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
       ),
     ),
   ).pipe(Scope.provide(scope))
-  const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))
+  const { retire } = yield* serve({ deployment, base, succeeded: () => !removed() }).pipe(
+    Effect.provide(services),
+    Scope.provide(scope),
+  )
   return Effect.andThen(retire, Scope.close(scope, Exit.void))
 })

@@ -1,5 +1,6 @@
 // A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
 import { Effect, Layer, SubscriptionRef } from "effect"
+import { Presence } from "../durable/presence.ts"
 import { type Group, join } from "../fabric/group.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
@@ -8,7 +9,7 @@ import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
 import { kvTokensOf } from "./memory.ts"
 import { serveReaders } from "./readers.ts"
-import { ReplicaSet } from "./replicaSet.ts"
+import { abort, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
 
@@ -33,10 +34,18 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   )
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
   const services = yield* Layer.build(
-    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
+    Layer.mergeAll(
+      ...([
+        TokenLog.layer(deployment),
+        Traces.layer(deployment.name),
+        only(deployment, models),
+        Presence.layer,
+      ] as const),
+    ),
   )
   yield* serveReaders(deployment.name)
-  yield* Effect.provide(serve(deployment, model), services)
+  // Its ranks are those of one process, which ends them.
+  yield* Effect.provide(serve({ deployment, base: model, succeeded: () => false }), services)
 })
 
 /** The one replica that there is and will be. */
@@ -46,7 +55,7 @@ const only = (deployment: Deployment, models: Models["Service"]) =>
     Effect.gen(function* () {
       const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
       return ReplicaSet.of({
-        ...{ admit: Effect.void, capacity, several: false },
+        ...{ admit: Effect.void, capacity, several: false, free: (session) => abort(models, session) },
         take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
       })
     }),

@@ -39,7 +39,7 @@ const bucketApi = (bucket: string): ReadonlyArray<string> => streamApi(`KV_${buc
 const bucketWrite = (bucket: string): string => `$KV.${bucket}.>`
 
 /** What only supervisors write: who runs where, who is alive, which sessions there are. */
-const STATE_BUCKETS = ["chorus_replicas", "chorus_leases", "chorus_executions"]
+const STATE_BUCKETS = ["chorus_replicas", "chorus_leases", "chorus_executions", "chorus_executions_results"]
 const DEPLOYMENTS = "chorus_deployments"
 
 /** A service hears what asks for all, for its name and for itself. Verb by verb: who may subscribe to a.* may to a.> as well. */

@@ -1,7 +1,6 @@
 // A whole deployment of this machine, as `chorus up` starts it, for as long as a test needs it.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { type NatsConnection, nkeys } from "@nats-io/transport-node"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Exit, Scope } from "effect"
 import { type Client, connect, type Ending } from "../../src/client/index.ts"
 import { type Access, accessOf, OPEN } from "../../src/fabric/access.ts"
@@ -9,6 +8,7 @@ import { dial } from "../../src/fabric/nats.ts"
 import { type LocalCluster, start } from "../../src/supervisor/localCluster.ts"
 import type { Deployment, Group } from "../../src/wire/deployment.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
+import { addTester } from "./tester.ts"
 
 const ROOT = join(import.meta.dirname, "../..")
 
@@ -98,17 +98,9 @@ export class Cluster implements AsyncDisposable {
   }
 }
 
-/** Adds a user without limits to a server that runs, for the eyes and the hands of the test; gives the folder of his key. */
+/** Adds the tester to a server that runs. */
 const letTesterIn = (keys: string, server: number): string => {
-  const pair = nkeys.createUser()
-  const users = join(keys, "server/users.conf")
-  writeFileSync(
-    users,
-    readFileSync(users, "utf8").replace("users: [", `users: [\n    { nkey: ${pair.getPublicKey()} }`),
-  )
-  const folder = join(keys, "tester")
-  mkdirSync(folder)
-  writeFileSync(join(folder, "client.nk"), pair.getSeed())
+  const folder = addTester(keys)
   process.kill(server, "SIGHUP")
   return folder
 }

@@ -89,7 +89,7 @@ const healthy = async (url: string): Promise<void> => {
 beforeAll(async () => {
   urls = await startServers()
   cluster = await Cluster.start({ name: "demo", nats: urls.join(","), keys })
-  gateway = await startGateway(urls.join(","), { CHORUS_NATS_KEYS: keys })
+  gateway = await startGateway({ url: urls.join(","), keys })
 })
 afterAll(async () => {
   await gateway?.[Symbol.asyncDispose]()

@@ -40,7 +40,7 @@ const LAYERS = [
   ["native"],
   ["src/wire"],
   ["src/fabric", "src/model", "src/speculation"],
-  ["src/rank"],
+  ["src/rank", "src/durable"],
   ["src/workflow"],
   ["src/supervisor", "src/planner"],
   ["src/client"],
