@@ -202,11 +202,16 @@ export const http = {
 export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<string, string>> => ({
   [HTTP_ENVIRONMENT.host]: given.host,
   [HTTP_ENVIRONMENT.port]: `${given.port}`,
+  ...inherited(HTTP_ENVIRONMENT.keys),
+  ...inherited(HTTP_ENVIRONMENT.keysFile),
   ...optionOf(HTTP_ENVIRONMENT.keysFile, given["api-keys"]),
   ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
   ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
   ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
 })
+
+const inherited = (name: string): Readonly<Record<string, string>> =>
+  optionOf(name, Option.fromUndefinedOr(process.env[name]))
 
 const optionOf = (name: string, value: Option.Option<string | number>): Readonly<Record<string, string>> =>
   Option.match(value, { onNone: () => ({}), onSome: (given) => ({ [name]: `${given}` }) })

@@ -4,7 +4,8 @@ import { Result } from "effect"
 import { codec } from "../wire/codec.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
-import { inboxOf, onEvent, untilAnswered } from "./nats.ts"
+import { inboxOf } from "./dial.ts"
+import { onEvent, untilAnswered } from "./nats.ts"
 import { entryOf, type Logged } from "./tokenLog.ts"
 
 const requests = codec("read request", ReadRequest)

@@ -3,89 +3,15 @@
 
 import {
   AuthorizationError,
-  type ConnectionOptions,
-  connect,
-  createInbox,
   type NatsConnection,
   PermissionViolationError,
   RequestError,
 } from "@nats-io/transport-node"
-import { Context, Effect, Layer, PubSub, Schema, Stream, SubscriptionRef } from "effect"
-import { ENVIRONMENT } from "../wire/deployment.ts"
+import { Context, Effect, Layer, PubSub, Stream, SubscriptionRef } from "effect"
 import { MalformedMessage } from "../wire/errors.ts"
 import type { Role } from "../wire/permissions.ts"
-import { type Access, accessOf, BadKey, OPEN, showing } from "./access.ts"
-
-export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
-  url: Schema.String,
-  reason: Schema.String,
-}) {
-  override get message() {
-    return `cannot reach NATS at ${this.url}: ${this.reason}. Is nats-server running there? \`chorus up\` starts one when no --nats is given.`
-  }
-}
-
-/** The server is there and does not let us in. */
-export class NatsRefused extends Schema.TaggedError<NatsRefused>()("NatsRefused", {
-  url: Schema.String,
-  key: Schema.NullOr(Schema.String), // path
-}) {
-  override get message() {
-    if (this.key !== null) {
-      return `NATS at ${this.url} does not know the key ${this.key}. Take the one that was made with the server's users.conf, or load that file into the server.`
-    }
-    return `NATS at ${this.url} asks for a key. Name the folder of keys that \`chorus keys\` has made for it: --keys FOLDER, or ${ENVIRONMENT.natsKeys}.`
-  }
-}
-
-/** The server's certificate is not one that we trust, or not for its address. */
-export class NatsUntrusted extends Schema.TaggedError<NatsUntrusted>()("NatsUntrusted", {
-  url: Schema.String,
-  reason: Schema.String,
-  ca: Schema.NullOr(Schema.String), // path
-}) {
-  override get message() {
-    const trusted = this.ca === null ? "none was given" : `it was checked against ${this.ca}`
-    return `the certificate of NATS at ${this.url} is not trusted: ${this.reason}. The CA's certificate is ca.pem beside the keys, or ${ENVIRONMENT.natsCa} (${trusted}); \`chorus keys --server NAME\` makes one for an address.`
-  }
-}
-
-export type DialError = NatsUnreachable | NatsRefused | NatsUntrusted | BadKey
-
-export interface Dialling extends Omit<ConnectionOptions, "servers" | "authenticator" | "inboxPrefix" | "tls"> {
-  readonly url: string
-  readonly access: Access
-}
-
-const prefixes = new WeakMap<NatsConnection, string>()
-
-/** A subject of one's own for answers, which this connection may listen to. */
-export const inboxOf = (connection: NatsConnection): string => createInbox(prefixes.get(connection))
-
-/** Rejects with a DialError. */
-export const dial = async ({ url, access, ...options }: Dialling): Promise<NatsConnection> => {
-  try {
-    const shown = showing(access)
-    const connection = await connect({ servers: url.split(","), ...options, ...shown })
-    if (shown.inboxPrefix !== undefined) prefixes.set(connection, shown.inboxPrefix)
-    return connection
-  } catch (error) {
-    throw dialError(error, url, access)
-  }
-}
-
-const isDialError = Schema.is(Schema.Union([NatsUnreachable, NatsRefused, NatsUntrusted, BadKey]))
-
-const dialError = (error: unknown, url: string, { key, ca }: Access): DialError => {
-  if (isDialError(error)) return error
-  if (error instanceof AuthorizationError) return new NatsRefused({ url, key })
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
-  return /CERT|SELF_SIGNED|ERR_TLS|VERIFY/.test(code)
-    ? new NatsUntrusted({ url, reason, ca })
-    : new NatsUnreachable({ url, reason })
-}
+import { accessOf, OPEN } from "./access.ts"
+import { dial, dialError, NatsRefused } from "./dial.ts"
 
 export interface NatsOptions {
   readonly url: string
@@ -208,6 +134,12 @@ const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo =
         Effect.when(Effect.sync(() => !connection.isClosed())),
       ),
   )
+  yield* Effect.forkScoped(
+    Effect.flatMap(
+      Effect.promise(() => connection.closed()),
+      (why) => (why instanceof AuthorizationError ? turnedOut(new NatsRefused({ url, key: access.key })) : Effect.void),
+    ),
+  )
   const disconnects = yield* PubSub.sliding<void>(1)
   const connected = yield* SubscriptionRef.make(true)
   yield* Effect.forkScoped(
@@ -225,6 +157,13 @@ const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo =
   )
   return Nats.of({ connection, disconnects, connected })
 })
+
+/** The server has other users since: this process can do nothing any more, and whoever has started it starts it anew. */
+const turnedOut = ({ message }: NatsRefused) =>
+  Effect.sync(() => {
+    process.stderr.write(`${message}\n`)
+    process.kill(process.pid, "SIGTERM")
+  })
 
 /** Nobody else hears of it: what is forbidden is not said, without a word to who said it. */
 const forbidden = (name: string, { operation, subject }: PermissionViolationError): string =>

@@ -2,7 +2,8 @@
 // every now and then, and at once when somebody wants a model that is not known yet.
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
-import { inboxOf, Nats } from "../fabric/nats.ts"
+import { inboxOf } from "../fabric/dial.ts"
+import { Nats } from "../fabric/nats.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { Options } from "./options.ts"
 

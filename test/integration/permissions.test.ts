@@ -1,7 +1,7 @@
 // Every act of permissions.ts, tried as every role on a real nats-server with the users that `chorus keys` makes: what a role
 // needs is let through, everything else is refused. And the ways around: inboxes of others, other deployments, wildcards in
 // what a supervisor is asked, answers that are to go where their receiver may not write.
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { jetstreamManager } from "@nats-io/jetstream"
@@ -10,10 +10,11 @@ import { Effect, Exit, Result, Scope } from "effect"
 import { Packr } from "msgpackr"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { connect } from "../../src/client/index.ts"
-import { OPEN } from "../../src/fabric/access.ts"
-import { makeKeys } from "../../src/fabric/keyFolder.ts"
-import { dial, inboxOf } from "../../src/fabric/nats.ts"
+import { keyIn, natsEnvironment, OPEN } from "../../src/fabric/access.ts"
+import { dial, inboxOf } from "../../src/fabric/dial.ts"
+import { CONFIG, makeKeys } from "../../src/fabric/keyFolder.ts"
 import { start } from "../../src/fabric/natsServer.ts"
+import { startActor } from "../../src/supervisor/actorProcess.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { ROLES, type Role } from "../../src/wire/permissions.ts"
 import { ReadAnswer, ReadRequest } from "../../src/wire/read.ts"
@@ -73,7 +74,7 @@ let url: string
 beforeAll(async () => {
   const wanted = { folder: keys, deployments: ["coder"], clients: [], servers: [] }
   await Effect.runPromise(makeKeys(wanted))
-  url = (await inScope(start({ config: join(keys, "server/nats.conf") }))).url
+  url = (await inScope(start({ config: join(keys, CONFIG) }))).url
 })
 afterAll(async () => {
   await Effect.runPromise(Scope.close(scope, Exit.void))
@@ -170,7 +171,7 @@ describe("keys", () => {
   test("with TLS: who trusts the CA gets in, who does not is told which file says whom to trust", async () => {
     const tls = join(folder, "tls")
     await Effect.runPromise(makeKeys({ folder: tls, deployments: [], clients: [], servers: ["127.0.0.1"] }))
-    const server = await inScope(start({ config: join(tls, "server/nats.conf") }))
+    const server = await inScope(start({ config: join(tls, CONFIG) }))
     const [key, ca] = [join(tls, "client/client.nk"), join(tls, "client/ca.pem")]
     await using user = await Tried.as(server.url, key, ca)
     expect(await user.may("publish", "chorus.v1.demo.infer")).toBe(true)
@@ -180,6 +181,23 @@ describe("keys", () => {
     const strange = { key, ca: join(others, "client/ca.pem") }
     await expect(dial({ url: server.url, access: strange })).rejects.toMatchObject({ _tag: "NatsUntrusted" })
   })
+})
+
+test("a process whose key the server does not know any more says so and ends", async () => {
+  const [one, two] = [join(folder, "one"), join(folder, "two")]
+  for (const made of [one, two]) {
+    await Effect.runPromise(makeKeys({ folder: made, deployments: [], clients: [], servers: [] }))
+  }
+  const server = await inScope(start({ config: join(one, CONFIG) }))
+  const environment = {
+    ...natsEnvironment(server.url, keyIn(one, "host")),
+    CHORUS_HOST: JSON.stringify({ name: "one" }),
+  }
+  const host = await inScope(startActor({ name: "a host", file: "host.ts", environment }))
+  await Effect.runPromise(host.ready)
+  cpSync(join(two, "server/users.conf"), join(one, "server/users.conf"))
+  process.kill(server.pid, "SIGHUP")
+  expect((await Effect.runPromise(host.ended)).message).toMatch(/does not know the key .*host\.nk/)
 })
 
 describe("a deployment whose server has users", () => {
