@@ -92,7 +92,7 @@ export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Pr
   }
 }
 
-const isForbidden = (error: unknown): boolean =>
+export const isForbidden = (error: unknown): boolean =>
   error instanceof RequestError && error.cause instanceof PermissionViolationError
 
 /** Between two tries to say what a lost connection has swallowed. */

@@ -25,9 +25,12 @@ export interface Permissions {
 export const inboxPrefixOf = (publicKey: string): string => `_INBOX.${publicKey}`
 const inboxOf = ({ publicKey }: Pick<User, "publicKey">): string => `${inboxPrefixOf(publicKey)}.>`
 
-/** What JetStream is asked for a stream: to make it, to read it. Not to empty or delete it, nor its messages. */
+/**
+ * What JetStream is asked for a stream: to make it where it is not there, to read it. Not to delete anything, nor to change
+ * its settings: a stream may be told to copy another one.
+ */
 const streamApi = (stream: string): ReadonlyArray<string> => [
-  ...["INFO", "CREATE", "UPDATE"].map((act) => `$JS.API.STREAM.${act}.${stream}`),
+  ...["INFO", "CREATE"].map((act) => `$JS.API.STREAM.${act}.${stream}`),
   `$JS.API.CONSUMER.CREATE.${stream}.>`,
   ...["INFO", "DELETE"].map((act) => `$JS.API.CONSUMER.${act}.${stream}.*`),
   `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`,
@@ -40,7 +43,10 @@ const bucketWrite = (bucket: string): string => `$KV.${bucket}.>`
 
 /** What only supervisors write: who runs where, who is alive, which sessions there are. */
 const STATE_BUCKETS = ["chorus_replicas", "chorus_leases", "chorus_executions", "chorus_executions_results"]
+
+/** What operators want: the deployments, and which hosts are to drain. */
 const DEPLOYMENTS = "chorus_deployments"
+const DRAINS = "chorus_drains"
 
 /** A service hears what asks for all, for its name and for itself. Verb by verb: who may subscribe to a.* may to a.> as well. */
 const asService = (name: string): ReadonlyArray<string> =>
@@ -67,11 +73,11 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
         ...nothing,
         publish: [
           ...["tokens.*", "progress.*", "trace.*", "demand", "beat.supervisor.*"].map((what) => `chorus.v1.*.${what}`),
-          ...["pass", "ctl", "kv.>"].map((what) => `chorus.v1.*.group.*.*.${what}`),
+          ...["*.pass", "*.ctl", "*.roll", "formation"].map((what) => `chorus.v1.*.group.*.${what}`),
           ...["chorus.v1.@host", "chorus.v1.@host.*.ctl"],
           "_INBOX.>", // answers; names of inboxes cannot be guessed
           "$JS.API.INFO",
-          ...streamApi(TOKEN_STREAM),
+          ...[...streamApi(TOKEN_STREAM), `$JS.API.STREAM.UPDATE.${TOKEN_STREAM}`], // its retention
           ...bucketApi(DEPLOYMENTS),
           ...STATE_BUCKETS.flatMap((bucket) => [...bucketApi(bucket), bucketWrite(bucket)]),
           "$JS.FC.>",
@@ -88,7 +94,10 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
     case "host":
       return {
         ...nothing,
-        publish: ["chorus.v1.@host.*.beat", "chorus.v1.@host.*.taken"],
+        publish: [
+          ...["chorus.v1.@host.*.beat", "chorus.v1.@host.*.taken"],
+          ...["$JS.API.INFO", ...bucketApi(DRAINS), "$JS.FC.>"],
+        ],
         subscribe: [
           "chorus.v1.@host",
           "chorus.v1.@host.*.ctl",
@@ -106,12 +115,18 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
       return {
         ...nothing,
         publish: [
-          ...[`${group}.act`, `${group}.rank.*.act`, `${group}.kv.>`, `chorus.v1.${deployment}.beat.*.*.*`],
+          ...[
+            `${group}.act`,
+            `${group}.rank.*.act`,
+            `${group}.kv`,
+            `${group}.kv.*`,
+            `chorus.v1.${deployment}.beat.*.*.*`,
+          ],
           ...inboxesOf("supervisor", "operator"), // who asks it; asked too often for the server to keep count
           own,
         ],
         neverPublish: others,
-        subscribe: [`${group}.>`, ...asService("chorus-rank"), own],
+        subscribe: [`${group}.>`, `chorus.v1.${deployment}.group.*.formation`, ...asService("chorus-rank"), own],
         neverSubscribe: others,
       }
     }
@@ -127,10 +142,9 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
         publish: [
           ...ASKING,
           "$SRV.>",
-          ...["chorus.v1.@host", "chorus.v1.@host.*.ctl"],
+          ...["chorus.v1.@host", "chorus.v1.@host.*.ctl", "chorus.v1.*.group.*.*.roll"],
           "$JS.API.INFO",
-          ...bucketApi(DEPLOYMENTS),
-          bucketWrite(DEPLOYMENTS),
+          ...[DEPLOYMENTS, DRAINS].flatMap((bucket) => [...bucketApi(bucket), bucketWrite(bucket)]),
           ...bucketApi("chorus_replicas"),
           "$JS.FC.>",
         ],
