@@ -3,7 +3,7 @@
 import { Effect, Exit, Fiber, Scope } from "effect"
 import { natsEnvironment, rankAccess } from "../fabric/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
-import { type HostedRank, placeKey, type RankPlace } from "../wire/host.ts"
+import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"
 import type { HostOptions } from "./host.ts"
 import { type History, RANK_RESTARTS, restart } from "./restart.ts"
@@ -18,11 +18,13 @@ export interface RankOrder {
 /** Where ranks connect to, and what their host shows there. */
 type RanksNats = Pick<HostOptions, "url" | "access">
 
+type Stopping = Omit<Extract<HostRequest, { readonly _tag: "StopRanks" }>, "_tag">
+
 export interface HostRanks {
   /** Starts a rank; one that runs already is left alone. */
   readonly start: (order: RankOrder) => Effect.Effect<HostedRank>
-  /** Ends every rank of an activation, and gives how many there were. */
-  readonly stop: (deployment: string, epoch: number) => Effect.Effect<number>
+  /** Ends every rank of an activation, or those that are named, and gives how many there were. */
+  readonly stop: (stopping: Stopping) => Effect.Effect<number>
   readonly all: () => ReadonlyArray<HostedRank>
 }
 
@@ -77,8 +79,12 @@ export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: 
       return entry.state
     })
 
-  const stop = Effect.fnUntraced(function* (deployment: string, epoch: number) {
-    const ours = [...hosted].filter(([, { state }]) => state.deployment === deployment && state.epoch === epoch)
+  const stop = Effect.fnUntraced(function* ({ deployment, epoch, ranks }: Stopping) {
+    const meant = ({ group, rank }: HostedRank) =>
+      ranks === undefined || ranks.some((one) => one.group === group && one.rank === rank)
+    const ours = [...hosted].filter(
+      ([, { state }]) => state.deployment === deployment && state.epoch === epoch && meant(state),
+    )
     yield* Effect.forEach(ours, ([, { fiber }]) => (fiber === null ? Effect.void : Fiber.interrupt(fiber)), {
       concurrency: "unbounded",
       discard: true,
@@ -101,6 +107,7 @@ const actorOf = ({ url, access }: RanksNats, { place, deployment, device }: Rank
     [ENVIRONMENT.epoch]: `${place.epoch}`,
     [ENVIRONMENT.group]: place.group,
     [ENVIRONMENT.rank]: `${place.rank}`,
+    ...(place.rank < (deployment[place.group]?.ranks ?? 0) ? {} : { [ENVIRONMENT.standby]: "1" }),
     [ENVIRONMENT.device]: device,
   },
 })
