@@ -230,12 +230,15 @@ const watchBeats = Effect.fnUntraced(function* (subject: string, of: Pick<GroupO
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
-  // Ticks are counted, not time: a supervisor that was busy itself finds the beats in its socket before the next tick.
+  // Ticks are counted, not time, and at a late one nobody is judged: who was held up himself finds the beats in his socket.
+  let ticked = performance.now()
   const tick = Effect.gen(function* () {
     const up = yield* SubscriptionRef.get(connected)
+    const late = performance.now() - ticked > 1.5 * BEAT_MILLIS
+    ticked = performance.now()
     for (const [rank, beats] of missed) {
       missed.set(rank, up ? beats + 1 : 0)
-      if (beats < BEATS_MISSED) continue
+      if (late || !up || beats + 1 < BEATS_MISSED) continue
       const reason = `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`
       yield* Deferred.succeed(lost, new GroupSilent({ group: name, reason }))
       Latch.openUnsafe(gathered)
