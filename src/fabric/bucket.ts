@@ -1,7 +1,7 @@
 // A NATS key-value bucket whose values are JSON of one schema, so that `nats kv get` reads well. Writers that share a key
 // write by revision; readers follow the whole bucket.
 import { JetStreamApiError } from "@nats-io/jetstream"
-import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
+import { type KV, type KvEntry, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { copiesAt } from "./copies.ts"
@@ -37,11 +37,14 @@ export interface Bucket<A> {
 /** "wrong last sequence": somebody has written in between. */
 const CONFLICT = 10071
 
+const WATCH_AGAIN_MILLIS = 250
+
 /** "stream name already in use with a different configuration" */
 const OTHER_SETTINGS = 10058
 
 export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: Schema.Codec<A, unknown>) {
-  const { connection, connected } = yield* Nats
+  const nats = yield* Nats
+  const { connection } = nats
   const attempt = <B>(key: string, use: () => Promise<B>) =>
     Effect.tryPromise({
       try: use,
@@ -93,36 +96,14 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
         return next
       })
     })
-    const watch = Stream.unwrap(
-      Effect.map(
-        Effect.acquireRelease(
-          attempt("all of it", () => kv.watch()),
-          (changes) => Effect.sync(() => changes.stop()),
-        ),
-        (changes) => Stream.fromAsyncIterable(changes, (error) => error),
-      ),
-    ).pipe(
-      Stream.runForEach((entry) =>
-        entry.operation === "PUT"
-          ? Effect.flatMap(understood(entry.key, entry.string()), (value) =>
-              change(entry.key, value === null ? null : { value, revision: entry.revision }),
-            )
-          : change(entry.key, null),
-      ),
-      Effect.scoped,
-      Effect.ignore,
-    )
     yield* load
-    // A watch does not outlive its server: with each new connection another one begins, after everything was read again.
-    yield* SubscriptionRef.changes(connected).pipe(
-      Stream.filter((up) => up),
-      Stream.zipWithIndex,
-      Stream.switchMap(([, times]) =>
-        Stream.fromEffect(Effect.andThen(times === 0 ? Effect.void : Effect.ignore(load), watch)),
-      ),
-      Stream.runDrain,
-      Effect.forkScoped,
-    )
+    const hear = (entry: KvEntry) =>
+      entry.operation === "PUT"
+        ? Effect.flatMap(understood(entry.key, entry.string()), (value) =>
+            change(entry.key, value === null ? null : { value, revision: entry.revision }),
+          )
+        : change(entry.key, null)
+    yield* Effect.forkScoped(watching(nats, { kv, key: ">" }, hear, Effect.ignore(load)))
     return ref
   })
 
@@ -150,9 +131,39 @@ export const openKv = async (
   }
 }
 
-const keysOf = async (kv: KV): Promise<ReadonlyArray<string>> => {
+/**
+ * Calls with what is under some keys, and with each change of it, for ever. A watch does not outlive its server: with each
+ * new connection another one begins, after `renewed`, and tells everything again.
+ */
+export const watching = Effect.fnUntraced(function* <R>(
+  { connected }: Nats["Service"],
+  { kv, key }: { readonly kv: KV; readonly key: string },
+  heard: (entry: KvEntry) => Effect.Effect<void, never, R>,
+  renewed: Effect.Effect<void, never, R> = Effect.void,
+) {
+  const changes = Stream.unwrap(
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.tryPromise(() => kv.watch({ key })),
+        (changes) => Effect.sync(() => changes.stop()),
+      ),
+      (changes) => Stream.fromAsyncIterable(changes, (error) => error),
+    ),
+  ).pipe(Stream.runForEach(heard), Effect.scoped)
+  // It ends before its time where the server is not ready for it yet.
+  const watch = Effect.forever(Effect.andThen(Effect.ignore(changes), Effect.sleep(WATCH_AGAIN_MILLIS)))
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.filter((up) => up),
+    Stream.zipWithIndex,
+    Stream.switchMap(([, times]) => Stream.fromEffect(Effect.andThen(times === 0 ? Effect.void : renewed, watch))),
+    Stream.runDrain,
+  )
+  return yield* Effect.never
+})
+
+export const keysOf = async (kv: KV, filter: string | Array<string> = ">"): Promise<ReadonlyArray<string>> => {
   const keys: Array<string> = []
-  for await (const key of await kv.keys()) keys.push(key)
+  for await (const key of await kv.keys(filter)) keys.push(key)
   return keys
 }
 

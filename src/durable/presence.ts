@@ -1,0 +1,66 @@
+// A process says that it is alive, by a key of its own in a bucket whose keys end by themselves, and hears the others.
+import { randomUUID } from "node:crypto"
+import { Context, Effect, Layer, PubSub, Schedule, SubscriptionRef } from "effect"
+import { openKv, watching } from "../fabric/bucket.ts"
+import { Nats } from "../fabric/nats.ts"
+import { LEASE_MILLIS, Liveness, RENEW_MILLIS, TICK_MILLIS } from "./liveness.ts"
+
+const BUCKET = "chorus_leases"
+const KEYS = "owner"
+
+export class Presence extends Context.Service<
+  Presence,
+  {
+    readonly id: string // of this process
+    readonly isAlive: (owner: string) => boolean
+    /** Of an owner that somebody has named: it is dead when it is not heard from now on. */
+    readonly expect: (owner: string) => void
+    /** One element whenever somebody has died, or has left. */
+    readonly deaths: PubSub.PubSub<void>
+  }
+>()("chorus/durable/Presence") {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.suspend(() => present),
+  )
+}
+
+const present = Effect.gen(function* () {
+  const nats = yield* Nats
+  const { connection, connected } = nats
+  const id = randomUUID()
+  const key = `${KEYS}.${id}`
+  const kv = yield* Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })).pipe(
+    Effect.retry({ schedule: Schedule.spaced("1 second") }),
+    Effect.orDie,
+  )
+  const liveness = new Liveness()
+  const deaths = yield* PubSub.sliding<void>(1)
+  const died = PubSub.publish(deaths, undefined)
+  const say = Effect.tryPromise(() => kv.put(key, "")).pipe(Effect.timeout("1 second"), Effect.ignore)
+  yield* say
+  yield* Effect.addFinalizer(() =>
+    Effect.tryPromise(() => kv.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore),
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(RENEW_MILLIS), say)))
+  yield* Effect.forkScoped(
+    watching(nats, { kv, key: `${KEYS}.*` }, ({ key, operation }) => {
+      const owner = key.slice(KEYS.length + 1)
+      if (operation === "PUT") return Effect.sync(() => liveness.heard(owner))
+      return Effect.andThen(
+        Effect.sync(() => liveness.left(owner)),
+        died,
+      )
+    }),
+  )
+  const tick = Effect.suspend(() =>
+    SubscriptionRef.getUnsafe(connected) && liveness.tick() ? Effect.asVoid(died) : Effect.void,
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
+  return Presence.of({
+    id,
+    isAlive: (owner) => owner === id || liveness.isAlive(owner),
+    expect: (owner) => liveness.expect(owner),
+    deaths,
+  })
+})

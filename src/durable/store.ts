@@ -1,0 +1,153 @@
+// Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
+// as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
+import { JetStreamApiError } from "@nats-io/jetstream"
+import type { KV, KvEntry } from "@nats-io/kv"
+import { Effect, Result, Schedule, Schema } from "effect"
+import { keysOf, openKv, watching } from "../fabric/bucket.ts"
+import { answered, Nats } from "../fabric/nats.ts"
+import { Execution } from "./ownership.ts"
+
+export interface StoreOptions {
+  readonly bucket: string
+  readonly namespace: string // of the executions that are looked at
+  readonly keepMillis: number // how long a result can be asked for
+}
+
+export interface Recorded {
+  readonly execution: Execution
+  readonly revision: number
+}
+
+/** What is kept of an execution besides its record. */
+export type Part = "activity" | "deferred" | "clock"
+const PARTS: ReadonlyArray<Part> = ["activity", "deferred", "clock"]
+
+export interface Store {
+  readonly create: (id: string, execution: Execution) => Effect.Effect<number | null>
+  readonly get: (id: string) => Effect.Effect<Recorded | null>
+  /** Null where somebody was quicker. */
+  readonly replace: (id: string, execution: Execution, revision: number) => Effect.Effect<number | null>
+  /** Calls with every record, with each change, and with null when one is gone. */
+  readonly follow: (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) => Effect.Effect<never>
+  /** Calls with each deferred that is completed. */
+  readonly followDeferreds: (heard: (id: string, name: string) => Effect.Effect<void>) => Effect.Effect<never>
+  readonly part: (part: Part, id: string, name: string) => Effect.Effect<unknown>
+  /** Gives what is there now: this, or what was there before. */
+  readonly writeOnce: (part: Part, id: string, name: string, value: unknown) => Effect.Effect<unknown>
+  readonly result: (id: string) => Effect.Effect<unknown>
+  /** The execution is over; null leaves no result. */
+  readonly end: (id: string, result: unknown) => Effect.Effect<void>
+}
+
+const CONFLICT = 10071
+const AGAIN = Schedule.spaced("250 millis")
+
+/** A removed key's marker goes after this time; until then a follower that was away learns of the removal. */
+const MARKER_MILLIS = 60_000
+const MARKER_TTL = "1m"
+
+const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Execution))
+
+export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepMillis }: StoreOptions) {
+  const nats = yield* Nats
+  const { connection } = nats
+  const always = <A>(use: () => Promise<A>): Effect.Effect<A> =>
+    Effect.tryPromise(() => answered(connection, use())).pipe(
+      Effect.tapError((error) => Effect.logDebug(`${bucket} is asked again: ${error.message}`)),
+      Effect.retry({ schedule: AGAIN }),
+      Effect.orDie,
+    )
+  const records = yield* always(() => openKv(connection, bucket, { markerTTL: MARKER_MILLIS }))
+  const results = yield* always(() => openKv(connection, `${bucket}_results`, { ttl: keepMillis }))
+  const keyOf = (id: string) => `${namespace}.execution.${keyPart(id)}`
+  const partKey = (part: Part, id: string, name: string) => `${namespace}.${part}.${keyPart(id)}.${keyPart(name)}`
+  const resultKey = (id: string) => `${namespace}.${keyPart(id)}`
+
+  const write = (id: string, execution: Execution, revision: number) =>
+    always(() => unlessConflict(() => writeJson(records, keyOf(id), execution, revision)))
+
+  const store: Store = {
+    create: (id, execution) => write(id, execution, 0),
+    replace: write,
+    get: (id) =>
+      Effect.map(
+        always(() => records.get(keyOf(id))),
+        recordedOf,
+      ),
+    follow: (heard) =>
+      watching(nats, { kv: records, key: `${namespace}.execution.*` }, (entry) =>
+        heard(idOf(entry), recordedOf(entry)),
+      ),
+    followDeferreds: (heard) =>
+      watching(nats, { kv: records, key: `${namespace}.deferred.>` }, (entry) => {
+        const [, , id = "", name = ""] = entry.key.split(".")
+        return entry.operation === "PUT" ? heard(plain(id), plain(name)) : Effect.void
+      }),
+    part: (part, id, name) =>
+      Effect.map(
+        always(() => records.get(partKey(part, id, name))),
+        jsonOf,
+      ),
+    writeOnce: (part, id, name, value) =>
+      always(async () => {
+        const key = partKey(part, id, name)
+        const written = await unlessConflict(() => writeJson(records, key, value, 0))
+        return written === null ? jsonOf(await records.get(key)) : value
+      }),
+    result: (id) =>
+      Effect.map(
+        always(() => results.get(resultKey(id))),
+        jsonOf,
+      ),
+    end: Effect.fnUntraced(function* (id, result) {
+      if (result !== null) {
+        yield* always(() => results.put(resultKey(id), JSON.stringify(result)))
+        const filters = PARTS.map((part) => `${namespace}.${part}.${keyPart(id)}.>`)
+        const keys = yield* always(() => keysOf(records, filters))
+        yield* Effect.forEach(keys, (key) => always(() => records.purge(key, { ttl: MARKER_TTL })), { discard: true })
+      }
+      yield* always(() => records.purge(keyOf(id), { ttl: MARKER_TTL }))
+    }),
+  }
+  return store
+})
+
+const writeJson = (kv: KV, key: string, value: unknown, revision: number): Promise<number> => {
+  const text = JSON.stringify(value)
+  return revision === 0 ? kv.create(key, text) : kv.update(key, text, revision)
+}
+
+const unlessConflict = async <A>(write: () => Promise<A>): Promise<A | null> => {
+  try {
+    return await write()
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === CONFLICT) return null
+    throw error
+  }
+}
+
+const jsonOf = (entry: KvEntry | null): unknown =>
+  entry === null || entry.operation !== "PUT" ? null : JSON.parse(entry.string())
+
+const recordedOf = (entry: KvEntry | null): Recorded | null => {
+  if (entry === null || entry.operation !== "PUT") return null
+  const execution = decode(entry.string())
+  return Result.isSuccess(execution) ? { execution: execution.success, revision: entry.revision } : null
+}
+
+const idOf = ({ key }: KvEntry): string => plain(key.split(".")[2] ?? "")
+
+/** A name as one token of a key: what a key cannot have is =XX, as in quoted-printable. */
+export const keyPart = (name: string): string =>
+  [...Buffer.from(name)]
+    .map((byte) => String.fromCharCode(byte))
+    .map((char) => (/[A-Za-z0-9_-]/.test(char) ? char : `=${char.charCodeAt(0).toString(16).padStart(2, "0")}`))
+    .join("") || "="
+
+const plain = (part: string): string =>
+  part === "="
+    ? ""
+    : Buffer.from(
+        part.replaceAll(/=(..)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
+        "latin1",
+      ).toString()
