@@ -77,7 +77,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   return TokenLog.of({
     append: (session, entry, after) => {
       const subject = subjects.tokens(session)
-      const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}`
+      const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}${entry._tag === "Lost" ? `.${entry.count}` : ""}`
       return Effect.tryPromise({
         try: () =>
           answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),

@@ -1,7 +1,7 @@
 // The supervisor at work: answers requests with a session at once, or with the whole answer when it is there, runs each as
 // a workflow, and ends those that are cancelled, late, or read by nobody. What a session says is in its log.
 import { randomUUID } from "node:crypto"
-import { Effect, Exit, Fiber, FiberMap, Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Exit, Fiber, FiberMap, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { type Reply, register } from "../fabric/services.ts"
 import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
@@ -51,6 +51,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
   const fork = yield* FiberMap.runtime(running)<TokenLog | Traces>()
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
   const admission = yield* admissionOf(deployment)
+  const suspects = Semaphore.makeUnsafe(1)
 
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers: Carrying | undefined) {
     const since = performance.now()
@@ -84,7 +85,7 @@ export const serve = Effect.fnUntraced(function* (deployment: Deployment, base: 
         Effect.provideService(Cancellation, endings),
         Effect.provideService(Admitted, admitted),
         Effect.provideService(Place, {
-          tokenizer: base.tokenizer,
+          ...{ tokenizer: base.tokenizer, suspects },
           take: replicas.take({ since, told: tell(session), tokens: promptTokens + request.maxTokens, admitted }),
         }),
         tracedAs("session", headers, { session, deployment: deployment.name, promptTokens }),

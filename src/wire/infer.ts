@@ -141,8 +141,8 @@ export const InferAnswer = Schema.Union([InferAccepted, InferAnswered, InferRefu
 export type InferAnswer = typeof InferAnswer.Type
 
 /**
- * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, or
- * the end. `at` is the position of the first token among the answer's.
+ * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, a
+ * loss of its ranks, or the end. `at` is the position of the first token among the answer's.
  */
 export const LogEntry = Schema.Union([
   Schema.TaggedStruct("Begin", {
@@ -153,6 +153,8 @@ export const LogEntry = Schema.Union([
     interestMillis: Schema.optionalKey(Millis), // as the request has it: how often readers have to say that they read
   }),
   Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
+  /** The ranks went while a pass of the session ran, so many times in a row at this position. Says nothing to readers. */
+  Schema.TaggedStruct("Lost", { epoch: Count, at: Count, count: Count }),
   Schema.TaggedStruct("End", {
     epoch: Count,
     at: Count, // tokens in all

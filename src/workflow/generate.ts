@@ -1,6 +1,6 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Layer, Schedule } from "effect"
+import { Effect, Layer } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
@@ -14,6 +14,7 @@ import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
+import { outlasting } from "./poison.ts"
 import { prefill } from "./prefill.ts"
 import { Tally } from "./stats.ts"
 import { trace } from "./trace.ts"
@@ -26,9 +27,6 @@ const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 })
-
-/** How often a session begins anew on ranks, and after what pause: a host that is gone has to be noticed. */
-const AFTER_LOSS = { schedule: Schedule.spaced("250 millis"), times: 3 }
 
 /**
  * Runs a generation to its end, which its log tells. The token log is its journal, so the engine's own memory of the
@@ -55,6 +53,7 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
     reuse: null,
     running: admitted.running,
     stepMillis: null,
+    losses: { at: 0, count: 0 },
     passes: 0,
     coldStart: null,
     adaptive: null,
@@ -79,10 +78,7 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
  * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
  * was accepted is prefilled there, and the next token is the one that it would have been.
  */
-const placed = (generation: Generation) =>
-  onReplica(generation).pipe(
-    Effect.retry({ while: ({ _tag }) => _tag === "GroupSilent" || _tag === "PeerSilent", ...AFTER_LOSS }),
-  )
+const placed = (generation: Generation) => outlasting(generation, onReplica(generation))
 
 const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   const place = yield* Place
