@@ -6,6 +6,7 @@ import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { demo } from "./demo.ts"
 import { deploy } from "./deploy.ts"
 import { doctor } from "./doctor.ts"
+import { drain } from "./drain.ts"
 import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
 import { host } from "./host.ts"
@@ -21,7 +22,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, supervisor, gateway, doctor, demo]),
+  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, drain, supervisor, gateway, doctor, demo]),
 )
 
 chorus.pipe(

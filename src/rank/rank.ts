@@ -7,6 +7,7 @@ import { type Model, open } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
 import { Compute } from "./compute.ts"
 import { STRATEGIES } from "./execute.ts"
+import { firstPass } from "./firstPass.ts"
 import { describeShard, ownersOf, shardOf } from "./placement.ts"
 import { serve } from "./server.ts"
 import { announce, type Status } from "./status.ts"
@@ -55,6 +56,7 @@ const work = Effect.fnUntraced(function* (
 ) {
   const compute = yield* Compute
   const { layers, width, vocab, context } = model.shape
+  yield* firstPass(compute, shardOf(group, model.shape, deployment.fuzzy, rank), width)
   const owners = ownersOf(group, layers, deployment.fuzzy)
   yield* serve({
     ...{ deployment: deployment.name, epoch },

@@ -56,10 +56,14 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
     if (Result.isFailure(decoded)) return
     const beat = decoded.success
     const before = heard.get(beat.name)
-    if (beat.state === "draining" && beat.ranks.length === 0) heard.delete(beat.name)
-    else heard.set(beat.name, beat)
-    silence.heard(beat.name)
-    if (before === undefined || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
+    if (beat.state === "left") {
+      heard.delete(beat.name)
+      silence.forget(beat.name)
+    } else {
+      heard.set(beat.name, beat)
+      silence.heard(beat.name)
+    }
+    if (before?.state !== beat.state || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>

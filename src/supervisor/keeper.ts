@@ -4,13 +4,14 @@
 import { Effect, FiberMap, Queue, SubscriptionRef } from "effect"
 import type { Bucket, BucketFailed, Entries, Entry } from "../fabric/bucket.ts"
 import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
-import { COLD, type Replica, type Replicas } from "../wire/replicas.ts"
+import { COLD, type GivenUpRank, type Replica, type Replicas } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { ModelShelf } from "./models.ts"
 import type { Observed } from "./observed.ts"
 import { Peak } from "./peak.ts"
 import type { Placement } from "./placement.ts"
 import { placeOn } from "./placing.ts"
+import { type Proofs, proofs } from "./proofs.ts"
 import { type Health, nextStep, type Step } from "./reconcile.ts"
 
 /** It looks again so often, beside whenever something has changed. */
@@ -18,6 +19,9 @@ const LOOK_MILLIS = 250
 
 /** What a host was told to start appears in its beats by then. */
 const STARTED_MILLIS = 3_000
+
+/** What a host has given up it is not asked to run again for so long: the period of its restarts. */
+const AVOID_MILLIS = 60_000
 
 /** Extra replicas of a deployment that never idles go when they were not needed for so long. */
 const SCALE_DOWN_MILLIS = 30_000
@@ -30,6 +34,8 @@ export interface KeeperOptions {
   readonly shelf: ModelShelf
   /** Ends when something has changed since it was taken last. */
   readonly changes: Queue.Dequeue<void>
+  /** Something has. */
+  readonly changed: () => void
 }
 
 /** Keeps until interrupted. */
@@ -41,6 +47,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const written = new Map<string, Entry<Replicas>>()
   const peaks = new Map<string, Peak>()
   const working = yield* FiberMap.make<string, void>()
+  const proved = yield* proofs(observed, options.changed)
 
   const recordOf = (name: string): Entry<Replicas> => {
     const seen = SubscriptionRef.getUnsafe(followed).get(name) ?? { value: COLD, revision: 0 }
@@ -69,7 +76,8 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const add = Effect.fnUntraced(function* (name: string, stored: StoredDeployment) {
     const others = [...allRecords(followed, written).values()].flatMap(({ value }) => value.replicas)
     const deployment = ranksPart(stored)
-    const placement = yield* placeOn({ deployment, hosts, shelf: options.shelf, others })
+    const givenUp = lately(recordOf(name).value)
+    const placement = yield* placeOn({ deployment, hosts, shelf: options.shelf, others, givenUp })
     if (placement._tag === "Refused") {
       yield* fail(name, "placement", placement.reason)
       return
@@ -115,21 +123,28 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
         return yield* setReplica(name, step.epoch, "ready")
       case "Drop": {
         if (step.failure !== null) yield* fail(name, "start", step.failure)
+        const { value } = recordOf(name)
+        const givenUp = givenUpOf(
+          value.replicas.filter(({ epoch }) => epoch === step.epoch),
+          hosts,
+        )
         // Whoever follows sees it first; then its ranks are strays.
         return yield* write(name, (record) => ({
           ...record,
           replicas: record.replicas.filter(({ epoch }) => epoch !== step.epoch),
+          givenUp: [...lately(record), ...givenUp],
         }))
       }
     }
   })
 
-  const healthOf = (replica: Replica): Health => health(replica, hosts, observed)
+  const healthOf = (replica: Replica): Health => health(replica, hosts, observed, proved)
 
   const look = Effect.gen(function* () {
     const stored = SubscriptionRef.getUnsafe(options.stored)
     const records = allRecords(followed, written)
     const now = Date.now()
+    yield* proved.renew([...records.values()].flatMap(({ value }) => value.replicas))
     for (const name of new Set([...stored.keys(), ...records.keys()])) {
       const wish = stored.get(name)?.value ?? null
       const record = recordOf(name).value
@@ -188,26 +203,48 @@ const peakOf = (
   return peak
 }
 
+/** What hosts have given up not long ago: it is placed elsewhere until they may try again. */
+const lately = ({ givenUp = [] }: Replicas): ReadonlyArray<GivenUpRank> =>
+  givenUp.filter(({ at }) => Date.now() - at < AVOID_MILLIS)
+
+const givenUpOf = (replicas: ReadonlyArray<Replica>, hosts: Hosts): ReadonlyArray<GivenUpRank> =>
+  replicas.flatMap((replica) =>
+    replica.ranks.flatMap((rank) => {
+      const hosted = hostedOf(replica, rank, hosts)
+      if (hosted?.state !== "failed") return []
+      const { group, host } = rank
+      return [{ host, group, rank: rank.rank, reason: hosted.reason, at: Date.now() }]
+    }),
+  )
+
+const hostedOf = ({ epoch, deployment }: Replica, { group, rank, host }: Replica["ranks"][number], hosts: Hosts) =>
+  hosts
+    .all()
+    .get(host)
+    ?.ranks.find(
+      (one) => one.deployment === deployment.name && one.epoch === epoch && one.group === group && one.rank === rank,
+    )
+
 const replicaOf = (
   epoch: number,
   deployment: Replica["deployment"],
   { ranks }: Extract<Placement, { readonly _tag: "Placed" }>,
 ): Replica => ({ epoch, state: "activating", since: Date.now(), deployment, ranks })
 
-const health = (replica: Replica, hosts: Hosts, observed: Observed): Health => {
+const health = (replica: Replica, hosts: Hosts, observed: Observed, proved: Proofs): Health => {
   const { epoch, deployment, ranks, since } = replica
   const here = hosts.all()
   const gone = ranks.find(({ host }) => !here.has(host))
   if (gone !== undefined)
     return hosts.certain() ? { _tag: "Gone", reason: `host ${gone.host} is gone` } : { _tag: "Starting" }
-  if (ranks.some(({ host }) => here.get(host)?.state === "draining")) return { _tag: "Leaving" }
+  const limits = ranks.flatMap(({ host }) => here.get(host) ?? []).filter(({ state }) => state === "draining")
+  if (limits.length > 0) {
+    return { _tag: "Leaving", limitMillis: Math.min(...limits.map(({ drainMillis }) => drainMillis)) }
+  }
   let able = 0
-  for (const { group, rank, host } of ranks) {
-    const hosted = here
-      .get(host)
-      ?.ranks.find(
-        (one) => one.deployment === deployment.name && one.epoch === epoch && one.group === group && one.rank === rank,
-      )
+  for (const placed of ranks) {
+    const { group, rank, host } = placed
+    const hosted = hostedOf(replica, placed, hosts)
     if (hosted === undefined) {
       if (Date.now() - since > STARTED_MILLIS) return { _tag: "Unstarted" }
       continue
@@ -219,7 +256,10 @@ const health = (replica: Replica, hosts: Hosts, observed: Observed): Health => {
     if (beat?.state === "failed") return { _tag: "Failed", reason: `${named}: ${beat.reason}` }
     if (beat?.state === "ready") able += 1
   }
-  return { _tag: able === ranks.length ? "Ready" : "Starting" }
+  if (able < ranks.length) return { _tag: "Starting" }
+  const proof = proved.of(replica)
+  if (typeof proof === "object") return { _tag: "Failed", reason: `its health pass: ${proof.failed}` }
+  return { _tag: proof === "healthy" ? "Ready" : "Starting" }
 }
 
 /** Ranks of activations that are no more, as after a host was away, or a keeper died between two steps. */

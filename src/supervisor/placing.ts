@@ -2,7 +2,7 @@
 import { Effect, Result } from "effect"
 import { type Deployment, groupsOf } from "../wire/deployment.ts"
 import type { HostBeat } from "../wire/host.ts"
-import type { Replica } from "../wire/replicas.ts"
+import type { GivenUpRank, Replica } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { ModelShelf } from "./models.ts"
 import { type Offer, type Placement, place } from "./placement.ts"
@@ -15,9 +15,10 @@ export interface Placing {
   readonly hosts: Hosts
   readonly shelf: ModelShelf
   readonly others: ReadonlyArray<Replica> // that there are, of all deployments
+  readonly givenUp: ReadonlyArray<GivenUpRank> // of this one, lately
 }
 
-export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, others }: Placing) {
+export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, others, givenUp }: Placing) {
   const opened = yield* Effect.result(shelf.open(deployment))
   if (Result.isFailure(opened)) {
     return { _tag: "Refused", reason: `on the supervisor's machine, ${opened.failure.message}` } satisfies Placement
@@ -30,7 +31,10 @@ export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, 
   const offers = yield* Effect.forEach(
     ready,
     (beat) =>
-      Effect.map(looked(hosts, beat.name, models), (lacks) => offerOf(beat, lacks, threadsOn(beat.name, others))),
+      Effect.map(looked(hosts, beat.name, models), (lacks) => ({
+        ...offerOf(beat, lacks, threadsOn(beat.name, others)),
+        givenUp: givenUp.filter(({ host }) => host === beat.name),
+      })),
     { concurrency: "unbounded" },
   )
   return place(needs, offers)
@@ -52,7 +56,7 @@ const looked = (hosts: Hosts, host: string, models: ReadonlyMap<string, number>)
     Effect.catch(({ message }) => Effect.succeed(new Map([...models.keys()].map((path) => [path, message])))),
   )
 
-const offerOf = (beat: HostBeat, lacks: ReadonlyMap<string, string>, threads: number): Offer => {
+const offerOf = (beat: HostBeat, lacks: ReadonlyMap<string, string>, threads: number): Omit<Offer, "givenUp"> => {
   const { name, cores, memoryFree, devices, hopMillis } = beat
   return { name, cores, threads, memoryFree, devices, hopMillis, lacks }
 }

@@ -32,7 +32,7 @@ export const serveAll = Effect.gen(function* () {
     Stream.runForEach(() => Effect.sync(changed)),
     Effect.forkScoped,
   )
-  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
+  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
   yield* follow({ stored, records, shelf })
 })

@@ -1,6 +1,7 @@
 // A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
 import { Effect, Layer, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
+import { healthPass } from "../fabric/health.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
@@ -26,10 +27,9 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
   model.tokenizer.warm() // while the ranks load
-  yield* Effect.all(
-    groupsOf(base, draft).map(({ ready }) => ready),
-    { concurrency: "unbounded" },
-  )
+  yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
+    ...{ concurrency: "unbounded", discard: true },
+  })
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
   const services = yield* Layer.build(
     Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),

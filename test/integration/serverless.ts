@@ -25,6 +25,7 @@ export interface HostSettings {
 export interface FleetOptions {
   readonly hosts: ReadonlyArray<HostSettings>
   readonly supervisors?: number
+  readonly server?: Server // one of its own by default; it ends with the fleet
 }
 
 export const storedOf = (
@@ -53,8 +54,8 @@ export class Fleet implements AsyncDisposable {
   readonly #records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly #seen: Hosts
 
-  static async start({ hosts, supervisors = 1 }: FleetOptions): Promise<Fleet> {
-    const server = await Server.start()
+  static async start({ hosts, supervisors = 1, ...given }: FleetOptions): Promise<Fleet> {
+    const server = given.server ?? (await Server.start())
     const scope = Scope.makeUnsafe()
     const watching = Effect.gen(function* () {
       const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test" }))
