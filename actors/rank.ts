@@ -10,7 +10,7 @@ import { rank } from "../src/rank/rank.ts"
 
 const actor = Effect.gen(function* () {
   const { url, ...options } = yield* Effect.fromResult(readEnvironment(process.env))
-  const name = `${options.deployment.name}.${options.group.name}.${options.rank}`
+  const name = `${options.deployment.name}.${options.group.name}.${options.member}`
   const serving = Effect.andThen(
     rank(options),
     Effect.sync(() => tellParent({ _tag: "Serving" })),

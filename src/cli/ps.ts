@@ -67,6 +67,7 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
     "sessions",
     "weights",
     "kv",
+    "kv sent", // to a standby
     "pid",
     "strategy",
     "device",
@@ -74,14 +75,15 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
     "shard",
   ]
   const rankTable = table(
-    titles.map((title, index) => ({ title, align: index >= 3 && index <= 6 ? "right" : "left" })),
+    titles.map((title, index) => ({ title, align: index >= 3 && index <= 7 ? "right" : "left" })),
     ranks.map((rank) => [
       rank.deployment,
-      `${rank.group} ${rank.rank + 1}/${rank.ranks}`,
+      rank.rank < rank.ranks ? `${rank.group} ${rank.rank + 1}/${rank.ranks}` : `${rank.group} standby`,
       rank.state === "loading" ? `loading ${Math.round(rank.progress * 100)}%` : rank.state,
       String(rank.sessions),
       bytes(rank.bytesOfWeights),
       bytes(rank.bytesOfKv),
+      bytes(rank.kvBytes),
       String(rank.pid),
       rank.strategy,
       rank.device,

@@ -1,5 +1,5 @@
 // chorus supervisor: serves the deployments of a NATS server. Several share the sessions; one of them at a time places ranks.
-// SIGTERM cancels its sessions and exits with 0.
+// SIGTERM lets its sessions end for a while, hands the others over, and exits with 0.
 import { Console, Effect, Layer } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"

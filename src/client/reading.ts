@@ -25,8 +25,8 @@ export interface Readable {
   readonly deployment: string
   readonly session: string
   readonly from: From
-  /** Of a session that was just accepted: it is there, and readers say so often that they read. */
-  readonly accepted?: { readonly interestMillis: number | undefined }
+  /** What is known of a session's beginning: it is there, and readers say so often that they read. */
+  readonly begun?: { readonly interestMillis?: number | undefined }
   readonly signal?: AbortSignal // ends the reading
   readonly ended?: () => void
 }
@@ -71,19 +71,30 @@ async function* tokensOf(
     renewing = renew(of, start.interestMillis)
     if (start.end !== undefined) return gathered.end(start.end)
     let at = start.at
-    for await (const { entry } of follow(connection, subject, { after: start.after, signal: stopped })) {
-      if (entry.at > at) throw new SessionExpired({ session }) // the retention is over for what lies between
-      if (entry._tag === "Tokens") {
-        for (const token of entry.tokens.slice(at - entry.at)) {
-          at++
-          gathered.token(token)
-          yield token
+    let after = start.after
+    for (let missed = false; ; ) {
+      let gap = false
+      for await (const { entry } of follow(connection, subject, { after, signal: stopped })) {
+        gap = entry.at > at
+        if (gap) break
+        if (entry._tag === "Tokens") {
+          for (const token of entry.tokens.slice(at - entry.at)) {
+            at++
+            missed = false
+            gathered.token(token)
+            yield token
+          }
+        } else if (entry._tag === "End") {
+          gathered.end(entry)
+          if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
+          return
         }
-      } else if (entry._tag === "End") {
-        gathered.end(entry)
-        if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
-        return
       }
+      if (!gap) break
+      // A log that has lost its tail has what is missing under numbers that were read already; or its retention is over.
+      if (missed) throw new SessionExpired({ session })
+      missed = true
+      after = 0
     }
     signal?.throwIfAborted()
     if (leaving.aborted) return
@@ -98,6 +109,18 @@ async function* tokensOf(
   }
 }
 
+/** The first entry of a session's log. Throws SessionExpired where there is none, or none any more. */
+export const beginningOf = async (of: Pick<Readable, "connection" | "url" | "deployment" | "session">) => {
+  const { connection, url, deployment, session } = of
+  try {
+    const first = await entryAt(connection, subjectsOf(deployment).tokens(session), "first")
+    if (first?.entry._tag !== "Begin") throw new SessionExpired({ session })
+    return first.entry
+  } catch (error) {
+    throw typed(error, url)
+  }
+}
+
 interface Start {
   readonly at: number // position of the first token wanted
   readonly after: number // sequence
@@ -106,9 +129,9 @@ interface Start {
 }
 
 const startOf = async (of: Readable, subject: string): Promise<Start> => {
-  const { connection, session, from, accepted } = of
+  const { connection, session, from, begun } = of
   const at = typeof from === "number" ? from : 0
-  if (accepted !== undefined) return { at, after: 0, interestMillis: accepted.interestMillis }
+  if (begun !== undefined) return { at, after: 0, interestMillis: begun.interestMillis }
   const first = await entryAt(connection, subject, "first")
   if (first === null || first.entry.at > at) throw new SessionExpired({ session })
   const interestMillis = first.entry._tag === "Begin" ? first.entry.interestMillis : undefined

@@ -58,6 +58,7 @@ export interface NatsServerOptions {
   readonly folder?: string // for its store, kept; by default a temporary one that goes with the server
   readonly orphan?: "kept" | "removed" // what becomes of that folder when this process is killed; kept
   readonly config?: string // path of a configuration; nats.conf by default
+  readonly args?: ReadonlyArray<string> // what else its command line says
 }
 
 export interface RunningServer {
@@ -181,7 +182,7 @@ const spawnGuarded = async (path: string, options: NatsServerOptions): Promise<G
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "chorus-nats-")))
   await mkdir(folder, { recursive: true })
   const config = options.config ?? join(ROOT, "nats.conf")
-  const server = [path, "--config", config, "--port", String(options.port ?? -1)]
+  const server = [path, "--config", config, "--port", String(options.port ?? -1), ...(options.args ?? [])]
   const removed = [temporary ? folder : "", options.orphan === "removed" ? folder : ""]
   const guard = spawn("/bin/sh", ["-c", GUARD, "nats-server guard", ...removed, ...server], {
     cwd: folder, // nats.conf's store is relative

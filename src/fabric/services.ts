@@ -20,7 +20,12 @@ export interface ServiceEntry {
   readonly endpointMetadata?: Readonly<Record<string, string>>
   readonly subject: string // of the endpoint
   readonly queue: string // of those that share the work; empty where each actor answers for itself
-  readonly answer: (message: Uint8Array, headers: Carrying | undefined) => Reply | Promise<Reply> // never rejects
+  /** Never rejects; null where somebody else answers. `replyTo` is the subject that waits for it. */
+  readonly answer: (
+    message: Uint8Array,
+    headers: Carrying | undefined,
+    replyTo: string | undefined,
+  ) => Reply | null | Promise<Reply | null>
 }
 
 /** Registers until the scope closes. */
@@ -45,7 +50,9 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
     handler: async (error, message) => {
       if (error !== null) return
       const began = performance.now()
-      const { bytes, refused } = await entry.answer(message.data, message.headers)
+      const reply = await entry.answer(message.data, message.headers, message.reply)
+      if (reply === null) return
+      const { bytes, refused } = reply
       counters.count(performance.now() - began, refused?.reason)
       if (connection.isClosed()) return
       if (refused === undefined) message.respond(bytes)

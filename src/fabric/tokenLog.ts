@@ -1,5 +1,6 @@
 // The token log: one JetStream subject a session, on disk before it is acknowledged. It is the session's journal and the
 // stream that its user reads, so there is nothing to keep in step with it.
+import { randomUUID } from "node:crypto"
 import {
   type ConsumerMessages,
   DeliverPolicy,
@@ -49,11 +50,10 @@ export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subje
 export class TokenLog extends Context.Service<
   TokenLog,
   {
-    /**
-     * Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. May be repeated:
-     * a second time finds the first.
-     */
+    /** Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. */
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
+    /** All that it holds now, in order. */
+    readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
   }
 >()("chorus/fabric/TokenLog") {
   static layer(options: TokenLogOptions) {
@@ -77,12 +77,19 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   return TokenLog.of({
     append: (session, entry, after) => {
       const subject = subjects.tokens(session)
-      const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}${entry._tag === "Lost" ? `.${entry.count}` : ""}`
+      const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
       return Effect.tryPromise({
         try: () =>
           answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
         catch: (error) => (error instanceof LogMoved ? error : new LogFailed({ subject, reason: reasonOf(error) })),
       }).pipe(Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }))
+    },
+    read: (session) => {
+      const subject = subjects.tokens(session)
+      return Effect.tryPromise({
+        try: () => readNow(connection, subject),
+        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+      })
     },
   })
 })
@@ -165,27 +172,61 @@ export interface Logged {
 const ATTEMPTS = 50
 const ATTEMPT_AGAIN_MILLIS = 100
 
-/** A reader to whom nothing comes for so long looks whether there is anything left to come. */
-const QUIET_MILLIS = 5_000
+/** A reader to whom nothing comes for so long looks whether there is anything that should have, or anything left to come. */
+const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {
   readonly after?: number // sequence; 0, the default, begins with what is left of the log
   readonly signal?: AbortSignal // ends the iteration
 }
 
+const READ_ENTRIES = 256
+
+/** The client's word for a 404. */
+const NOTHING = "message not found"
+
+const readNow = async (connection: NatsConnection, subject: string): Promise<ReadonlyArray<Logged>> => {
+  const entries: Array<Logged> = []
+  for (;;) {
+    const seq = (entries.at(-1)?.sequence ?? 0) + 1
+    const read = await untilAnswered(connection, () => readSome(connection, subject, seq))
+    if (read.length === 0) return entries
+    entries.push(...read)
+  }
+}
+
+const readSome = async (connection: NatsConnection, subject: string, seq: number): Promise<ReadonlyArray<Logged>> => {
+  const manager = await jetstreamManager(connection, { checkAPI: false })
+  const options = { seq, next_by_subj: subject, batch: READ_ENTRIES }
+  const read: Array<Logged> = []
+  try {
+    const messages = await manager.direct.getBatch(TOKEN_STREAM, options)
+    for await (const message of messages) read.push({ entry: entryOf(message.data), sequence: message.seq })
+  } catch (error) {
+    if (!(error instanceof Error && error.message === NOTHING)) throw error
+  }
+  return read
+}
+
+/** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
+const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+  newest !== null &&
+  (last.sequence < newest.sequence ||
+    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
+
 /**
- * A session's log, then live, until its end, each entry once, also over restarts of the server. Ends without an End entry
- * where the signal or the connection's end, or the retention's, stops it.
+ * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
+ * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
  */
 export async function* follow(
   connection: NatsConnection,
   subject: string,
   { after = 0, signal }: FollowOptions = {},
 ): AsyncGenerator<Logged, void, void> {
-  let sequence = after
+  let newest: Logged | null = null
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
-    const { messages, end } = await consume(connection, subject, sequence)
+    const { messages, end } = await consume(connection, subject, newest?.sequence ?? after)
     let again = false // the server has forgotten its side of this; the client would take half a minute to notice
     const stop = (): void => messages.stop()
     const unwatch = onEvent(connection, (event) => {
@@ -193,17 +234,25 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     const look = setInterval(() => {
-      entryAt(connection, subject, "last").then((last) => (last === null ? stop() : undefined), ignore)
+      const seen = newest
+      entryAt(connection, subject, "last").then((last) => {
+        const rewritten = last === null || isRewritten(last, newest)
+        // A server of a cluster that dies takes the readers' side of it along, though our connection may be to another.
+        const missed = last !== null && newest === seen && last.sequence > (seen?.sequence ?? after)
+        if (!rewritten && !missed) return
+        again = last !== null
+        if (rewritten) newest = null
+        stop()
+      }, ignore)
     }, QUIET_MILLIS)
     signal?.addEventListener("abort", stop)
     if (isLeft()) stop()
     try {
       for await (const { data, seq } of messages) {
-        const entry = entryOf(data)
+        newest = { entry: entryOf(data), sequence: seq }
         look.refresh()
-        sequence = seq
-        yield { entry, sequence }
-        if (entry._tag === "End") return
+        yield newest
+        if (newest.entry._tag === "End") return
       }
     } finally {
       clearInterval(look)

@@ -18,7 +18,8 @@ const GRACE_MILLIS = 5_000
 const SAID_BYTES = 2_000
 
 /** How long a process that serves may say nothing. Sessions wait for a rank; the others are busy with one another's work at times. */
-const PATIENCE_MILLIS = { "rank.ts": 1_000, "host.ts": 10_000, "supervisor.ts": 10_000, "gateway.ts": 10_000 } as const
+const RANK_PATIENCE_MILLIS = 1_000
+const PATIENCE_MILLIS = 10_000
 
 /** One that starts compiles, and reads vocabularies. */
 const START_PATIENCE_MILLIS = 60_000
@@ -35,7 +36,7 @@ export class ActorEnded extends Schema.TaggedError<ActorEnded>()("ActorEnded", {
 
 export interface Actor {
   readonly name: string
-  readonly file: keyof typeof PATIENCE_MILLIS // in actors/
+  readonly file: string // in actors/
   readonly environment: Readonly<Record<string, string>>
 }
 
@@ -87,7 +88,7 @@ const spawnActor = ({ name, file, environment }: Actor) => {
     const words = hung === null ? { how, said: said.trim() } : { how: hung, said: "" }
     Deferred.doneUnsafe(ended, Effect.succeed(new ActorEnded({ actor: name, ...words })))
   }
-  const unwatch = watch(child, PATIENCE_MILLIS[file], {
+  const unwatch = watch(child, file === "rank.ts" ? RANK_PATIENCE_MILLIS : PATIENCE_MILLIS, {
     serving: (url) => Deferred.doneUnsafe(ready, Effect.succeed(url)),
     silent: (millis) => {
       hung = `it hung: killed after ${millis} ms of silence`

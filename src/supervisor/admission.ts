@@ -36,6 +36,7 @@ interface Pace {
 
 export type Event =
   | { readonly _tag: "Asked"; readonly asking: Asking }
+  | { readonly _tag: "TakenOver"; readonly asking: Asking } // it was accepted by another supervisor
   | { readonly _tag: "Ended"; readonly session: string; readonly keep: number; readonly now: number } // tokens to keep of it
   | { readonly _tag: "Reused"; readonly session: string } // of those that are kept
   | { readonly _tag: "Lost"; readonly session: string } // kept no more: its time is over, or its ranks are gone
@@ -79,6 +80,8 @@ export const decide = (state: Admission, event: Event): Decision => {
   switch (event._tag) {
     case "Asked":
       return asked(state, event.asking)
+    case "TakenOver": // it is next: it has waited before
+      return fill({ ...state, waiting: [event.asking, ...state.waiting] })
     case "Ended":
       return fill(ended(state, event.session, event.keep, event.now))
     case "Reused":

@@ -1,6 +1,6 @@
 // Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
 // there is memory; what ended sessions leave is kept for a while.
-import { Clock, Deferred, Effect } from "effect"
+import { Deferred, Effect } from "effect"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
 import type { Admitted, Progress } from "../workflow/generation.ts"
 import { longest, type Prefix } from "../workflow/prefixes.ts"
@@ -34,6 +34,8 @@ export interface Census {
 export interface Admitting {
   /** A place for the session until `end`, or why there is none. */
   readonly ask: (asked: Asked) => Effect.Effect<Admitted["Service"], Overloaded | ClientLimited | ContextExceeded>
+  /** A place for a session that another supervisor has accepted: nothing refuses it. */
+  readonly takeOver: (asked: Asked) => Effect.Effect<Admitted["Service"]>
   /** Its place is free, whether it has begun or not. */
   readonly end: (session: string) => Effect.Effect<void>
   readonly limit: (limits: Limits) => Effect.Effect<void>
@@ -43,10 +45,13 @@ export interface Admitting {
 /** Kept KV that nobody has asked for in its time is freed; looked for so often. */
 const SWEEP_MILLIS = 250
 
+/** A clock that is set keeps no KV for longer. */
+const monotonic = Effect.sync(() => performance.now())
+
 interface Rest {
   readonly prefix: Prefix
   readonly release: Effect.Effect<void>
-  until: number // millis, by the clock
+  until: number // by performance's clock
 }
 
 export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keepMillis }: AdmittingOptions) {
@@ -88,17 +93,24 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
   }
 
   const ask = Effect.fnUntraced(function* (asked: Asked) {
-    const { session, client, prompt, maxTokens } = asked
+    const { session } = asked
     counted.requests += 1
     const begin = yield* Deferred.make<void>()
     begins.set(session, begin)
-    const actions = yield* happen({ _tag: "Asked", asking: { session, client, tokens: prompt + maxTokens } })
+    const actions = yield* happen({ _tag: "Asked", asking: askingOf(asked) })
     const refused = actions.map((action) => refusal(action, asked)).find((error) => error !== null)
     if (refused !== undefined) {
       begins.delete(session)
       counted.refused += 1
       return yield* Effect.fail(refused)
     }
+    return admitted(Deferred.await(begin))
+  })
+
+  const takeOver = Effect.fnUntraced(function* (asked: Asked) {
+    const begin = yield* Deferred.make<void>()
+    begins.set(asked.session, begin)
+    yield* happen({ _tag: "TakenOver", asking: askingOf(asked) })
     return admitted(Deferred.await(begin))
   })
 
@@ -114,7 +126,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     leave: (prefix, release) =>
       keepMillis === 0
         ? release
-        : Effect.map(Clock.currentTimeMillis, (now) => {
+        : Effect.map(monotonic, (now) => {
             rests.set(prefix.session, { prefix, release, until: now + keepMillis })
           }),
     progressed: ({ tokens, drafted, accepted, iterations }) => {
@@ -132,13 +144,13 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     })
 
   const end = (session: string) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(monotonic, (now) => {
       begins.delete(session)
       const keep = rests.get(session)?.prefix.tokens.length ?? 0
       return Effect.asVoid(happen({ _tag: "Ended", session, keep, now }))
     })
 
-  const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+  const sweep = Effect.flatMap(monotonic, (now) =>
     Effect.forEach(
       state.kept.filter(({ session }) => (rests.get(session)?.until ?? 0) <= now),
       ({ session }) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),
@@ -146,9 +158,11 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     ),
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
+  yield* Effect.addFinalizer(() => Effect.forEach([...rests.keys()], free, { discard: true }))
 
   const service: Admitting = {
     ask,
+    takeOver,
     end,
     limit: (limits) => Effect.asVoid(happen({ _tag: "Limited", limits })),
     census: () => {
@@ -162,3 +176,5 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
   }
   return service
 })
+
+const askingOf = ({ session, client, prompt, maxTokens }: Asked) => ({ session, client, tokens: prompt + maxTokens })

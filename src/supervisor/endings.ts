@@ -1,11 +1,10 @@
 // What ends a session before it has all its tokens: a client's word, its deadline, or that nobody reads it any more.
 import { Deferred, Effect } from "effect"
 import { Cancelled } from "../wire/errors.ts"
-import type { InferRequest } from "../wire/infer.ts"
-import { DeadlineOver } from "../workflow/generation.ts"
+import { DeadlineOver, type GenerateRequest } from "../workflow/generation.ts"
 
 /** What a session may be ended by. */
-type Bounds = Pick<InferRequest, "deadlineMillis" | "interestMillis">
+type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis" | "acceptedAt">
 
 interface Ending {
   readonly early: Deferred.Deferred<never, Cancelled | DeadlineOver>
@@ -25,8 +24,8 @@ export class Endings {
     this.#connected = connected
   }
 
-  /** Both times count from here. */
-  open(session: string, { deadlineMillis, interestMillis }: Bounds): void {
+  /** Of one that was taken over, the deadline's time began with another supervisor; readers are waited for from now on. */
+  open(session: string, { deadlineMillis, interestMillis, acceptedAt }: Bounds): void {
     const overdue = (): void => this.#end(session, new DeadlineOver({ session }))
     const unread = (): void => {
       if (this.#connected()) this.cancel(session)
@@ -34,7 +33,7 @@ export class Endings {
     }
     this.#sessions.set(session, {
       early: Deferred.makeUnsafe(),
-      deadline: timer(deadlineMillis, overdue),
+      deadline: timer(deadlineMillis === null ? null : Math.max(0, acceptedAt + deadlineMillis - Date.now()), overdue),
       interest: timer(interestMillis, unread),
     })
   }
@@ -76,5 +75,5 @@ export class Endings {
   }
 }
 
-const timer = (millis: number | undefined, fire: () => void): NodeJS.Timeout | undefined =>
-  millis === undefined ? undefined : setTimeout(fire, Math.min(millis, TIMER_MILLIS)).unref()
+const timer = (millis: number | null, fire: () => void): NodeJS.Timeout | undefined =>
+  millis === null ? undefined : setTimeout(fire, Math.min(millis, TIMER_MILLIS)).unref()

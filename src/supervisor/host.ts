@@ -141,7 +141,7 @@ const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostReq
       return { _tag: "Started", ranks: started } satisfies HostAnswer
     }
     case "StopRanks":
-      return { _tag: "Stopped", ranks: yield* ranks.stop(request.deployment, request.epoch) } satisfies HostAnswer
+      return { _tag: "Stopped", ranks: yield* ranks.stop(request) } satisfies HostAnswer
   }
 })
 

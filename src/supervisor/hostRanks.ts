@@ -2,7 +2,7 @@
 // happens too often, and gone with the scope.
 import { Effect, Exit, Fiber, Scope } from "effect"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
-import { type HostedRank, placeKey, type RankPlace } from "../wire/host.ts"
+import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"
 import { oneForOne } from "./supervision.ts"
 
@@ -13,11 +13,13 @@ export interface RankOrder {
   readonly bytes: number // set aside
 }
 
+type Stopping = Omit<Extract<HostRequest, { readonly _tag: "StopRanks" }>, "_tag">
+
 export interface HostRanks {
   /** Starts a rank; one that runs already is left alone. */
   readonly start: (order: RankOrder) => Effect.Effect<HostedRank>
-  /** Ends every rank of an activation, and gives how many there were. */
-  readonly stop: (deployment: string, epoch: number) => Effect.Effect<number>
+  /** Ends every rank of an activation, or those that are named, and gives how many there were. */
+  readonly stop: (stopping: Stopping) => Effect.Effect<number>
   readonly all: () => ReadonlyArray<HostedRank>
 }
 
@@ -62,8 +64,12 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
       return entry.state
     })
 
-  const stop = Effect.fnUntraced(function* (deployment: string, epoch: number) {
-    const ours = [...hosted].filter(([, { state }]) => state.deployment === deployment && state.epoch === epoch)
+  const stop = Effect.fnUntraced(function* ({ deployment, epoch, ranks }: Stopping) {
+    const meant = ({ group, rank }: HostedRank) =>
+      ranks === undefined || ranks.some((one) => one.group === group && one.rank === rank)
+    const ours = [...hosted].filter(
+      ([, { state }]) => state.deployment === deployment && state.epoch === epoch && meant(state),
+    )
     yield* Effect.forEach(ours, ([, { fiber }]) => (fiber === null ? Effect.void : Fiber.interrupt(fiber)), {
       concurrency: "unbounded",
       discard: true,
@@ -86,6 +92,7 @@ const actorOf = (url: string, { place, deployment, device }: RankOrder): Actor =
     [ENVIRONMENT.epoch]: `${place.epoch}`,
     [ENVIRONMENT.group]: place.group,
     [ENVIRONMENT.rank]: `${place.rank}`,
+    ...(place.rank < (deployment[place.group]?.ranks ?? 0) ? {} : { [ENVIRONMENT.standby]: "1" }),
     [ENVIRONMENT.device]: device,
   },
 })

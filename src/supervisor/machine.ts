@@ -161,7 +161,7 @@ const activated = Effect.fnUntraced(function* (deployment: StoredDeployment, pro
   return { base: pids("base"), draft: pids("draft") }
 })
 
-const tellLoading = ({ epoch, deployment, ranks }: Replica, observed: Observed, progress: Progress): void => {
+const tellLoading = ({ formed: epoch, deployment, ranks }: Replica, observed: Observed, progress: Progress): void => {
   const expected = groupsOf(deployment).reduce((sum, { ranks }) => sum + ranks, 0)
   const done = ranks.map(({ group, rank }) => {
     const beat = observed.rank({ deployment: deployment.name, epoch, group, rank })
@@ -170,7 +170,11 @@ const tellLoading = ({ epoch, deployment, ranks }: Replica, observed: Observed, 
   progress.report(`Loading the model on ${expected} ranks`, done.reduce((sum, one) => sum + one, 0) / expected)
 }
 
-const pidsOf = ({ epoch, deployment, ranks }: Replica, group: string, observed: Observed): ReadonlyArray<number> =>
+const pidsOf = (
+  { formed: epoch, deployment, ranks }: Replica,
+  group: string,
+  observed: Observed,
+): ReadonlyArray<number> =>
   ranks
     .filter((rank) => rank.group === group)
     .map(({ group, rank }) => {

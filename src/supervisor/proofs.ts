@@ -64,22 +64,22 @@ export const proofs = Effect.fnUntraced(function* (observed: Observed, changed: 
 })
 
 /** One token through each of its groups. */
-const pass = ({ deployment, epoch }: Replica) =>
+const pass = ({ deployment, formed }: Replica) =>
   Effect.scoped(
     Effect.forEach(
       groupsOf(deployment),
-      (group) => Effect.flatMap(join({ deployment: deployment.name, group, epoch }), healthPass),
+      (group) => Effect.flatMap(join({ deployment: deployment.name, group, epoch: formed }), healthPass),
       { concurrency: "unbounded", discard: true },
     ),
   )
 
-const keyOf = ({ deployment, epoch }: Replica): string => `${deployment.name} ${epoch}`
+const keyOf = ({ deployment, formed }: Replica): string => `${deployment.name} ${formed}`
 
 /** Null while not all of its ranks say that they are ready. */
-const computedBy = ({ deployment, epoch, ranks }: Replica, observed: Observed): number | null => {
+const computedBy = ({ deployment, formed, ranks }: Replica, observed: Observed): number | null => {
   let sum = 0
   for (const { group, rank } of ranks) {
-    const beat = observed.rank({ deployment: deployment.name, epoch, group, rank })
+    const beat = observed.rank({ deployment: deployment.name, epoch: formed, group, rank })
     if (beat === null || beat === "silent" || beat.state !== "ready") return null
     sum += beat.computeMillis
   }

@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import type { Entries } from "../fabric/bucket.ts"
+import { changes } from "../fabric/changes.ts"
 import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
@@ -10,7 +11,7 @@ import { type Deployment, ranksPart } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
+import type { Admitted, Models, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -37,6 +38,8 @@ export class ReplicaSet extends Context.Service<
     readonly capacity: SubscriptionRef.SubscriptionRef<number>
     /** Whether there may be more than one. */
     readonly several: boolean
+    /** Frees what a session of a former owner has left on any replica. */
+    readonly free: (session: string) => Effect.Effect<void>
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
     readonly take: (waiting: Waiting) => Place["Service"]["take"]
   }
@@ -59,7 +62,8 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const parent = yield* Effect.scope
   let record: Replicas = COLD
   let waiting = 0
-  const events = waiters()
+  const events = changes()
+  const next = Effect.timeoutOption(events.next, LOOK_MILLIS) // who waits looks again now and then, come what may
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
@@ -68,7 +72,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const changed = (): void => {
     const tokens = serving().reduce((sum, link) => sum + (link.models === null ? 0 : share(link)), 0)
     if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
-    events.wake()
+    events.tell()
   }
   const supervisors = yield* countSupervisors(name, () => changed())
   const demand = yield* tellDemand(options, () => ({
@@ -87,9 +91,10 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     for (const [epoch, replica] of there) {
       const known = links.get(epoch)
       if (known !== undefined) known.link.draining = replica.state === "draining"
+      if (known !== undefined) yield* known.link.follow(replica)
       if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
       const scope = yield* Scope.fork(parent)
-      const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed }).pipe(
+      const link = yield* openLink({ deployment, replica, tokenizer: options.tokenizer, changed }).pipe(
         Scope.provide(scope),
       )
       link.draining = replica.state === "draining"
@@ -153,7 +158,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         while (serving().length === 0) {
           const failed = failedSince(before)
           if (failed !== null) return yield* failed
-          yield* events.next
+          yield* next
         }
       })
       yield* Effect.timeoutOption(placed, PLACED_MILLIS)
@@ -177,7 +182,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
           claimed.link.sessions -= 1
           claimed.link.reserved -= tokens
           demand.tell()
-          events.wake()
+          events.tell()
         }),
     ).pipe(Scope.provide(scope))
 
@@ -204,32 +209,23 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
           const failed = failedSince(before) ?? leftBehind(own)
           if (failed !== null) return yield* failed
           told(Math.max(0, ...serving().map(({ progress }) => progress())))
-          yield* events.next
+          yield* next
         }
       }),
     )
   })
 
-  return ReplicaSet.of({ admit, capacity, several: options.several, take })
+  const free = (session: string) =>
+    Effect.forEach([...links.values()], ({ link }) => abort(link.models, session), { discard: true })
+
+  return ReplicaSet.of({ admit, capacity, several: options.several, free, take })
 })
 
-/** Who waits for something to change. */
-const waiters = () => {
-  const waiting = new Set<() => void>()
-  return {
-    wake: (): void => {
-      for (const resume of [...waiting]) resume()
-    },
-    /** The next change, or some time: who waits looks again either way. */
-    next: Effect.callback<void>((resume) => {
-      const done = (): void => {
-        if (waiting.delete(done)) resume(Effect.void)
-      }
-      waiting.add(done)
-      return Effect.sync(() => waiting.delete(done))
-    }).pipe(Effect.timeoutOption(LOOK_MILLIS)),
-  }
-}
+/** Stops what runs of a session on a replica, and frees its KV there. */
+export const abort = (models: Models["Service"] | null, session: string): Effect.Effect<void> =>
+  Effect.forEach([models?.base, models?.draft], (group) => group?.control({ _tag: "Abort", session }) ?? Effect.void, {
+    discard: true,
+  })
 
 /** Tells the keeper at every change, and again while there is something to tell. */
 const tellDemand = Effect.fnUntraced(function* (

@@ -1,6 +1,7 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
 // its turn as the keeper, who places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import { Presence } from "../durable/presence.ts"
 import type { Entries } from "../fabric/bucket.ts"
 import { holding } from "../fabric/lease.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
@@ -8,6 +9,7 @@ import { Traces } from "../fabric/traces.ts"
 import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
+import { type Encoder, startEncoder } from "./encoder.ts"
 import { watchHosts } from "./hosts.ts"
 import { keep } from "./keeper.ts"
 import { type ModelShelf, modelShelf } from "./models.ts"
@@ -18,8 +20,7 @@ import { serve } from "./server.ts"
 /** A deployment whose models are not there yet is tried again so often. */
 const AGAIN_MILLIS = 5_000
 
-/** Serves until the scope closes. */
-export const serveAll = Effect.gen(function* () {
+const serving = Effect.gen(function* () {
   const buckets = yield* openBuckets
   const stored = yield* buckets.deployments.follow
   const records = yield* buckets.replicas.follow
@@ -34,13 +35,17 @@ export const serveAll = Effect.gen(function* () {
   )
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
-  yield* follow({ stored, records, shelf })
+  yield* follow({ stored, records, shelf, encoder: yield* startEncoder })
 })
+
+/** Serves until the scope closes. */
+export const serveAll = Effect.flatMap(Layer.build(Presence.layer), (presence) => Effect.provide(serving, presence))
 
 interface Following {
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
+  readonly encoder: Encoder
 }
 
 interface Service {
@@ -88,13 +93,13 @@ const follow = Effect.fnUntraced(function* (following: Following) {
 })
 
 /** What a deployment has to be served anew for: what its ranks are told, its limits, and whether KV can be kept in one place. */
-const servedPart = ({ idleTimeoutMillis, replicas, ...deployment }: StoredDeployment): Service => ({
+const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Service => ({
   deployment,
   several: replicas.max > 1,
 })
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf, encoder }: Following, service: Service) {
   const { deployment, several } = service
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
   const removed = () => now() === undefined
@@ -103,7 +108,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
     return wanted !== undefined && Equal.equals(ranksPart(wanted), ranksPart(deployment))
   }
   const { base } = yield* shelf.open(deployment)
-  base.tokenizer.warm()
+  yield* Effect.forkScoped(encoder.warm(base))
   const scope = yield* Scope.fork(yield* Effect.scope)
   const services = yield* Layer.build(
     Layer.mergeAll(
@@ -115,6 +120,9 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
       ),
     ),
   ).pipe(Scope.provide(scope))
-  const { retire } = yield* serve(deployment, base).pipe(Effect.provide(services), Scope.provide(scope))
+  const { retire } = yield* serve({ deployment, base, encoder, succeeded: () => !removed() }).pipe(
+    Effect.provide(services),
+    Scope.provide(scope),
+  )
   return Effect.andThen(retire, Scope.close(scope, Exit.void))
 })

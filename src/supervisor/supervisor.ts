@@ -1,5 +1,6 @@
 // A supervisor of one deployment whose ranks others start: opens the base for its tokenizer, waits for the ranks, serves.
 import { Effect, Layer, SubscriptionRef } from "effect"
+import { Presence } from "../durable/presence.ts"
 import { type Group, join } from "../fabric/group.ts"
 import { healthPass } from "../fabric/health.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
@@ -7,8 +8,9 @@ import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
+import { startEncoder } from "./encoder.ts"
 import { kvTokensOf } from "./memory.ts"
-import { ReplicaSet } from "./replicaSet.ts"
+import { abort, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
 
@@ -26,15 +28,24 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
           draftingTogether(group, deployment.draft?.strategy ?? "single"),
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
-  model.tokenizer.warm() // while the ranks load
+  const encoder = yield* startEncoder
+  yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
   yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
     ...{ concurrency: "unbounded", discard: true },
   })
   const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
   const services = yield* Layer.build(
-    Layer.mergeAll(TokenLog.layer(deployment), Traces.layer(deployment.name), only(deployment, models)),
+    Layer.mergeAll(
+      ...([
+        TokenLog.layer(deployment),
+        Traces.layer(deployment.name),
+        only(deployment, models),
+        Presence.layer,
+      ] as const),
+    ),
   )
-  yield* Effect.provide(serve(deployment, model), services)
+  // Its ranks are those of one process, which ends them.
+  yield* Effect.provide(serve({ deployment, base: model, encoder, succeeded: () => false }), services)
 })
 
 /** The one replica that there is and will be. */
@@ -44,7 +55,7 @@ const only = (deployment: Deployment, models: Models["Service"]) =>
     Effect.gen(function* () {
       const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
       return ReplicaSet.of({
-        ...{ admit: Effect.void, capacity, several: false },
+        ...{ admit: Effect.void, capacity, several: false, free: (session) => abort(models, session) },
         take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
       })
     }),

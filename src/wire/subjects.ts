@@ -51,10 +51,21 @@ export const groupSubjects = ({ deployment, epoch, group }: GroupPlace) => {
     status: (rank: number) => `${root}.rank.${rank}.status`,
     /** Session control to a whole group: release, cancel. */
     control: `${root}.ctl`,
+    /** One rank's committed KV, as it grows: for the group's standby. */
+    kv: (rank: number) => `${root}.kv.${rank}`,
+    kvs: `${root}.kv.*`,
+    /** What a standby wants of it. */
+    kvWish: `${root}.kv`,
+    /** Every rank of the group beats at once when it hears this. */
+    rollCall: `${root}.roll`,
     beat: (rank: number) => `${beat}.${rank}`,
     beats: `${beat}.*`,
   }
 }
+
+/** Who is which rank of an activation, and in which epoch: its processes hear it, whatever they are at the moment. */
+export const formationSubject = (deployment: string, activation: number): string =>
+  `chorus.v1.${deployment}.group.${activation}.formation`
 
 /** The subjects of one machine's host; "*" is all of them. No deployment has an @ in its name. */
 export const hostSubjects = (host: string) => {

@@ -27,5 +27,5 @@ export const commit = Effect.fnUntraced(function* (generation: Generation, entry
 })
 
 /** Waits until everything so far is in the log, and gives the last entry's sequence. */
-export const written = ({ written, request }: Generation): Effect.Effect<number, GenerateError> =>
-  written === null ? Effect.succeed(request.after) : Fiber.join(written)
+export const written = ({ written, after }: Generation): Effect.Effect<number, GenerateError> =>
+  written === null ? Effect.succeed(after) : Fiber.join(written)

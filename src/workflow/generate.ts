@@ -1,14 +1,17 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Layer } from "effect"
+import { Effect, Exit, Option, Schedule } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
+import { giveUp } from "../durable/engine.ts"
+import { Ownership } from "../durable/ownership.ts"
+import { OwnJournal } from "../durable/runs.ts"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
-import { begin, choose, learn, left, nothing, prepares, wonders } from "./control.ts"
+import { begin, choose, learn, left, prepares, wonders } from "./control.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
@@ -16,55 +19,49 @@ import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place
 import { ofRow } from "./logProbs.ts"
 import { outlasting } from "./poison.ts"
 import { prefill } from "./prefill.ts"
-import { Tally } from "./stats.ts"
+import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
-import { Transcript } from "./transcript.ts"
 import { verify } from "./verify.ts"
 
-const Generate = Workflow.make("Generate", {
+/** Its token log is its journal: what the passes gave need not be kept besides. */
+export const Generate = Workflow.make("Generate", {
   payload: GenerateRequest,
   success: Answer,
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
-})
+}).annotate(OwnJournal, true)
+
+/** How often a log that is not as it was left is read again. */
+const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
 
 /**
- * Runs a generation to its end, which its log tells. The token log is its journal, so the engine's own memory of the
- * activities is of no further use and goes with it.
+ * Runs a generation to its end, which its log tells. Who has taken it over begins with what the log holds; and so does its
+ * owner where the log is not as he has left it, since it may have lost its tail: the same tokens are computed again.
  */
-export const generate = (request: GenerateRequest) =>
-  Generate.execute(request).pipe(
-    Effect.provide(Generate.toLayer(workflow).pipe(Layer.provideMerge(WorkflowEngine.layerMemory))),
-  )
+export const generate = Effect.fnUntraced(
+  function* (request: GenerateRequest) {
+    const { epoch } = yield* Ownership
+    let fresh = epoch === 1
+    const run = Effect.suspend(() => {
+      const journal = fresh ? Effect.succeed(begun(request)) : recover(request, epoch)
+      fresh = false
+      return Effect.scoped(Effect.flatMap(journal, (journal) => goOn(request, epoch, journal)))
+    })
+    return yield* Effect.retry(run, { while: ({ _tag }) => _tag === "LogMoved", ...AFTER_MOVE })
+  },
+  Effect.catchTag("OwnerChanged", () => giveUp),
+)
 
-const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
-  const place = yield* Place
+const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number, journal: Journal) {
+  if (journal.end !== null) return answerOf(request, journal.tokens, journal.end)
+  const { tokenizer } = yield* Place
   const cancellation = yield* Cancellation
-  const admitted = yield* Admitted
-  const generation: Generation = {
-    request,
-    scope: yield* Effect.scope,
-    transcript: new Transcript(place.tokenizer, request.stop),
-    tally: new Tally(request.prompt.length),
-    logged: [],
-    tokens: [...request.prompt],
-    base: { committed: 0, keep: [] },
-    draft: { committed: 0 },
-    reuse: null,
-    running: admitted.running,
-    stepMillis: null,
-    losses: { at: 0, count: 0 },
-    passes: 0,
-    coldStart: null,
-    adaptive: null,
-    measured: nothing(),
-    finish: null,
-    written: null,
-  }
+  const generation = yield* restore(request, { journal, epoch, tokenizer })
   return yield* Effect.raceFirst(placed(generation), cancellation.of(request.session)).pipe(
     Effect.matchEffect({
       onSuccess: (finish) => end(generation, finish, ""),
       onFailure: (error) => {
+        if (error._tag === "LogMoved") return Effect.fail(error)
         if (error._tag === "Cancelled") return end(generation, "cancelled", "")
         return error._tag === "DeadlineOver"
           ? end(generation, "deadline", "")
@@ -72,7 +69,7 @@ const workflow = Effect.fnUntraced(function* (request: GenerateRequest) {
       },
     }),
   )
-}, Effect.scoped)
+})
 
 /**
  * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
@@ -87,12 +84,16 @@ const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
-  return yield* iterate(generation).pipe(Effect.ensuring(release(generation)), Effect.provideService(Models, models))
+  return yield* iterate(generation).pipe(
+    Effect.onExit((exit) => release(generation, exit)),
+    Effect.provideService(Models, models),
+  )
 }, Effect.scoped)
 
 const iterate = Effect.fnUntraced(function* (generation: Generation) {
   const models = yield* Models
   const admitted = yield* Admitted
+  if (generation.finish !== null) return generation.finish // all but the log's last entry was written
   const last = generation.tokens.length - 1
   generation.reuse = admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
@@ -170,13 +171,13 @@ const accepted = Effect.fnUntraced(function* (
   tokens: ReadonlyArray<number>,
   { proposed, drafted, last, iterations, told }: Accepted,
 ) {
-  const { request, tally } = generation
+  const { request, epoch, tally } = generation
   const at = generation.tokens.length - request.prompt.length
   const taken = take(tokenizer, generation, tokens, drafted, last).map((token, i) => ({ ...token, ...told[i] }))
   tally.iteration(taken.length, drafted, iterations)
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
-  if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch: request.epoch, at, tokens: taken })
+  if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch, at, tokens: taken })
 }, Effect.uninterruptible) // a token is in the answer and in its log, or in neither
 
 /** Up to the one that ends the generation. */
@@ -196,8 +197,7 @@ const take = (
     }
     generation.tokens.push(id)
     taken.push({ id, text: transcript.push(id), origin: i < drafted ? "drafted" : last })
-    if (transcript.stopped) generation.finish = "stop"
-    else if (generation.tokens.length - request.prompt.length === request.maxTokens) generation.finish = "length"
+    generation.finish = finishOf(transcript, generation.tokens.length - request.prompt.length, request.maxTokens)
     if (generation.finish !== null) break
   }
   return taken
@@ -205,24 +205,35 @@ const take = (
 
 /** The log's last entry: how it ended, the text that was held back, and what it took. Gives the whole answer. */
 const end = Effect.fnUntraced(function* (generation: Generation, finishReason: FinishReason, error: string) {
-  const { request, transcript, tally, logged } = generation
+  const { request, epoch, transcript, tally, logged } = generation
   const ending = { text: transcript.end(), finishReason, error, stats: tally.read(generation.coldStart) }
-  yield* commit(generation, { _tag: "End", epoch: request.epoch, at: logged.length, ...ending })
+  yield* commit(generation, { _tag: "End", epoch, at: logged.length, ...ending })
   yield* written(generation)
-  const answer: Answer = {
-    ...ending,
-    text: logged.map(({ text }) => text).join("") + ending.text,
-    tokens: logged.map(({ id }) => id),
-    ...(request.logprobs === null ? {} : { logProbs: logged.flatMap(logProbsOf) }),
-  }
-  return answer
+  return answerOf(request, logged, ending)
+})
+
+const answerOf = (
+  { logprobs }: GenerateRequest,
+  logged: ReadonlyArray<LoggedToken>,
+  { text, finishReason, error, stats }: Pick<Answer, "text" | "finishReason" | "error" | "stats">,
+): Answer => ({
+  ...{ finishReason, error, stats },
+  text: logged.map(({ text }) => text).join("") + text,
+  tokens: logged.map(({ id }) => id),
+  ...(logprobs === null ? {} : { logProbs: logged.flatMap(logProbsOf) }),
 })
 
 const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs> =>
   logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
-const release = Effect.fnUntraced(function* (generation: Generation) {
+const release = Effect.fnUntraced(function* (
+  generation: Generation,
+  exit: Exit.Exit<unknown, { readonly _tag: string }>,
+) {
+  // Another owner may be at work on the same ranks: what it begins replaces what is there.
+  const { abandoned } = yield* WorkflowEngine.WorkflowInstance
+  if (abandoned || Option.exists(Exit.findErrorOption(exit), ({ _tag }) => _tag === "LogMoved")) return
   const { base, draft } = yield* Models
   const { leave } = yield* Admitted
   const { request, finish, tokens } = generation

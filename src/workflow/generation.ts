@@ -19,7 +19,6 @@ const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 /** What is to be generated: the workflow's payload. Nothing in it is left to a default. */
 export const GenerateRequest = Schema.Struct({
   session: Schema.NonEmptyString,
-  epoch: Count, // of the session's owner
   prompt: Schema.NonEmptyArray(Count), // tokens
   maxTokens: Positive,
   sampling: Sampling,
@@ -31,7 +30,13 @@ export const GenerateRequest = Schema.Struct({
   fuzzy: Positive,
   trace: Schema.Boolean, // whether iterations are told to those who watch
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
-  after: Count, // sequence of the log's entry that the first one comes after
+  model: Schema.String, // of the base group, as the deployment names it
+  client: Schema.NullOr(Schema.String), // who asked, for limits of each client
+  acceptedAt: Schema.Finite, // milliseconds since 1970, by the clock of who has accepted it
+  deadlineMillis: Schema.NullOr(Positive), // from then on
+  interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
+  answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
+  after: Count, // sequence of the log's Begin
 })
 export type GenerateRequest = typeof GenerateRequest.Type
 
@@ -106,6 +111,8 @@ export class Cancellation extends Context.Service<
 
 export interface Generation {
   readonly request: GenerateRequest
+  readonly epoch: number // of its owner
+  readonly after: number // sequence of what the log held when it began, or went on, here
   readonly scope: Scope.Scope // that the writes to the log live in
   readonly transcript: Transcript
   readonly tally: Tally

@@ -24,12 +24,14 @@ export interface Losses {
   readonly count: number
 }
 
+export const NO_LOSSES: Losses = { at: 0, count: 0 }
+
 export const lose = (before: Losses, at: number): Losses => ({ at, count: before.at === at ? before.count + 1 : 1 })
 
 /** As a session's log has them. */
 export const lossesOf = (entries: ReadonlyArray<LogEntry>): Losses => {
   const last = entries.findLast((entry) => entry._tag === "Lost")
-  return last === undefined ? { at: 0, count: 0 } : { at: last.at, count: last.count }
+  return last === undefined ? NO_LOSSES : { at: last.at, count: last.count }
 }
 
 /** Runs a session again when it has lost its ranks, until it is poison. */
@@ -55,7 +57,7 @@ const isLoss = (error: unknown): error is Loss =>
 const lost = Effect.fnUntraced(function* (generation: Generation, error: Loss) {
   const losses = lose(generation.losses, generation.logged.length)
   generation.losses = losses
-  yield* commit(generation, { _tag: "Lost", epoch: generation.request.epoch, ...losses })
+  yield* commit(generation, { _tag: "Lost", epoch: generation.epoch, ...losses })
   return yield* losses.count < POISON ? error : poison(generation, error.message)
 })
 

@@ -11,6 +11,7 @@ export class Tally {
   readonly #passes = new Map<PassKind, PassStats>()
   #placed: number // where it runs, and its ranks were ready
   #reused = 0
+  #logged = 0
   #filled = 0
   #first = 0
   #last = 0
@@ -51,6 +52,11 @@ export class Tally {
     this.#reused = tokens
   }
 
+  /** Tokens that a former owner has logged. */
+  goneOn(tokens: number): void {
+    this.#logged = tokens
+  }
+
   prefilled(): void {
     this.#filled = this.#last = performance.now()
   }
@@ -70,7 +76,7 @@ export class Tally {
     return {
       promptTokens: this.#promptTokens,
       reusedTokens: this.#reused,
-      tokens: this.#tokens,
+      tokens: this.#logged + this.#tokens,
       millis: performance.now() - this.#began,
       firstTokenMillis: Math.max(0, this.#first - this.#began),
       tokensPerSecond: decoding > 0 ? (this.#tokens * 1000) / decoding : 0,

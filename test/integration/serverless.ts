@@ -5,7 +5,7 @@ import { Effect, Exit, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { type Client, connect } from "../../src/client/index.ts"
 import type { Bucket, Entries } from "../../src/fabric/bucket.ts"
 import { Nats } from "../../src/fabric/nats.ts"
-import { type Actor, type ActorProcess, startActor } from "../../src/supervisor/actorProcess.ts"
+import { type ActorProcess, startActor } from "../../src/supervisor/actorProcess.ts"
 import { openBuckets } from "../../src/supervisor/deployments.ts"
 import { type Hosts, watchHosts } from "../../src/supervisor/hosts.ts"
 import { ENVIRONMENT, type Scaling, type StoredDeployment } from "../../src/wire/deployment.ts"
@@ -100,7 +100,7 @@ export class Fleet implements AsyncDisposable {
     this.supervisors.push(await this.#start("a supervisor", "supervisor.ts", { [ENVIRONMENT.nats]: this.url }))
   }
 
-  async #start(name: string, file: Actor["file"], environment: Record<string, string>): Promise<Own> {
+  async #start(name: string, file: string, environment: Record<string, string>): Promise<Own> {
     const scope = Scope.makeUnsafe()
     const actor = await Effect.runPromise(Scope.provide(startActor({ name, file, environment }), scope))
     const ended = Effect.flatMap(actor.ended, (how) => Effect.fail(how))

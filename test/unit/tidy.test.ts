@@ -40,11 +40,12 @@ const LAYERS = [
   ["native"],
   ["src/wire"],
   ["src/fabric", "src/model", "src/speculation"],
-  ["src/rank"],
+  ["src/rank", "src/durable"],
   ["src/workflow"],
   ["src/supervisor", "src/planner"],
   ["src/client"],
   ["src/gateway"],
+  ["src/chaos"],
   ["src/cli"],
   ["actors", "bench"],
 ]

@@ -6,9 +6,10 @@ import type { GenerateRequest } from "../../../src/workflow/generation.ts"
 
 const PROMPT = Array.from({ length: 20 }, (_, i) => i)
 const request: GenerateRequest = {
-  ...{ session: "s", epoch: 0, prompt: [0, ...PROMPT], maxTokens: 2000, stop: [], speculation: "adaptive", fuzzy: 1 },
+  ...{ session: "s", prompt: [0, ...PROMPT], maxTokens: 2000, stop: [], speculation: "adaptive", fuzzy: 1 },
+  ...{ deadlineMillis: null, interestMillis: null },
   sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n },
-  ...{ trace: false, logprobs: null, after: 0 },
+  ...{ trace: false, logprobs: null, after: 0, model: "m", client: null, acceptedAt: 0, answerTo: null },
 }
 
 /** Milliseconds of a call over so many rows: the weights are read once, and each row takes some computing. */

@@ -1,0 +1,43 @@
+// What a request is answered with.
+import type { Reply } from "../fabric/services.ts"
+import { codec } from "../wire/codec.ts"
+import { AnswerTooLarge, type InferError } from "../wire/errors.ts"
+import { type Answer, InferAnswer } from "../wire/infer.ts"
+import type { GenerateRequest } from "../workflow/generation.ts"
+
+const answers = codec("infer answer", InferAnswer)
+
+export const accepted = ({ session, prompt, sampling }: GenerateRequest, subject: string): Reply => ({
+  bytes: answers.encode({ _tag: "Accepted", session, subject, promptTokens: prompt.length, seed: sampling.seed }),
+})
+
+/** The whole answer, or where it is to be found if it is more than a message may have. */
+export const answered = (
+  { session, prompt, sampling }: GenerateRequest,
+  answer: Answer,
+  limit = Number.POSITIVE_INFINITY,
+): Reply => {
+  const about = { session, promptTokens: prompt.length, seed: sampling.seed }
+  const bytes = answers.encode({ _tag: "Answered", ...about, ...answer })
+  if (bytes.byteLength <= limit) return { bytes }
+  return refusal(new AnswerTooLarge({ session, bytes: bytes.byteLength, limit }))
+}
+
+export const refusal = (error: InferError): Reply => ({
+  bytes: answers.encode({ _tag: "Refused", error }),
+  refused: { code: CODES[error._tag] ?? 500, reason: error._tag },
+})
+
+/** HTTP's codes, as the services protocol has them: 500 for what is not the asker's affair. */
+const CODES: Readonly<Record<string, number>> = {
+  ...{ MalformedMessage: 400, InvalidRequest: 400, ContextExceeded: 400, AnswerTooLarge: 413 },
+  ...{
+    Overloaded: 429,
+    ClientLimited: 429,
+    Cancelled: 499,
+    GroupSilent: 503,
+    NoPlacement: 503,
+    ActivationFailed: 503,
+    UnknownDeployment: 404,
+  },
+}

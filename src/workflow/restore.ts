@@ -1,0 +1,102 @@
+// A generation from its journal: a new one has nothing but its prompt; one that goes on has the tokens in its log, and what
+// follows from them. Who goes on writes an entry of his own first: from then on nothing that a former owner sends is taken,
+// since it says that it comes after another entry (Kleppmann's fencing token, held by the log).
+import { Effect } from "effect"
+import { type Logged, TokenLog } from "../fabric/tokenLog.ts"
+import type { Tokenizer } from "../model/index.ts"
+import { SessionExpired } from "../wire/errors.ts"
+import type { LogEntry } from "../wire/infer.ts"
+import { nothing } from "./control.ts"
+import { OwnerChanged } from "./errors.ts"
+import { Admitted, type GenerateRequest, type Generation } from "./generation.ts"
+import { type Losses, lossesOf, NO_LOSSES } from "./poison.ts"
+import { Tally } from "./stats.ts"
+import { Transcript } from "./transcript.ts"
+
+/** What a log says of a session. */
+export interface Journal {
+  readonly tokens: Extract<LogEntry, { readonly _tag: "Tokens" }>["tokens"]
+  readonly end: Extract<LogEntry, { readonly _tag: "End" }> | null
+  readonly losses: Losses
+  readonly epoch: number // of its newest owner
+  readonly last: number // sequence; 0 where there is nothing
+}
+
+/** Null where the retention has taken its beginning. */
+export const journalOf = (entries: ReadonlyArray<Logged>): Journal | null => {
+  const tokens: Array<Journal["tokens"][number]> = []
+  let end: Journal["end"] = null
+  let epoch = 0
+  for (const { entry } of entries) {
+    if (entry.at > tokens.length) return null
+    if (entry._tag === "Tokens") tokens.push(...entry.tokens.slice(tokens.length - entry.at))
+    if (entry._tag === "End") end = entry
+    epoch = Math.max(epoch, entry.epoch)
+  }
+  const losses = lossesOf(entries.map(({ entry }) => entry))
+  return { tokens, end, losses, epoch, last: entries.at(-1)?.sequence ?? 0 }
+}
+
+/** What is to be done with a journal by the owner of an epoch. */
+export type Standing =
+  | { readonly _tag: "Fenced" } // a later owner has written: leave it alone
+  | { readonly _tag: "Fence"; readonly entry: LogEntry } // say first whose it is now
+  | { readonly _tag: "Ours" }
+
+export const standingOf = (journal: Journal, epoch: number): Standing => {
+  if (journal.epoch > epoch) return { _tag: "Fenced" }
+  if (journal.epoch === epoch || journal.end !== null) return { _tag: "Ours" }
+  return { _tag: "Fence", entry: { _tag: "Owner", epoch, at: journal.tokens.length } }
+}
+
+/** The journal as the owner of this epoch may go on from it. */
+export const recover = Effect.fnUntraced(function* ({ session }: GenerateRequest, epoch: number) {
+  const log = yield* TokenLog
+  const journal = journalOf(yield* log.read(session))
+  if (journal === null) return yield* new SessionExpired({ session })
+  const standing = standingOf(journal, epoch)
+  if (standing._tag === "Fenced") return yield* new OwnerChanged({ session })
+  if (standing._tag === "Ours") return journal
+  return { ...journal, last: yield* log.append(session, standing.entry, journal.last) }
+})
+
+/** Of a session that has just been accepted. */
+export const begun = ({ after }: GenerateRequest): Journal => ({
+  ...{ tokens: [], end: null, losses: NO_LOSSES, epoch: 1, last: after },
+})
+
+export const restore = Effect.fnUntraced(function* (
+  request: GenerateRequest,
+  { journal, epoch, tokenizer }: { readonly journal: Journal; readonly epoch: number; readonly tokenizer: Tokenizer },
+) {
+  const admitted = yield* Admitted
+  const transcript = new Transcript(tokenizer, request.stop)
+  for (const { id } of journal.tokens) transcript.push(id)
+  const tally = new Tally(request.prompt.length)
+  tally.goneOn(journal.tokens.length)
+  const generation: Generation = {
+    ...{ request, epoch, after: journal.last, transcript, tally },
+    scope: yield* Effect.scope,
+    logged: [...journal.tokens],
+    tokens: [...request.prompt, ...journal.tokens.map(({ id }) => id)],
+    base: { committed: 0, keep: [] },
+    draft: { committed: 0 },
+    reuse: null,
+    running: admitted.running,
+    stepMillis: null,
+    losses: journal.losses,
+    passes: 0,
+    coldStart: null,
+    adaptive: null,
+    measured: nothing(),
+    finish: finishOf(transcript, journal.tokens.length, request.maxTokens),
+    written: null,
+  }
+  return generation
+})
+
+/** Whether these tokens are all that there will be. */
+export const finishOf = (transcript: Transcript, tokens: number, maxTokens: number): Generation["finish"] => {
+  if (transcript.stopped) return "stop"
+  return tokens >= maxTokens ? "length" : null
+}
