@@ -41,7 +41,10 @@ export const proofs = Effect.fnUntraced(function* (observed: Observed, changed: 
       Effect.matchEffect({
         onSuccess: () => Effect.sync(() => note(replica, "healthy")),
         onFailure: (error) =>
-          Effect.sync(() => (error._tag === "GroupSilent" ? undefined : note(replica, { failed: error.message }))), // who ended, its host says
+          Effect.sync(() => {
+            const ended = error._tag === "GroupSilent" || computedBy(replica, observed) === null // as its host says
+            if (!ended) note(replica, { failed: error.message })
+          }),
       }),
     )
 
