@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import type { Op, Shard } from "../../native/index.ts"
 import { chain } from "./chain.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
+import { rangesOf } from "./placement.ts"
 
 const SESSION = "first pass"
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n } as const
@@ -22,13 +23,6 @@ export const firstPass = (
 
 const opsOf = ({ attention, embed, head }: Shard, width: number): ReadonlyArray<Op> => [
   embed ? { op: "embed" } : { op: "receive", hidden: new Uint8Array(width * Float32Array.BYTES_PER_ELEMENT) },
-  ...runsOf(attention).map(({ from, to }) => ({ op: "layers", from, to }) as const),
+  ...rangesOf(attention).map(({ from, to }) => ({ op: "layers", from, to }) as const),
   head ? { op: "head", rows: Int32Array.of(0), want: "tokens" } : { op: "emit" },
 ]
-
-/** Layers that follow one another, as ranges. */
-const runsOf = (layers: ReadonlyArray<number>): ReadonlyArray<{ readonly from: number; readonly to: number }> => {
-  const starts = layers.filter((layer, i) => layer !== (layers[i - 1] ?? -2) + 1)
-  const ends = layers.filter((layer, i) => layer !== (layers[i + 1] ?? -2) - 1)
-  return starts.map((from, i) => ({ from, to: (ends[i] ?? from) + 1 }))
-}

@@ -3,7 +3,7 @@
 // Where sessions run, their passes are proof enough, so health costs them no message.
 import { Effect, FiberMap } from "effect"
 import { join } from "../fabric/group.ts"
-import { healthPass } from "../fabric/health.ts"
+import { healthPass } from "../fabric/healthPass.ts"
 import { groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { Observed } from "./observed.ts"

@@ -2,7 +2,7 @@
 import { Effect, Layer, SubscriptionRef } from "effect"
 import { Presence } from "../durable/presence.ts"
 import { type Group, join } from "../fabric/group.ts"
-import { healthPass } from "../fabric/health.ts"
+import { healthPass } from "../fabric/healthPass.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"

@@ -1,5 +1,6 @@
 // Two hosts, and one that has to go: `chorus drain` takes its ranks off, what a host has given up moves to the other one, and
 // whatever runs meanwhile goes on with the same tokens.
+import { Effect } from "effect"
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest"
 import { follow } from "../../src/fabric/tokenLog.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
@@ -96,6 +97,18 @@ test("a drain outlives the keeper, and the command that asked for it", async () 
   await fleet.until("kept", (record) => hostsOf(record).join() === "small" && record.replicas[0]?.state === "ready")
   await expect.poll(() => fleet.beat("big")?.ranks, WAIT).toEqual([])
   expect(await drain("big", "--undo")).toMatchObject({ code: 0 })
+})
+
+test("SIGTERM to a host does the same within its limit", async () => {
+  await fleet.host({ name: "huge", cores: 128, drainMillis: 1 })
+  await fleet.deploy(storedOf({ name: "told" }, { kvTokens: 4096 }))
+  const { generations } = await begin("told", 6)
+  expect(hostsOf(fleet.replicas("told"))).toEqual(["huge"])
+  const { actor } = fleet.hosts.get("huge") ?? expect.fail("no host")
+  process.kill(actor.pid || Number.NaN, "SIGTERM")
+  for (const generation of generations) expect(await generation.ending()).toMatchObject({ error: "", tokens })
+  expect(await Effect.runPromise(actor.ended)).toMatchObject({ how: "exit code 0" })
+  expect(hostsOf(fleet.replicas("told"))).toEqual(["big"])
 })
 
 test("what a host has given up moves to another one, and the session goes on", async () => {
