@@ -9,7 +9,7 @@ import { dirname, join, resolve } from "node:path"
 import { promisify } from "node:util"
 import { nkeys } from "@nats-io/transport-node"
 import { Effect, Schema } from "effect"
-import { permissionsOf, ROLES, type User } from "../wire/permissions.ts"
+import { inboxPrefixOf, permissionsOf, ROLES, type User } from "../wire/permissions.ts"
 import { CA_FILE, keyFile } from "./access.ts"
 
 const NATS_CONF = join(import.meta.dirname, "../../nats.conf")
@@ -72,7 +72,10 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
     await mkdir(join(folder, dirname(file)), { recursive: true, mode: 0o700 })
     await writeFile(join(folder, file), text, { mode: 0o600, flag: "wx" })
   }
-  for (const { file, seed } of all) await put(file, `${seed}\n`)
+  for (const { file, seed, user } of all) {
+    await put(file, `${seed}\n`)
+    if (user.role === "client") await put(join(dirname(file), "inbox"), `${inboxPrefixOf(user.publicKey)}\n`)
+  }
   await put(join("server", "users.conf"), usersConf(all))
   await put(CONFIG, await serverConf(folder, servers.length > 0))
   if (servers.length > 0) {
