@@ -20,6 +20,8 @@ const int = (name: string, least: number, most: number = Number.MAX_SAFE_INTEGER
     ),
   )
 
+export const count = (name: string, least: number) => int(name, least).pipe(Flag.withMetavar("N"))
+
 const finite = (name: string, least: number, most: number) =>
   Flag.Finite(name).pipe(
     Flag.filter(

@@ -10,7 +10,7 @@ import { Options } from "./options.ts"
 export interface ServedModel {
   readonly name: string // of the deployment
   readonly created: number // when it was first seen here, in milliseconds since 1970
-  readonly seen: number // last
+  readonly seen: number // last, by performance's clock
   readonly metadata: Readonly<Record<string, string>>
 }
 
@@ -55,10 +55,10 @@ const open = Effect.fnUntraced(function* () {
   const known = new Map<string, ServedModel>()
   const { ask, heard } = yield* roll((name, metadata) => {
     const created = known.get(name)?.created ?? Date.now()
-    known.set(name, { name, created, seen: Date.now(), metadata })
+    known.set(name, { name, created, seen: performance.now(), metadata })
   })
   const forget = Effect.sync(() => {
-    for (const { name, seen } of known.values()) if (Date.now() - seen > REMEMBERED_MILLIS) known.delete(name)
+    for (const { name, seen } of known.values()) if (performance.now() - seen > REMEMBERED_MILLIS) known.delete(name)
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(forget, Effect.andThen(ask, Effect.sleep(ASK_MILLIS)))))
   // Whoever asks for a model that is not there waits with the others for one round of answers.
@@ -75,7 +75,7 @@ const open = Effect.fnUntraced(function* () {
     }),
     served: Effect.sync(() =>
       [...known.values()]
-        .filter(({ seen }) => Date.now() - seen < FRESH_MILLIS)
+        .filter(({ seen }) => performance.now() - seen < FRESH_MILLIS)
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     ),
   })
