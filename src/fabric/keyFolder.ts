@@ -1,7 +1,7 @@
 // Makes the keys of a NATS server's users: a seed for each role, in a folder that is handed to whom it is for, and for the
 // server the public keys with what each may do. With TLS, a CA of its own whose key is thrown away once it has signed.
 import { execFile } from "node:child_process"
-import { existsSync } from "node:fs"
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { isIP } from "node:net"
 import { tmpdir } from "node:os"
@@ -88,6 +88,22 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
   return all.map(({ file }) => file)
 }
 
+/** Adds a user who may do everything, for a run that looks behind everything; gives the folder of its key, shown as a client's. */
+export const addOverseer = (folder: string): string => {
+  const pair = nkeys.createUser()
+  const users = join(folder, "server", "users.conf")
+  writeFileSync(users, readFileSync(users, "utf8").replace(USERS, `${USERS}\n    { nkey: ${pair.getPublicKey()} }`))
+  const own = join(folder, "overseer")
+  mkdirSync(own, { mode: 0o700 })
+  writeFileSync(join(own, keyFile("client")), pair.getSeed(), { mode: 0o600 })
+  const ca = join(folder, "server", CA_FILE)
+  if (existsSync(ca)) copyFileSync(ca, join(own, CA_FILE))
+  return own
+}
+
+/** The line of users.conf that they follow. */
+const USERS = "  users: ["
+
 const made = (role: User["role"], file: string, deployment: string | null = null): Made => {
   const pair = nkeys.createUser()
   const seed = new TextDecoder().decode(pair.getSeed())
@@ -118,7 +134,7 @@ const usersConf = (all: ReadonlyArray<Made>): string => {
     "# The users of a NATS server of Chorus, and what each may do: made by `chorus keys`. To be included by its configuration.",
     "authorization {",
     "  timeout: 10 # seconds that a client may take to show its key: on a busy machine two are few",
-    "  users: [",
+    USERS,
     ...lines,
     "  ]",
     "}",
