@@ -302,12 +302,17 @@ const watchBeats = Effect.fnUntraced(function* (
     listen()
   })
   yield* Effect.acquireRelease(Effect.sync(listen), () => Effect.sync(() => unsubscribe()))
-  // Ticks are counted, not time: a supervisor that was busy itself finds the beats in its socket before the next tick.
+  // Ticks are counted, not time, and at a late one nobody is judged: who was held up himself finds the beats in his socket.
+  let ticked = performance.now()
   const tick = Effect.gen(function* () {
     const up = yield* SubscriptionRef.get(connected)
+    const late = performance.now() - ticked > 1.5 * BEAT_MILLIS
+    ticked = performance.now()
     for (const [rank, beats] of missed) {
       missed.set(rank, up ? beats + 1 : 0)
-      if (beats === BEATS_MISSED) runFork(miss(rank, `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`))
+      if (late || !up || beats + 1 < BEATS_MISSED) continue
+      missed.delete(rank) // until it is heard again
+      runFork(miss(rank, `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`))
     }
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))

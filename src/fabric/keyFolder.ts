@@ -52,7 +52,10 @@ export const makeKeys = Effect.fn("makeKeys")(function* (wanted: KeysWanted) {
   return yield* Effect.tryPromise({
     try: () => write(folder, wanted),
     catch: (error) => new KeysFailed({ folder, reason: error instanceof Error ? error.message : String(error) }),
-  }).pipe(Effect.tapError(() => Effect.promise(() => rm(folder, { recursive: true, force: true }))))
+  }).pipe(
+    Effect.tapError(() => Effect.promise(() => rm(folder, { recursive: true, force: true }))),
+    Effect.uninterruptible, // what is half done would come after whoever cleans up
+  )
 })
 
 /** Gives the seeds' files. */

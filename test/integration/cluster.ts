@@ -66,7 +66,7 @@ export class Cluster implements AsyncDisposable {
     })
     try {
       const local = await Effect.runPromise(Scope.provide(starting, scope))
-      const keys = local.pids.natsServer === null ? local.keys : letTesterIn(local.keys ?? "", local.pids.natsServer)
+      const keys = local.pids.natsServer === null ? local.keys : letOverseerIn(local.keys ?? "", local.pids.natsServer)
       if (keys !== null && keys !== local.keys) await isLetIn(local.url, accessOf("client", keys, {}))
       return new Cluster(local, await connect({ url: local.url, keys, deployment: deployment.name }), keys, scope)
     } catch (error) {
@@ -98,8 +98,8 @@ export class Cluster implements AsyncDisposable {
   }
 }
 
-/** Adds the tester to a server that runs. */
-const letTesterIn = (keys: string, server: number): string => {
+/** Adds the overseer to a server that runs. */
+const letOverseerIn = (keys: string, server: number): string => {
   const folder = addOverseer(keys)
   process.kill(server, "SIGHUP")
   return folder
