@@ -22,7 +22,7 @@ export interface FollowOptions {
 }
 
 /** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
-const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+export const isRewritten = (last: Logged, newest: Logged | null): boolean =>
   newest !== null &&
   (last.sequence < newest.sequence ||
     (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))

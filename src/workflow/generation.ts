@@ -109,9 +109,13 @@ export class Cancellation extends Context.Service<
   { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
 >()("chorus/workflow/Cancellation") {}
 
+/** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */
+export const kvOf = (session: string, epoch: number): string => (epoch === 1 ? session : `${session}.${epoch}`)
+
 export interface Generation {
   readonly request: GenerateRequest
   readonly epoch: number // of its owner
+  readonly kv: string
   readonly after: number // sequence of what the log held when it began, or went on, here
   readonly scope: Scope.Scope // that the writes to the log live in
   readonly transcript: Transcript

@@ -3,7 +3,7 @@
 // Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and a third
 // loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
 import { Effect, Schedule } from "effect"
-import type { GroupSilent, PeerSilent } from "../wire/errors.ts"
+import type { GroupSilent, PeerSilent, UnknownSession } from "../wire/errors.ts"
 import { PoisonSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
@@ -46,13 +46,12 @@ export const outlasting = <A, E, R>(generation: Generation, run: Effect.Effect<A
     Effect.retry({ while: isLoss, schedule: AGAIN }),
   )
 
-type Loss = GroupSilent | PeerSilent
+/** The last one: a rank was started again, quicker than that was noticed. */
+type Loss = GroupSilent | PeerSilent | UnknownSession
+const LOSSES: ReadonlySet<unknown> = new Set<Loss["_tag"]>(["GroupSilent", "PeerSilent", "UnknownSession"])
 
 const isLoss = (error: unknown): error is Loss =>
-  typeof error === "object" &&
-  error !== null &&
-  "_tag" in error &&
-  (error._tag === "GroupSilent" || error._tag === "PeerSilent")
+  typeof error === "object" && error !== null && "_tag" in error && LOSSES.has(error._tag)
 
 const lost = Effect.fnUntraced(function* (generation: Generation, error: Loss) {
   const losses = lose(generation.losses, generation.logged.length)

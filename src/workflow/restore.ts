@@ -8,7 +8,7 @@ import { SessionExpired } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { nothing } from "./control.ts"
 import { OwnerChanged } from "./errors.ts"
-import { Admitted, type GenerateRequest, type Generation } from "./generation.ts"
+import { Admitted, type GenerateRequest, type Generation, kvOf } from "./generation.ts"
 import { type Losses, lossesOf, NO_LOSSES } from "./poison.ts"
 import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
@@ -44,8 +44,9 @@ export type Standing =
   | { readonly _tag: "Ours" }
 
 export const standingOf = (journal: Journal, epoch: number): Standing => {
+  if (journal.end !== null) return { _tag: "Ours" } // whoever has ended it, all that is left is to say so
   if (journal.epoch > epoch) return { _tag: "Fenced" }
-  if (journal.epoch === epoch || journal.end !== null) return { _tag: "Ours" }
+  if (journal.epoch === epoch) return { _tag: "Ours" }
   return { _tag: "Fence", entry: { _tag: "Owner", epoch, at: journal.tokens.length } }
 }
 
@@ -75,7 +76,7 @@ export const restore = Effect.fnUntraced(function* (
   const tally = new Tally(request.prompt.length)
   tally.goneOn(journal.tokens.length)
   const generation: Generation = {
-    ...{ request, epoch, after: journal.last, transcript, tally },
+    ...{ request, epoch, kv: kvOf(request.session, epoch), after: journal.last, transcript, tally },
     scope: yield* Effect.scope,
     logged: [...journal.tokens],
     tokens: [...request.prompt, ...journal.tokens.map(({ id }) => id)],
