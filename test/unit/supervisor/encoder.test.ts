@@ -1,5 +1,6 @@
 // Chat templates and tokenizers are code from a model's files. Whatever it does, the supervisor that asked goes on: its
 // event loop turns meanwhile, it hears a reason, and the next request is served.
+import { spawnSync } from "node:child_process"
 import { Effect, Exit, Scope } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { encode } from "../../../src/model/encoding.ts"
@@ -112,6 +113,25 @@ test("it says what encoding here says", async () => {
     expect(await Effect.runPromise(encoder.encode(model, given))).toEqual(here)
   }
 })
+
+test("a process that somebody killed is started again, and the request is served", async () => {
+  expect(await said(SOUND)).toBe("<user>Hi there")
+  for (const settled of [true, false]) {
+    const { stdout } = spawnSync("pgrep", ["-P", String(process.pid), "-f", "actors/encoder.ts"], { encoding: "utf8" })
+    expect(stdout.trim()).toMatch(/^\d+$/)
+    process.kill(Number(stdout), "SIGKILL")
+    if (settled) await expect.poll(() => isThere(Number(stdout))).toBe(false)
+    expect(await said(SOUND)).toBe("<user>Hi there")
+  }
+})
+
+const isThere = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 describe("a tokenizer that takes its time", () => {
   test("an expression that tries everything is stopped", async () => {
