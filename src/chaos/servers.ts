@@ -1,7 +1,7 @@
 // The NATS servers of an installation: one, or a cluster of three on which what is stored has three copies. Each has a disk
 // of its own where this machine lets us make one, so that it can be filled.
 import { execFileSync } from "node:child_process"
-import { once } from "node:events"
+import { randomInt } from "node:crypto"
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
@@ -133,19 +133,22 @@ const writeAll = (descriptor: number, bytes: Buffer): void => {
   }
 }
 
+/** Below those that systems give to outgoing connections: one of these would take the port of a server that is down. */
+const [LEAST_PORT, MOST_PORT] = [10_000, 32_000]
+
 /** So many ports that nobody listens on. */
 export const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
-  const listening = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1")
-      await once(server, "listening")
-      return server
-    }),
-  )
-  const ports = listening.map((server) => {
-    const address = server.address()
-    return typeof address === "object" && address !== null ? address.port : 0
-  })
-  await Promise.all(listening.map((server) => once(server.close(), "close")))
-  return ports
+  const ports = new Set<number>()
+  while (ports.size < count) {
+    const port = randomInt(LEAST_PORT, MOST_PORT)
+    if (await isFree(port)) ports.add(port)
+  }
+  return [...ports]
 }
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const probe = createServer()
+    probe.once("error", () => resolve(false))
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)))
+  })
