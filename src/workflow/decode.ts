@@ -19,9 +19,9 @@ const Answered = Schema.Struct({ answer: Decoded, millis: Schema.Finite, bytes: 
 export const decode = Effect.fnUntraced(function* (generation: Generation, group: Group, most: number) {
   const affordable = generation.stepMillis === null ? 1 : Math.floor(BURST_MILLIS / generation.stepMillis)
   const steps = Math.max(1, Math.min(affordable, BURST_STEPS, most))
-  const decoded = yield* Effect.catchTag(burst(generation, group, steps), "UnknownSession", () =>
+  const decoded = yield* Effect.catchTag(burst(generation, group, steps), "UnknownSession", (lost) =>
     Effect.andThen(
-      refill(generation, group),
+      refill(generation, group, lost),
       Effect.suspend(() => burst(generation, group, steps)),
     ),
   )
