@@ -9,8 +9,6 @@ import { Effect } from "effect"
 import { start } from "../fabric/natsServer.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 
-const ROOT = join(import.meta.dirname, "../..")
-
 export interface ServersOptions {
   readonly folder: string
   readonly count: 1 | 3
@@ -34,8 +32,8 @@ export const servers = Effect.fnUntraced(function* ({ folder, count, disks, acci
   const port = (kind: number, server: number): number => ports[kind * count + server] ?? 0
   const routes = Array.from({ length: count }, (_, i) => `nats://127.0.0.1:${port(1, i)}`)
   const clustered = (route: string) => [
-    ...["--cluster", route, "--routes", routes.join(",")],
-    ...["--no_advertise=true", "--store_dir", ".chorus"], // clients would find ways around their proxies
+    ...["--cluster_name", "chorus", "--cluster", route, "--routes", routes.join(",")],
+    "--no_advertise=true", // clients would find ways around their proxies
   ]
   return yield* Effect.forEach(routes, (route, i) =>
     server(
@@ -60,15 +58,14 @@ interface Place {
 const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
   const { name, port, http, folder, cluster } = place
   mkdirSync(folder)
-  const disk = join(folder, ".chorus") // where nats.conf has the store; a cluster's has to be told
+  const disk = join(folder, ".chorus") // where nats.conf has the store
   mkdirSync(disk)
   if (disks) yield* mounted(disk)
   const args = ["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, ...cluster]
-  const config = join(ROOT, cluster.length === 0 ? "nats.conf" : "infra/nats/cluster.conf")
   const kept = yield* keepRunning(
     {
       ...{ name, role: "server" },
-      start: Effect.map(start({ port, folder, config, args }), ({ pid, stopped }) => ({
+      start: Effect.map(start({ port, folder, args }), ({ pid, stopped }) => ({
         ...{ pid, ready: Effect.void },
         ended: Effect.map(stopped, ({ message }) => message),
       })),

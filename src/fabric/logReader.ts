@@ -14,7 +14,7 @@ const answers = codec("read answer", ReadAnswer)
 const ANSWER_MILLIS = 2_000
 
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
-const QUIET_MILLIS = 5_000
+const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {
   readonly after?: number // sequence; 0, the default, begins with what is left of the log
