@@ -11,6 +11,7 @@ import { type Kept, keepRunning } from "./operator.ts"
 
 export interface ServersOptions {
   readonly folder: string
+  readonly config: string // path
   readonly count: 1 | 3
   readonly disks: boolean // whether each is to have one of its own
   readonly accident: (what: string) => void
@@ -27,7 +28,7 @@ export interface Server {
 }
 
 /** Started, and kept running until the scope closes. */
-export const servers = Effect.fnUntraced(function* ({ folder, count, disks, accident }: ServersOptions) {
+export const servers = Effect.fnUntraced(function* ({ folder, config, count, disks, accident }: ServersOptions) {
   const ports = yield* Effect.promise(() => freePorts(3 * count))
   const port = (kind: number, server: number): number => ports[kind * count + server] ?? 0
   const routes = Array.from({ length: count }, (_, i) => `nats://127.0.0.1:${port(1, i)}`)
@@ -38,7 +39,7 @@ export const servers = Effect.fnUntraced(function* ({ folder, count, disks, acci
   return yield* Effect.forEach(routes, (route, i) =>
     server(
       {
-        ...{ name: `nats-${i + 1}`, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`) },
+        ...{ name: `nats-${i + 1}`, config, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`) },
         cluster: count === 1 ? [] : clustered(route),
       },
       disks,
@@ -49,6 +50,7 @@ export const servers = Effect.fnUntraced(function* ({ folder, count, disks, acci
 
 interface Place {
   readonly name: string
+  readonly config: string
   readonly port: number
   readonly http: number
   readonly folder: string
@@ -56,7 +58,7 @@ interface Place {
 }
 
 const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
-  const { name, port, http, folder, cluster } = place
+  const { name, config, port, http, folder, cluster } = place
   mkdirSync(folder)
   const disk = join(folder, ".chorus") // where nats.conf has the store
   mkdirSync(disk)
@@ -65,7 +67,7 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   const kept = yield* keepRunning(
     {
       ...{ name, role: "server" },
-      start: Effect.map(start({ port, folder, args }), ({ pid, stopped }) => ({
+      start: Effect.map(start({ config, port, folder, args }), ({ pid, stopped }) => ({
         ...{ pid, ready: Effect.void },
         ended: Effect.map(stopped, ({ message }) => message),
       })),
