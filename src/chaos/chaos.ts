@@ -67,7 +67,7 @@ export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
     (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true })),
   )
   const mark = randomUUID()
-  const disks = canMount(folder)
+  const disks = yield* Effect.promise(() => canMount(folder))
   const without = [...(disks ? [] : ["fill server"]), ...(canLimitMemory() ? [] : ["starve rank"])]
   const plan = planOf({ ...options, without })
   tell.planned(plan, without)

@@ -1,7 +1,8 @@
 // The NATS servers of an installation: one, or a cluster of three on which what is stored has three copies. Each has a disk
 // of its own where this machine lets us make one, so that it can be filled.
-import { execFileSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { randomInt } from "node:crypto"
+import { once } from "node:events"
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
@@ -92,26 +93,45 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
 /** Enough for the logs of a run, little enough to be filled in a moment. */
 const DISK_MEBIBYTES = 192
 
+/** Mounts a file system in memory at "$1"; our end of its stdin closes when this process ends, even by SIGKILL, and the mount goes. */
+const MOUNT = `
+mount -t tmpfs -o size=${DISK_MEBIBYTES}m tmpfs "$1" || exit 1
+echo mounted
+read -r _
+umount --lazy "$1"
+`
+
 const mounted = (folder: string) =>
   Effect.acquireRelease(
-    Effect.sync(() => mount(folder)),
-    () => Effect.sync(() => execFileSync("umount", ["--lazy", folder])),
+    Effect.promise(() => mount(folder)),
+    (mount) => Effect.promise(() => mount.end()),
   )
 
-const mount = (folder: string): void => {
-  const options = ["-t", "tmpfs", "-o", `size=${DISK_MEBIBYTES}m`, "tmpfs", folder]
-  execFileSync("mount", options, { stdio: "ignore" })
+interface Mount {
+  readonly done: boolean
+  readonly end: () => Promise<void>
+}
+
+const mount = async (folder: string): Promise<Mount> => {
+  const holder = spawn("/bin/sh", ["-c", MOUNT, "a disk", folder], {
+    stdio: ["pipe", "pipe", "ignore"],
+    detached: true, // the terminal's Ctrl-C is for us; disks go last
+  })
+  holder.stdin.on("error", () => {})
+  const ended = once(holder, "close")
+  const done = await Promise.race([once(holder.stdout, "data").then(() => true), ended.then(() => false)])
+  const end = async (): Promise<void> => {
+    holder.stdin.end()
+    await ended
+  }
+  return { done, end }
 }
 
 /** Whether disks can be mounted here: Linux, and root. */
-export const canMount = (folder: string): boolean => {
-  try {
-    mount(folder)
-    execFileSync("umount", [folder])
-    return true
-  } catch {
-    return false
-  }
+export const canMount = async (folder: string): Promise<boolean> => {
+  const { done, end } = await mount(folder)
+  await end()
+  return done
 }
 
 /** Writes a file until there is no room. */
