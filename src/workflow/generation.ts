@@ -32,8 +32,7 @@ export const GenerateRequest = Schema.Struct({
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
   model: Schema.String, // of the base group, as the deployment names it
   client: Schema.NullOr(Schema.String), // who asked, for limits of each client
-  acceptedAt: Schema.Finite, // milliseconds since 1970, by the clock of who has accepted it
-  deadlineMillis: Schema.NullOr(Positive), // from then on
+  deadlineMillis: Schema.NullOr(Positive), // from its acceptance
   interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
   answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
   after: Count, // sequence of the log's Begin
