@@ -7,6 +7,7 @@ import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from
 import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
+import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
 import type { Prefix, Reuse } from "./prefixes.ts"
 import type { Tally } from "./stats.ts"
@@ -122,7 +123,7 @@ export interface Generation {
   draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */
   reuse: Reuse | null
-  stepMillis: number | null // of a decoding step, lately
+  step: Step | null // of decoding, lately
   readonly running: () => number // sessions, this one among them
   passes: number // names the activities
   /** What the start of its ranks took, where it had to wait for it. */

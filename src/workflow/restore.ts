@@ -78,7 +78,7 @@ export const restore = Effect.fnUntraced(function* (
     draft: { committed: 0 },
     reuse: null,
     running: admitted.running,
-    stepMillis: null,
+    step: null,
     passes: 0,
     coldStart: null,
     adaptive: null,
