@@ -9,10 +9,10 @@ import { rank } from "../src/rank/rank.ts"
 
 const actor = Effect.gen(function* () {
   const { url, ...options } = yield* Effect.fromResult(readEnvironment(process.env))
-  const name = `${options.deployment.name}.${options.group.name}.${options.rank}`
+  const name = `${options.deployment.name}.${options.group.name}.${options.member}`
   return yield* Layer.effectDiscard(rank(options)).pipe(
     Layer.provide(telemetry("chorus-rank")),
-    Layer.provide(Nats.layer({ url, name, echo: false })), // a rank's own broadcasts do not come back to it
+    Layer.provide(Nats.layer({ url, name, role: "rank", echo: false })), // a rank's own broadcasts do not come back to it
     Layer.launch,
   )
 })

@@ -170,6 +170,11 @@ export interface Engine {
   bytesOfKv(): number // allocated
   /** Aborts the stretch that is computing and those that wait. */
   abort(): void
+  /**
+   * Makes it an engine of a part of its shard, without loading anything: a standby, which has all of a model, takes one
+   * rank's place. It has no sessions then; `bytesOfKvPerToken` is the part's.
+   */
+  narrow(shard: Shard): void
   /** Frees everything. Later calls throw. */
   dispose(): void
 }

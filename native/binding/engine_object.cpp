@@ -49,7 +49,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
                         InstanceMethod<&EngineObject::used>("used"), InstanceMethod<&EngineObject::committed>("committed"), InstanceMethod<&EngineObject::begin>("begin"),
                         InstanceMethod<&EngineObject::commit>("commit"), InstanceMethod<&EngineObject::truncate>("truncate"),
                         InstanceMethod<&EngineObject::kv_export>("kvExport"), InstanceMethod<&EngineObject::kv_import>("kvImport"),
-                        InstanceMethod<&EngineObject::bytes_of_kv>("bytesOfKv"), InstanceMethod<&EngineObject::abort>("abort"), InstanceMethod<&EngineObject::dispose>("dispose")});
+                        InstanceMethod<&EngineObject::bytes_of_kv>("bytesOfKv"), InstanceMethod<&EngineObject::abort>("abort"), InstanceMethod<&EngineObject::narrow>("narrow"), InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
 Napi::Value EngineObject::make(Napi::Env env, std::shared_ptr<Held> held) {
@@ -172,6 +172,23 @@ Napi::Value EngineObject::bytes_of_kv(const Napi::CallbackInfo & info) { return 
 void EngineObject::abort(const Napi::CallbackInfo & info) {
     engine(info);
     held_->abort();
+}
+
+void EngineObject::narrow(const Napi::CallbackInfo & info) {
+    const Napi::Env env = info.Env();
+    const Shape shape = engine(info).options.shape;
+    const Shard shard = shard_of(info[0], shape);  // which may run anything, so the engine is looked at afterwards
+    Engine & e = engine(info);
+    if (!e.sessions.empty()) refuse(env, "sessions", "none while the shard changes; \"" + e.sessions.begin()->first + "\" is open");
+    const Shard & whole = e.options.shard;
+    for (size_t i = 0; i < shard.attention.size(); ++i) {
+        if (shard.attention[i] && !whole.attention[i]) refuse(env, "shard.attention", "layers of this engine's shard; got " + std::to_string(i));
+        if (shard.mlp[i] && !whole.mlp[i]) refuse(env, "shard.mlp", "layers of this engine's shard; got " + std::to_string(i));
+    }
+    if (shard.embed && !whole.embed) refuse(env, "shard.embed", "false, as in this engine's shard");
+    if (shard.head && !whole.head) refuse(env, "shard.head", "false, as in this engine's shard");
+    e.narrow(shard);
+    info.This().As<Napi::Object>().Set("bytesOfKvPerToken", double(e.bytes_of_kv_per_token()));
 }
 
 void EngineObject::dispose(const Napi::CallbackInfo &) { held_->dispose(); }

@@ -29,6 +29,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     Napi::Value kv_import(const Napi::CallbackInfo & info);
     Napi::Value bytes_of_kv(const Napi::CallbackInfo & info);
     void abort(const Napi::CallbackInfo & info);
+    void narrow(const Napi::CallbackInfo & info);
     void dispose(const Napi::CallbackInfo & info);
 
     std::shared_ptr<Held> held_;

@@ -100,6 +100,8 @@ std::vector<TensorSource> tensors_of(const Napi::Value & value) {
     return out;
 }
 
+}  // namespace
+
 Shard shard_of(const Napi::Value & value, const Shape & shape) {
     const Napi::Object o = argument::object(value, "shard");
     Shard s{std::vector<bool>(size_t(shape.layers)), std::vector<bool>(size_t(shape.layers)), false, false};
@@ -109,8 +111,6 @@ Shard shard_of(const Napi::Value & value, const Shape & shape) {
     s.head = argument::boolean(o.Get("head"), "shard.head");
     return s;
 }
-
-}  // namespace
 
 Options options_of(const Napi::Value & value) {
     const Napi::Env env = value.Env();

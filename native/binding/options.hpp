@@ -7,6 +7,7 @@
 namespace chorus {
 
 Sampling sampling_of(const Napi::Value & value, const std::string & path);
+Shard shard_of(const Napi::Value & value, const Shape & shape);
 Options options_of(const Napi::Value & value);
 
 }  // namespace chorus

@@ -58,7 +58,7 @@ float finite(double log_prob) {
 
 }  // namespace
 
-Engine::Engine(Options o, const std::function<void(double)> & progress) : options(std::move(o)) {
+Engine::Engine(Options o, const std::function<void(double)> & progress) : options_(std::move(o)) {
     device_ = ggml_backend_dev_by_name(options.device.c_str());
     if (device_ == nullptr) throw std::invalid_argument("device: there is no device " + options.device);
     backend_.reset(ggml_backend_dev_init(device_, nullptr));

@@ -88,13 +88,18 @@ struct Pass {
 };
 
 class Engine {
+    Options options_;
+
   public:
     Engine(Options options, const std::function<void(double)> & progress);
     ~Engine();
     Engine(const Engine &) = delete;
 
-    const Options options;
+    const Options & options = options_;
     static constexpr int max_rows = 512;
+
+    // From now on the engine is one of a part of its shard: a standby takes one rank's place. There is no session.
+    void narrow(const Shard & shard) { options_.shard = shard; }
 
     uint64_t bytes_of_weights() const { return weights_->bytes; }
     uint64_t bytes_of_kv_per_token() const;

@@ -35,6 +35,7 @@ const DeploymentFile = Schema.Struct({
       sessions: Schema.optionalKey(Scaling.fields.replicas.fields.sessions),
     }),
   ),
+  standby: Scaling.fields.standby,
   kvTokens: Deployment.fields.kvTokens,
   queue: Deployment.fields.queue,
   clientSessions: Deployment.fields.clientSessions,
@@ -85,7 +86,8 @@ const filled = Effect.fnUntraced(function* (file: DeploymentFile, folder: string
 })
 
 /** What others have defaults for. */
-const optional = ({ kvTokens, queue, clientSessions, keepMillis, retentionMillis }: DeploymentFile) => ({
+const optional = ({ standby, kvTokens, queue, clientSessions, keepMillis, retentionMillis }: DeploymentFile) => ({
+  ...(standby === undefined ? {} : { standby }),
   ...(kvTokens === undefined ? {} : { kvTokens }),
   ...(queue === undefined ? {} : { queue }),
   ...(clientSessions === undefined ? {} : { clientSessions }),

@@ -5,14 +5,14 @@ import { openBuckets } from "../supervisor/deployments.ts"
 import type { StoredDeployment } from "../wire/deployment.ts"
 import { COLD, type Replica, type Replicas } from "../wire/replicas.ts"
 import * as flags from "./flags.ts"
-import { onServer, serverFlag } from "./server.ts"
+import { onServer, serverFlags } from "./server.ts"
 import { table } from "./table.ts"
 
 export const ls = Command.make(
   "ls",
-  { nats: serverFlag, json: flags.jsonOf("print one array, an object for each deployment") },
-  Effect.fnUntraced(function* ({ nats, json }) {
-    const all = yield* onServer(nats, listed)
+  { ...serverFlags, json: flags.jsonOf("print one array, an object for each deployment") },
+  Effect.fnUntraced(function* ({ json, ...server }) {
+    const all = yield* onServer(server, listed)
     yield* Console.log(json ? JSON.stringify(all, null, 2) : pageOf(all).join("\n"))
   }),
 ).pipe(
@@ -45,10 +45,11 @@ const lineOf = (
   idleTimeoutMillis,
   base: base.model,
   draft: draft?.model ?? null,
-  placed: record.replicas.map(({ epoch, state, ranks }) => ({
+  placed: record.replicas.map(({ epoch, state, ranks, standbys }) => ({
     epoch,
     state,
     ranks: ranks.map(({ group, rank, host, device }) => ({ group, rank, host, device })),
+    standbys: standbys.map(({ group, host, device }) => ({ group, host, device })),
   })),
   failure: record.failure?.reason ?? null,
 })
@@ -74,11 +75,13 @@ const pageOf = (all: ReadonlyArray<Listed>): ReadonlyArray<string> => {
   return [...lines, ...all.flatMap(({ name, failure }) => (failure === null ? [] : [`${name}: ${failure}`]))]
 }
 
-/** a: base 0, draft 0-1; b: draft 2 */
+/** a: base 0, draft 0, draft 1; b: draft 2, base standby */
 const placedOf = ({ placed }: Listed): string => {
   const byHost = new Map<string, Array<string>>()
-  for (const { ranks } of placed) {
-    for (const { host, group, rank } of ranks) byHost.set(host, [...(byHost.get(host) ?? []), `${group} ${rank}`])
+  for (const { ranks, standbys } of placed) {
+    for (const { host, group, rank } of [...ranks, ...standbys.map((one) => ({ ...one, rank: "standby" }))]) {
+      byHost.set(host, [...(byHost.get(host) ?? []), `${group} ${rank}`])
+    }
   }
   return [...byHost].map(([host, ranks]) => `${host}: ${ranks.join(", ")}`).join("; ")
 }

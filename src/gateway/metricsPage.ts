@@ -18,6 +18,8 @@ const OF_RANKS: Told<RankHeard> = [
   ],
   [gauge("chorus_rank_sessions", "Sessions with KV on the rank"), (rank) => rank.sessions],
   [gauge("chorus_rank_kv_bytes", "Memory of the rank's KV"), (rank) => rank.bytesOfKv],
+  [counter("chorus_rank_kv_sent_bytes_total", "KV that the rank has sent to its standby"), (rank) => rank.kvBytes],
+  [counter("chorus_rank_kv_sent_messages_total", "Messages that it took"), (rank) => rank.kvMessages],
   [gauge("chorus_rank_weights_bytes", "Weights of the rank's shard"), (rank) => rank.bytesOfWeights],
   [
     counter(

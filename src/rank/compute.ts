@@ -52,7 +52,9 @@ export class Compute extends Context.Service<
     readonly maxRows: number
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
-    readonly kvTokens: number // for which there was memory when the weights were in it
+    readonly kvTokens: () => number // for which there was memory when the weights were in it
+    /** Makes it one of a part of the shard that was loaded. There are no sessions. */
+    readonly narrow: (shard: Shard) => Effect.Effect<void, ComputeFailed>
     /** Time that the device has computed so far. */
     readonly computeMillis: () => number
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
@@ -62,6 +64,10 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
+    /** A session's committed KV of positions [from, to). Who closes it meanwhile waits. */
+    readonly kvExport: (session: string, from: number, to: number) => Effect.Effect<Uint8Array, ComputeFailed>
+    /** Appends what `kvExport` gave, of an engine of the same shard. */
+    readonly kvImport: (session: string, bytes: Uint8Array) => Effect.Effect<void, ComputeFailed>
     /** Gives an empty session the KV of another one's first tokens; false where that does not hold them. Who closes either meanwhile waits. */
     readonly copy: (from: string, to: string, length: number) => Effect.Effect<boolean, ComputeFailed>
     /**
@@ -121,6 +127,9 @@ const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
   const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
   let computed = 0 // microseconds
+  const memory = device.kind === "cpu" ? process.availableMemory() : device.memoryFree
+  const atRest = <A>(use: () => Promise<A>) =>
+    rest.withPermits(1)(Effect.uninterruptible(Effect.tryPromise({ try: use, catch: failed })))
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
       const running = promised(() => pass.run(ops))
@@ -149,27 +158,20 @@ const of = (engine: Engine, device: Device) => {
     maxRows: engine.maxRows,
     bytesOfWeights: engine.bytesOfWeights,
     bytesOfKv: () => engine.bytesOfKv(),
-    kvTokens: tokensFor(
-      device.kind === "cpu" ? process.availableMemory() : device.memoryFree,
-      engine.bytesOfKvPerToken,
-    ),
+    kvTokens: () => tokensFor(memory, engine.bytesOfKvPerToken),
+    narrow: (shard) => attempt(() => engine.narrow(shard)),
     computeMillis: () => computed / 1000,
     open: (session, sampling) => attempt(() => engine.open(session, sampling)),
     close: (session) =>
       rest.withPermits(1)(Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined))),
+    kvExport: (session, from, to) => atRest(() => engine.kvExport(session, from, to)),
+    kvImport: (session, bytes) => atRest(() => engine.kvImport(session, bytes)),
     copy: (from, to, length) =>
-      rest.withPermits(1)(
-        Effect.uninterruptible(
-          Effect.tryPromise({
-            try: async () => {
-              if (!engine.sessions().includes(from) || engine.committed(from) < length) return false
-              await engine.kvImport(to, await engine.kvExport(from, 0, length))
-              return true
-            },
-            catch: failed,
-          }),
-        ),
-      ),
+      atRest(async () => {
+        if (!engine.sessions().includes(from) || engine.committed(from) < length) return false
+        await engine.kvImport(to, await engine.kvExport(from, 0, length))
+        return true
+      }),
     sessions: () => engine.sessions(),
     used: (session) => engine.used(session),
     committed: (session) => engine.committed(session),

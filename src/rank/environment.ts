@@ -11,6 +11,7 @@ const Environment = Schema.Struct({
   [ENVIRONMENT.group]: Schema.Literals(["base", "draft"]),
   [ENVIRONMENT.rank]: Count,
   [ENVIRONMENT.epoch]: Count,
+  [ENVIRONMENT.standby]: Schema.optionalKey(Schema.String),
   [ENVIRONMENT.device]: Schema.optionalKey(Schema.NonEmptyString),
 })
 
@@ -32,8 +33,9 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<R
   if (described === null)
     return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
   const group = { ...described, device: rest.CHORUS_DEVICE ?? described.device }
-  if (rank >= group.ranks) return bad(`${ENVIRONMENT.rank} is ${rank}, the group ${name} has ${group.ranks} ranks`)
-  return Result.succeed({ url: rest.CHORUS_NATS, epoch: rest.CHORUS_EPOCH, deployment, group, rank })
+  if (rank >= group.ranks && rest.CHORUS_STANDBY === undefined)
+    return bad(`${ENVIRONMENT.rank} is ${rank}, the group ${name} has ${group.ranks} ranks`)
+  return Result.succeed({ url: rest.CHORUS_NATS, epoch: rest.CHORUS_EPOCH, deployment, group, member: rank })
 }
 
 const bad = (reason: string) => Result.fail(new BadEnvironment({ reason }))

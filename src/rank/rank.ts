@@ -1,28 +1,33 @@
 // One rank from its options: opens the model, loads its shard, and serves until the scope closes. It beats from the first
-// moment, so that whoever waits sees the loading, or why it failed.
-import { Effect, Layer } from "effect"
+// moment, so that whoever waits sees the loading, or why it failed. A standby loads the whole model, and waits for a place.
+import { Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { Peers } from "../fabric/peers.ts"
-import { type Model, open } from "../model/index.ts"
+import { type Model, open, wholeShard } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
+import { groupSubjects } from "../wire/subjects.ts"
 import { Compute } from "./compute.ts"
+import { Deltas } from "./deltas.ts"
 import { STRATEGIES } from "./execute.ts"
+import { followFormation, type Station } from "./formation.ts"
+import { Held } from "./held.ts"
 import { describeShard, ownersOf, shardOf } from "./placement.ts"
 import { serve } from "./server.ts"
+import { listen, takePlace } from "./standby.ts"
 import { announce, type Status } from "./status.ts"
 
 export interface RankOptions {
   readonly deployment: Deployment
   readonly group: Group
-  readonly rank: number
-  readonly epoch: number
+  readonly member: number // its number among the group's processes: the rank that it is, or, behind them, a standby
+  readonly epoch: number // of the activation
 }
 
 export const rank = Effect.fnUntraced(function* (options: RankOptions) {
   const { connection } = yield* Nats
   const { deployment, group, epoch } = options
   const { strategy, ranks, name, model } = group
-  const identity = { group: name, rank: options.rank, ranks, epoch, pid: process.pid, strategy, model }
+  const identity = { group: name, rank: options.member, ranks, epoch, pid: process.pid, strategy, model }
   const status = yield* announce(deployment.name, identity)
   const flush = Effect.ignore(Effect.tryPromise(() => connection.flush())) // said before the process ends
   const fail = (reason: string) => Effect.andThen(status.set({ state: "failed", reason }), flush)
@@ -32,32 +37,101 @@ export const rank = Effect.fnUntraced(function* (options: RankOptions) {
   )
 })
 
-const start = Effect.fnUntraced(function* ({ deployment, group, epoch, rank }: RankOptions, status: Status) {
+const start = Effect.fnUntraced(function* (options: RankOptions, status: Status) {
+  const { deployment, group, member, epoch: activation } = options
   const model = yield* open(group.model)
-  const shard = shardOf(group, model.shape, deployment.fuzzy, rank)
+  const stations = yield* followFormation({ deployment: deployment.name, activation, group, member })
+  const standby = member >= group.ranks
+  const shard = standby ? wholeShard(model.shape) : shardOf(group, model.shape, deployment.fuzzy, member)
   yield* status.set({ shard: describeShard(shard) })
   const { device, threads } = group
   const { deterministic } = deployment
   const progress = (progress: number) => status.note({ progress })
-  const services = yield* Layer.build(
-    Layer.merge(
-      Compute.layer({ model, shard, device, threads, deterministic, progress }),
-      Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }),
-    ),
+  const services = yield* Layer.build(Compute.layer({ model, shard, device, threads, deterministic, progress }))
+  const { bytesOfWeights, device: chosen, kvTokens } = yield* Compute.pipe(Effect.provide(services))
+  yield* status.set({ progress: 1, device: `${chosen.name} (${chosen.variant})`, bytesOfWeights })
+  const held = standby ? new Held(group.ranks, kvTokens) : null
+  const standing = stand({ options, status, model, deltas: new Deltas() }, stations, held).pipe(
+    Effect.tapDefect((defect) => status.set({ state: "failed", reason: String(defect) })),
   )
-  yield* work({ deployment, group, epoch, rank }, status, model).pipe(Effect.provide(services))
+  yield* Effect.forkScoped(Effect.provide(standing, services))
+  yield* Effect.addFinalizer(() => status.set({ state: "draining" }))
 })
 
-const work = Effect.fnUntraced(function* (
-  { deployment, group, epoch, rank }: RankOptions,
-  status: Status,
-  model: Model,
+/** What a process has, whatever its place is. */
+interface Post {
+  readonly options: RankOptions
+  readonly status: Status
+  readonly model: Model
+  readonly deltas: Deltas
+}
+
+/** Takes one place after the other, as the formations have it. */
+const stand = Effect.fnUntraced(function* (
+  post: Post,
+  stations: SubscriptionRef.SubscriptionRef<Station>,
+  held: Held | null,
 ) {
+  let spare = held // until it is a rank
+  for (let now = SubscriptionRef.getUnsafe(stations); ; ) {
+    const here = now
+    now = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const leave = yield* take(post, here, spare)
+        const next = yield* after(stations, here)
+        yield* leave
+        return next
+      }),
+    )
+    if (typeof here.role === "number") spare = null
+  }
+})
+
+const after = (stations: SubscriptionRef.SubscriptionRef<Station>, { epoch }: Station): Effect.Effect<Station> =>
+  SubscriptionRef.changes(stations).pipe(
+    Stream.filter((next) => next.epoch > epoch),
+    Stream.runHead,
+    Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: Effect.succeed })),
+  )
+
+/** Until the scope closes; gives what is to be done before it closes for another place. */
+const take = Effect.fnUntraced(function* (post: Post, { role, epoch }: Station, spare: Held | null) {
+  const { options, status, model, deltas } = post
+  const { deployment, group } = options
   const compute = yield* Compute
+  if (role === "lost") {
+    yield* status.set({ state: "draining" }) // in the epoch of former times, where nobody minds it
+    return Effect.void
+  }
+  if (role === "standby") {
+    const held = spare ?? new Held(group.ranks, compute.kvTokens)
+    yield* listen({ deployment: deployment.name, epoch, group: group.name }, held)
+    const load = () => ({ bytesOfKv: held.bytes, sessions: held.sessions, computeMillis: 0, kvMessages: 0, kvBytes: 0 })
+    yield* status.set({ state: "standby", epoch, kvTokens: compute.kvTokens(), load })
+    return Effect.void
+  }
+  const shard = shardOf(group, model.shape, deployment.fuzzy, role)
+  if (spare !== null) yield* takePlace(compute, spare, shard, role)
+  const { abandon } = yield* work(post, role, epoch)
+  const load = () => ({
+    ...{ bytesOfKv: compute.bytesOfKv(), sessions: compute.sessions().length, computeMillis: compute.computeMillis() },
+    ...{ kvMessages: deltas.messages, kvBytes: deltas.bytes },
+  })
+  const kvTokens = compute.kvTokens()
+  yield* answerRollCall(post, epoch)
+  yield* status.set({ state: "ready", rank: role, epoch, shard: describeShard(shard), kvTokens, load })
+  yield* Effect.forkScoped(status.register)
+  return abandon
+})
+
+const work = Effect.fnUntraced(function* ({ options, model, deltas }: Post, rank: number, epoch: number) {
+  const compute = yield* Compute
+  const { deployment, group } = options
   const { layers, width, vocab, context } = model.shape
   const owners = ownersOf(group, layers, deployment.fuzzy)
-  yield* serve({
-    ...{ deployment: deployment.name, epoch },
+  const peers = yield* Layer.build(Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }))
+  return yield* serve({
+    ...{ deployment: deployment.name, epoch, deltas },
     crew: {
       ...{ group: group.name, rank, compute, strategy: STRATEGIES[group.strategy] },
       isEnd: (token) => model.tokenizer.isEnd(token),
@@ -65,16 +139,16 @@ const work = Effect.fnUntraced(function* (
       bounds: { vocab, context, maxRows: compute.maxRows },
       place: { rank, ranks: group.ranks, layers, width, owners },
     },
-  })
-  const { device, bytesOfWeights, kvTokens } = compute
-  yield* status.set({
-    ...{ state: "ready", progress: 1, device: `${device.name} (${device.variant})`, bytesOfWeights, kvTokens },
-    load: () => ({
-      bytesOfKv: compute.bytesOfKv(),
-      sessions: compute.sessions().length,
-      computeMillis: compute.computeMillis(),
-    }),
-  })
-  yield* status.register
-  yield* Effect.addFinalizer(() => status.set({ state: "draining" }))
+  }).pipe(Effect.provide(peers))
+})
+
+/** Whoever joins the group in an epoch that has begun already need not wait for the next beat. */
+const answerRollCall = Effect.fnUntraced(function* ({ options, status }: Post, epoch: number) {
+  const { connection } = yield* Nats
+  const runFork = Effect.runForkWith(yield* Effect.context())
+  const { rollCall } = groupSubjects({ deployment: options.deployment.name, epoch, group: options.group.name })
+  yield* Effect.acquireRelease(
+    Effect.sync(() => connection.subscribe(rollCall, { callback: () => void runFork(status.beat) })),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
 })

@@ -9,6 +9,7 @@ import { codec } from "../wire/codec.ts"
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
 import { GroupControl, PassAnswer, PassCommand, type SessionCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
+import { type Deltas, tellStandby } from "./deltas.ts"
 import { type Crew, execute, executeTogether } from "./execute.ts"
 import { type PrepareError, passFailed } from "./sessions.ts"
 import type { RunError } from "./strategy.ts"
@@ -27,6 +28,12 @@ export interface ServerOptions {
   readonly deployment: string
   readonly epoch: number
   readonly crew: Crew
+  readonly deltas: Deltas // of committed KV, to the group's standby
+}
+
+export interface Serving {
+  /** Stops every pass without an answer: the group goes on in another epoch, where it is asked for again. */
+  readonly abandon: Effect.Effect<void>
 }
 
 /** The newest pass of a session, or of several that run together. */
@@ -42,7 +49,7 @@ interface Lane {
 type Turn = { fiber: Fiber.Fiber<void> | null }
 
 /** Serves until the scope closes; then the passes that run are finished first. */
-export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: ServerOptions) {
+export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, deltas }: ServerOptions) {
   const { connection, connected } = yield* Nats
   const peers = yield* Peers
   const running = yield* FiberSet.make<void>()
@@ -51,6 +58,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
   const turns = new Map<string, Turn>() // a session's last one: the next begins when it has ended
   const leads = crew.strategy.leader(crew.place.ranks) === crew.place.rank
   const { group, rank } = crew
+  const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: crew.compute, deltas })
+  let abandoned = false
 
   const accept = (message: Msg): void => {
     const decoded = commands.decode(message.data)
@@ -102,20 +111,30 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
 
   /** Runs a pass and answers. A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane, before: Effect.Effect<void>): Effect.Effect<void> =>
-    Effect.andThen(before, traced(lane)(answerOf(lane))).pipe(
+    Effect.andThen(
+      before,
+      Effect.suspend(() => begin(lane)),
+    ).pipe(
       Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(crew, reason))),
       Effect.catchDefect((defect) => Effect.fail(passFailed(crew, String(defect)))),
       Effect.catchTag("Superseded", () => Effect.succeed(leads ? cancelled(lane) : null)),
       Effect.catch((error) => Effect.succeed(refused(lane.command.pass, error))),
       Effect.map((answer) => (answer === null ? undefined : settle(lane, answer))),
       Effect.onInterrupt(() => Effect.sync(() => (leads ? settle(lane, cancelled(lane)) : undefined))),
+      Effect.ensuring(Effect.forEach(lane.parts, ({ session }) => tell(session), { discard: true })), // it is answered
       Effect.ensuring(Effect.sync(() => leave(lane))),
     )
+
+  const begin = (lane: Lane) => {
+    for (const command of lane.parts) deltas.begin(command)
+    return traced(lane)(answerOf(lane))
+  }
 
   const answerOf = ({ command, exchange }: Lane): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
     command._tag === "DraftTogether" ? executeTogether(crew, exchange, command) : execute(crew, exchange, command)
 
   const settle = (lane: Lane, answer: PassAnswer): void => {
+    if (abandoned) return
     const encoded = answers.encode(answer)
     lane.answer = encoded
     for (const message of lane.askers) reply(message, encoded)
@@ -144,6 +163,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
     const alone = lane === undefined || lane.parts.length === 1
     if (alone) lane?.exchange.close() // others' drafts are not stopped for one: it is closed when they have ended
     lanes.delete(session)
+    deltas.forget(session)
     const free = crew.compute.close(session)
     const close = (before: Effect.Effect<void>) => Effect.uninterruptible(Effect.andThen(before, free))
     take([session], close, _tag === "Abort" && alone ? "interrupt" : "wait")
@@ -160,6 +180,14 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew }: S
   yield* subscribe(connection, subjects.control, control)
   yield* subscribe(connection, subjects.pass, accept)
   yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"
+  const serving: Serving = {
+    abandon: Effect.suspend(() => {
+      abandoned = true
+      for (const { exchange } of lanes.values()) exchange.close()
+      return FiberSet.clear(running)
+    }),
+  }
+  return serving
 })
 
 const subscribe = (connection: NatsConnection, subject: string, hear: (message: Msg) => void) =>

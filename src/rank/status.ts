@@ -1,6 +1,6 @@
 // What a rank says of itself: four beats a second, and an entry in the NATS services protocol, so that `nats micro ls` and
 // `chorus ps` find it.
-import { Effect } from "effect"
+import { Effect, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { register as registerService } from "../fabric/services.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
@@ -14,26 +14,41 @@ export type Condition = Pick<
   RankBeat,
   "state" | "progress" | "reason" | "shard" | "device" | "bytesOfWeights" | "kvTokens"
 > & {
-  readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions" | "computeMillis">
+  /** The rank that it is, and the epoch of its group: other ones where a standby takes a place. */
+  readonly rank: number
+  readonly epoch: number
+  readonly load: () => Pick<RankBeat, "bytesOfKv" | "sessions" | "computeMillis" | "kvMessages" | "kvBytes">
 }
 /** What does not. */
-export type Identity = Pick<RankBeat, "group" | "rank" | "ranks" | "epoch" | "pid" | "strategy" | "model">
+export type Identity = Pick<RankBeat, "group" | "ranks" | "pid" | "strategy" | "model"> &
+  Pick<Condition, "rank" | "epoch">
 
 /** Beats until the scope closes. */
 export const announce = Effect.fnUntraced(function* (deployment: string, identity: Identity) {
-  const { connection } = yield* Nats
-  const subjects = groupSubjects({ deployment, epoch: identity.epoch, group: identity.group })
+  const { connection, connected } = yield* Nats
+  const { rank, epoch, ...constant } = identity
   let condition: Condition = {
     ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
-    load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0 }),
+    ...{ rank, epoch, load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0, kvMessages: 0, kvBytes: 0 }) },
   }
+  let connections = 0
+  const subjects = () => groupSubjects({ deployment, epoch: condition.epoch, group: identity.group })
   const message = () => {
     const { load, ...rest } = condition
-    return beats.encode({ _tag: "RankBeat", ...identity, ...rest, ...load() })
+    return beats.encode({ _tag: "RankBeat", ...constant, ...rest, ...load(), connections })
   }
   const beat = Effect.sync(() => {
-    if (!connection.isClosed()) connection.publish(subjects.beat(identity.rank), message())
+    if (!connection.isClosed()) connection.publish(subjects().beat(condition.rank), message())
   })
+  const beatAnew = Effect.suspend(() => {
+    connections += 1
+    return beat
+  })
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.filter((up) => up),
+    Stream.runForEach(() => beatAnew),
+    Effect.forkScoped,
+  )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat, Effect.sleep(BEAT_MILLIS))))
   const note = (change: Partial<Condition>): void => {
     condition = { ...condition, ...change }
@@ -41,20 +56,21 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
   const register = Effect.suspend(() =>
     registerService({
       name: "chorus-rank",
-      description: `rank ${identity.rank} of ${identity.ranks}, ${identity.group} of ${deployment}`,
+      description: `rank ${condition.rank} of ${identity.ranks}, ${identity.group} of ${deployment}`,
       metadata: {
-        ...{ deployment, group: identity.group, rank: `${identity.rank}`, ranks: `${identity.ranks}` },
+        ...{ deployment, group: identity.group, rank: `${condition.rank}`, ranks: `${identity.ranks}` },
         ...{ strategy: identity.strategy, model: identity.model, pid: `${identity.pid}` },
         ...{ shard: condition.shard, device: condition.device },
       },
       endpoint: "status",
-      subject: subjects.status(identity.rank),
+      subject: subjects().status(condition.rank),
       queue: "",
       answer: () => ({ bytes: message() }),
     }),
   )
   return {
     note,
+    beat,
     register,
     set: (change: Partial<Condition>) =>
       Effect.andThen(
@@ -64,5 +80,5 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
   }
 })
 
-/** `note` changes the condition, `set` also says so at once, `register` makes the rank known to the services protocol. */
+/** `note` changes the condition, `set` also says so at once, `beat` says it again, `register` makes the rank known to the services protocol. */
 export type Status = Effect.Success<ReturnType<typeof announce>>

@@ -1,9 +1,11 @@
 // The ranks that a host runs: started when told to, started again when they end by themselves, given up visibly when that
 // happens too often, and gone with the scope.
 import { Effect, Exit, Fiber, Scope } from "effect"
+import { natsEnvironment, rankAccess } from "../fabric/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
-import { type HostedRank, placeKey, type RankPlace } from "../wire/host.ts"
+import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"
+import type { HostOptions } from "./host.ts"
 import { type History, RANK_RESTARTS, restart } from "./restart.ts"
 
 export interface RankOrder {
@@ -13,11 +15,16 @@ export interface RankOrder {
   readonly bytes: number // set aside
 }
 
+/** Where ranks connect to, and what their host shows there. */
+type RanksNats = Pick<HostOptions, "url" | "access">
+
+type Stopping = Omit<Extract<HostRequest, { readonly _tag: "StopRanks" }>, "_tag">
+
 export interface HostRanks {
   /** Starts a rank; one that runs already is left alone. */
   readonly start: (order: RankOrder) => Effect.Effect<HostedRank>
-  /** Ends every rank of an activation, and gives how many there were. */
-  readonly stop: (deployment: string, epoch: number) => Effect.Effect<number>
+  /** Ends every rank of an activation, or those that are named, and gives how many there were. */
+  readonly stop: (stopping: Stopping) => Effect.Effect<number>
   readonly all: () => ReadonlyArray<HostedRank>
 }
 
@@ -27,7 +34,7 @@ interface Hosted {
 }
 
 /** `changed` is called whenever a rank's state is another one. */
-export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () => void) {
+export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: () => void) {
   const hosted = new Map<string, Hosted>()
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
@@ -41,7 +48,7 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
     for (;;) {
       const ended = yield* Effect.scoped(
         Effect.gen(function* () {
-          const rank = yield* startActor(actorOf(url, order))
+          const rank = yield* startActor(actorOf(nats, order))
           note({ state: "running", pid: rank.pid })
           return yield* rank.ended
         }),
@@ -72,8 +79,12 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
       return entry.state
     })
 
-  const stop = Effect.fnUntraced(function* (deployment: string, epoch: number) {
-    const ours = [...hosted].filter(([, { state }]) => state.deployment === deployment && state.epoch === epoch)
+  const stop = Effect.fnUntraced(function* ({ deployment, epoch, ranks }: Stopping) {
+    const meant = ({ group, rank }: HostedRank) =>
+      ranks === undefined || ranks.some((one) => one.group === group && one.rank === rank)
+    const ours = [...hosted].filter(
+      ([, { state }]) => state.deployment === deployment && state.epoch === epoch && meant(state),
+    )
     yield* Effect.forEach(ours, ([, { fiber }]) => (fiber === null ? Effect.void : Fiber.interrupt(fiber)), {
       concurrency: "unbounded",
       discard: true,
@@ -87,15 +98,16 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
   return ranks
 })
 
-const actorOf = (url: string, { place, deployment, device }: RankOrder): Actor => ({
+const actorOf = ({ url, access }: RanksNats, { place, deployment, device }: RankOrder): Actor => ({
   name: `rank ${place.rank} of ${place.group}`,
   file: "rank.ts",
   environment: {
-    [ENVIRONMENT.nats]: url,
+    ...natsEnvironment(url, rankAccess(access, deployment.name)),
     [ENVIRONMENT.deployment]: JSON.stringify(deployment),
     [ENVIRONMENT.epoch]: `${place.epoch}`,
     [ENVIRONMENT.group]: place.group,
     [ENVIRONMENT.rank]: `${place.rank}`,
+    ...(place.rank < (deployment[place.group]?.ranks ?? 0) ? {} : { [ENVIRONMENT.standby]: "1" }),
     [ENVIRONMENT.device]: device,
   },
 })

@@ -3,21 +3,30 @@
 // nothing, and its successor goes on with what it finds there.
 import { Effect, FiberMap, Queue, SubscriptionRef } from "effect"
 import type { Bucket, BucketFailed, Entries, Entry } from "../fabric/bucket.ts"
+import { Nats } from "../fabric/nats.ts"
+import { codec } from "../wire/codec.ts"
 import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
-import { COLD, type Replica, type Replicas } from "../wire/replicas.ts"
+import { Formation } from "../wire/formation.ts"
+import type { HostedRank } from "../wire/host.ts"
+import { COLD, type Replica, type Replicas, type Standby } from "../wire/replicas.ts"
+import { formationSubject } from "../wire/subjects.ts"
+import { formationOf, takenOver } from "./formation.ts"
+import { health, isHeard, standbyHealth } from "./health.ts"
 import type { Hosts } from "./hosts.ts"
 import type { ModelShelf } from "./models.ts"
 import type { Observed } from "./observed.ts"
 import { Peak } from "./peak.ts"
 import type { Placement } from "./placement.ts"
-import { placeOn } from "./placing.ts"
-import { type Health, nextStep, type Step } from "./reconcile.ts"
+import { placeOn, placeStandby } from "./placing.ts"
+import { type LostRank, nextStep, type Step } from "./reconcile.ts"
+
+const formations = codec("formation", Formation)
 
 /** It looks again so often, beside whenever something has changed. */
 const LOOK_MILLIS = 250
 
-/** What a host was told to start appears in its beats by then. */
-const STARTED_MILLIS = 3_000
+/** Where no host had room for a standby, another one is sought after so long. */
+const STANDBY_AGAIN_MILLIS = 10_000
 
 /** Extra replicas of a deployment that never idles go when they were not needed for so long. */
 const SCALE_DOWN_MILLIS = 30_000
@@ -34,6 +43,7 @@ export interface KeeperOptions {
 
 /** Keeps until interrupted. */
 export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
+  const { connection } = yield* Nats
   const { hosts, observed, changes } = options
   yield* hosts.settled
   const followed = yield* options.replicas.follow
@@ -41,6 +51,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const written = new Map<string, Entry<Replicas>>()
   const peaks = new Map<string, Peak>()
   const working = yield* FiberMap.make<string, void>()
+  const vain = new Map<string, number>() // when no place was found for a standby, by epoch and group
 
   const recordOf = (name: string): Entry<Replicas> => {
     const seen = SubscriptionRef.getUnsafe(followed).get(name) ?? { value: COLD, revision: 0 }
@@ -80,22 +91,68 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     if (mine) yield* start(replica)
   })
 
-  const start = ({ epoch, deployment, ranks }: Replica) =>
-    Effect.forEach(
-      new Set(ranks.map(({ host }) => host)),
+  const start = ({ epoch, deployment, ranks, standbys }: Replica) => {
+    const members = [...ranks, ...standbys]
+    return Effect.forEach(
+      new Set(members.map(({ host }) => host)),
       (host) =>
         hosts
           .ask(host, {
             _tag: "StartRanks",
             deployment,
             epoch,
-            ranks: ranks
-              .filter((rank) => rank.host === host)
-              .map(({ group, rank, device, bytes }) => ({ group, rank, device, bytes })),
+            ranks: members
+              .filter((one) => one.host === host)
+              .map(({ group, member, device, bytes }) => ({ group, rank: member, device, bytes })),
           })
           .pipe(Effect.catch((error) => Effect.logWarning(error.message))), // its health will tell
       { concurrency: "unbounded", discard: true },
     )
+  }
+
+  const standBy = Effect.fnUntraced(function* (name: string, replica: Replica, group: Standby["group"]) {
+    const { epoch, deployment, ranks } = replica
+    const others = [...allRecords(followed, written).values()].flatMap(({ value }) => value.replicas)
+    const placement = yield* placeStandby({ deployment, hosts, shelf: options.shelf, others }, ranks, group)
+    const [placed] = placement._tag === "Placed" ? placement.ranks : []
+    if (placed === undefined) {
+      vain.set(`${epoch} ${group}`, Date.now())
+      const reason = placement._tag === "Refused" ? placement.reason : "no place"
+      return yield* Effect.logWarning(`${name} has no standby for its ${group} group: ${reason}`)
+    }
+    // A number that none of the deployment's processes has had, nor will have.
+    const number = recordOf(name).value.epoch + 1
+    const { host, device, bytes } = placed
+    const standby: Standby = { group, member: (deployment[group]?.ranks ?? 0) + number, host, device, bytes }
+    const mine = yield* write(name, (record) => ({
+      ...record,
+      epoch: number,
+      replicas: record.replicas.map((one) =>
+        one.epoch === epoch ? { ...one, standbys: [...one.standbys, standby] } : one,
+      ),
+    }))
+    const now = recordOf(name).value.replicas.find((one) => one.epoch === epoch)
+    if (mine && now !== undefined) yield* start(now)
+  })
+
+  /** Written first: whoever follows the record and whoever hears the formation come to the same epoch. */
+  const takeOver = Effect.fnUntraced(function* (name: string, replica: Replica, lost: ReadonlyArray<LostRank>) {
+    const formed = recordOf(name).value.epoch + 1
+    const next = takenOver(replica, lost, formed)
+    if (next === null) return
+    const mine = yield* write(name, (record) => ({
+      ...record,
+      epoch: formed,
+      replicas: record.replicas.map((one) => (one.epoch === replica.epoch ? next : one)),
+    }))
+    if (mine) tell(next)
+  })
+
+  const tell = (replica: Replica): void => {
+    if (connection.isClosed()) return
+    const subject = formationSubject(replica.deployment.name, replica.epoch)
+    connection.publish(subject, formations.encode(formationOf(replica)))
+  }
 
   const run = Effect.fnUntraced(function* (name: string, stored: StoredDeployment | null, step: Step) {
     switch (step._tag) {
@@ -103,10 +160,20 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
         return
       case "Add":
         return yield* stored === null ? Effect.void : add(name, stored)
-      case "Start": {
-        const replica = recordOf(name).value.replicas.find(({ epoch }) => epoch === step.epoch)
-        return yield* replica === undefined ? Effect.void : start(replica)
-      }
+      case "Start":
+        return yield* on(name, step, start)
+      case "StandBy":
+        return yield* on(name, step, (replica) => standBy(name, replica, step.group))
+      case "TakeOver":
+        return yield* on(name, step, (replica) => takeOver(name, replica, step.ranks))
+      case "Dismiss":
+        return yield* write(name, (record) => ({
+          ...record,
+          replicas: record.replicas.map((one) => ({
+            ...one,
+            standbys: one.standbys.filter(({ member }) => one.epoch !== step.epoch || member !== step.standby.member),
+          })),
+        }))
       case "Ready":
         return yield* setReplica(name, step.epoch, "ready")
       case "Drain":
@@ -124,8 +191,16 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     }
   })
 
-  const healthOf = (replica: Replica): Health => health(replica, hosts, observed)
+  const on = <E>(
+    name: string,
+    { epoch }: { readonly epoch: number },
+    act: (replica: Replica) => Effect.Effect<unknown, E>,
+  ) => {
+    const replica = recordOf(name).value.replicas.find((one) => one.epoch === epoch)
+    return replica === undefined ? Effect.void : Effect.asVoid(act(replica))
+  }
 
+  const seen = { hosts, observed }
   const look = Effect.gen(function* () {
     const stored = SubscriptionRef.getUnsafe(options.stored)
     const records = allRecords(followed, written)
@@ -136,10 +211,17 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
       const load = observed.load(name)
       const peak = peakOf(peaks, name, record, wish, now)
       peak.note(now, load)
+      // Until all have understood who they are.
+      for (const replica of record.replicas) {
+        if (replica.formed !== replica.epoch && !isHeard(replica, seen)) tell(replica)
+      }
       if (yield* FiberMap.has(working, name)) continue
       const window = wish?.idleTimeoutMillis ?? SCALE_DOWN_MILLIS
       const step = nextStep({
-        ...{ stored: wish, record, load, peak: peak.over(now, window), now, health: healthOf },
+        ...{ stored: wish, record, load, peak: peak.over(now, window), now },
+        health: (replica) => health(replica, seen),
+        standbyHealth: (replica, standby) => standbyHealth(replica, standby, seen),
+        hopeful: (epoch, group) => now - (vain.get(`${epoch} ${group}`) ?? 0) > STANDBY_AGAIN_MILLIS,
         sessions: (epoch) => observed.sessions(name, epoch),
       })
       if (step._tag === "None") continue
@@ -148,11 +230,11 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     for (const stray of straysOf(hosts, records)) {
       const key = `${stray.host} ${stray.deployment} ${stray.epoch}`
       if (yield* FiberMap.has(working, key)) continue
-      const { host, deployment, epoch } = stray
+      const { host, ...stopping } = stray
       yield* FiberMap.run(
         working,
         key,
-        Effect.catch(Effect.asVoid(hosts.ask(host, { _tag: "StopRanks", deployment, epoch })), warn),
+        Effect.catch(Effect.asVoid(hosts.ask(host, { _tag: "StopRanks", ...stopping })), warn),
       )
     }
   })
@@ -192,42 +274,28 @@ const replicaOf = (
   epoch: number,
   deployment: Replica["deployment"],
   { ranks }: Extract<Placement, { readonly _tag: "Placed" }>,
-): Replica => ({ epoch, state: "activating", since: Date.now(), deployment, ranks })
+): Replica => ({
+  ...{ epoch, formed: epoch, state: "activating", since: Date.now(), deployment, standbys: [] },
+  ranks: ranks.map((rank) => ({ ...rank, member: rank.rank })),
+})
 
-const health = (replica: Replica, hosts: Hosts, observed: Observed): Health => {
-  const { epoch, deployment, ranks, since } = replica
-  const here = hosts.all()
-  const gone = ranks.find(({ host }) => !here.has(host))
-  if (gone !== undefined)
-    return hosts.certain() ? { _tag: "Gone", reason: `host ${gone.host} is gone` } : { _tag: "Starting" }
-  if (ranks.some(({ host }) => here.get(host)?.state === "draining")) return { _tag: "Leaving" }
-  let able = 0
-  for (const { group, rank, host } of ranks) {
-    const hosted = here
-      .get(host)
-      ?.ranks.find(
-        (one) => one.deployment === deployment.name && one.epoch === epoch && one.group === group && one.rank === rank,
-      )
-    if (hosted === undefined) {
-      if (Date.now() - since > STARTED_MILLIS) return { _tag: "Unstarted" }
-      continue
-    }
-    const named = `rank ${rank} of ${group} on ${host}`
-    if (hosted.state === "failed") return { _tag: "Failed", reason: `${named}: ${hosted.reason}` }
-    const beat = observed.rank({ deployment: deployment.name, epoch, group, rank })
-    if (beat === "silent") return { _tag: "Failed", reason: `${named} does not beat` }
-    if (beat?.state === "failed") return { _tag: "Failed", reason: `${named}: ${beat.reason}` }
-    if (beat?.state === "ready") able += 1
-  }
-  return { _tag: able === ranks.length ? "Ready" : "Starting" }
-}
-
-/** Ranks of activations that are no more, as after a host was away, or a keeper died between two steps. */
+/** Processes of activations that are no more, and those whose place another has: as after a host was away, or a keeper died between two steps. */
 const straysOf = (hosts: Hosts, records: Entries<Replicas>) =>
   [...hosts.all().values()].flatMap(({ name: host, ranks }) => {
-    const strays = ranks.filter(
-      ({ deployment, epoch }) => !records.get(deployment)?.value.replicas.some((one) => one.epoch === epoch),
+    const placed = (one: HostedRank): boolean => {
+      const replica = records.get(one.deployment)?.value.replicas.find(({ epoch }) => epoch === one.epoch)
+      return [...(replica?.ranks ?? []), ...(replica?.standbys ?? [])].some(
+        ({ group, member, host: at }) => group === one.group && member === one.rank && at === host,
+      )
+    }
+    const strays = ranks.filter((one) => !placed(one))
+    const activations = new Map(
+      strays.map(({ deployment, epoch }) => [`${deployment} ${epoch}`, { deployment, epoch }]),
     )
-    const keys = new Map(strays.map(({ deployment, epoch }) => [`${deployment} ${epoch}`, { host, deployment, epoch }]))
-    return [...keys.values()]
+    return [...activations.values()].map((of) => ({
+      ...{ host, ...of },
+      ranks: strays
+        .filter(({ deployment, epoch }) => deployment === of.deployment && epoch === of.epoch)
+        .map(({ group, rank }) => ({ group, rank })),
+    }))
   })

@@ -3,6 +3,7 @@ import { Effect, Stream, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, groupsOf } from "../wire/deployment.ts"
+import type { Replica } from "../wire/replicas.ts"
 import type { Models, RankStart } from "../workflow/generation.ts"
 import { kvTokensOf } from "./memory.ts"
 import { draftingTogether } from "./togetherness.ts"
@@ -12,6 +13,8 @@ const AGAIN_MILLIS = 250
 
 export interface Link {
   readonly epoch: number
+  /** The replica as it is written now: a standby may have taken a rank's place. */
+  readonly follow: (replica: Replica) => Effect.Effect<void>
   /** No new sessions. */
   draining: boolean
   /** Sessions of this supervisor. */
@@ -32,13 +35,15 @@ export interface Link {
 
 export interface LinkOptions {
   readonly deployment: Deployment
-  readonly epoch: number
+  readonly replica: Replica
   readonly tokenizer: Tokenizer
   readonly changed: () => void
 }
 
 /** Until the scope closes. */
-export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokenizer, changed }: LinkOptions) {
+export const openLink = Effect.fnUntraced(function* ({ deployment, replica, tokenizer, changed }: LinkOptions) {
+  const { epoch } = replica
+  let now = replica
   const placed = performance.now()
   const expected = groupsOf(deployment).reduce((sum, { ranks }) => sum + ranks, 0)
   const learned: Models["Service"]["learned"] = { current: undefined }
@@ -56,7 +61,10 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     changed()
   })
   const once = Effect.gen(function* () {
-    joined = yield* Effect.forEach(groupsOf(deployment), (group) => join({ deployment: deployment.name, group, epoch }))
+    joined = yield* Effect.forEach(groupsOf(deployment), (group) => {
+      const standby = () => now.standbys.some((one) => one.group === group.name)
+      return join({ deployment: deployment.name, group, epoch: now.formed, standby })
+    })
     for (const group of joined) {
       yield* SubscriptionRef.changes(group.beats).pipe(
         Stream.runForEach(() => heard),
@@ -71,11 +79,12 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
     models = { base, draft: drafting ?? null, tokenizer, learned }
     changed()
-    yield* Effect.raceAll([...joined.map((group) => group.silent), ...joined.map(begunAnew)])
+    yield* Effect.raceAll(joined.map((group) => group.silent))
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
         models = null
+        joined = []
         changed()
       }),
     ),
@@ -86,6 +95,10 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
 
   const link: Link = {
     epoch,
+    follow: (replica) => {
+      now = replica
+      return Effect.forEach(joined, (group) => group.move(replica.formed), { discard: true })
+    },
     draining: false,
     get sessions() {
       return sessions
@@ -119,13 +132,4 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, epoch, tokeni
     },
   }
   return link
-})
-
-/** Ends when a rank is another process than it was: quicker than a silence, its host has started it again, without any KV. */
-const begunAnew = Effect.fnUntraced(function* (group: Group) {
-  const pids = [...SubscriptionRef.getUnsafe(group.beats).values()].map(({ pid }) => pid)
-  yield* SubscriptionRef.changes(group.beats).pipe(
-    Stream.filter((beats) => [...beats.values()].some(({ pid }) => !pids.includes(pid))),
-    Stream.runHead,
-  )
 })

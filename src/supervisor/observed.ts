@@ -13,12 +13,17 @@ const demands = codec("demand", Demand)
 /** A rank that was not heard for so long hangs, where its host says that it runs. */
 const RANK_SILENT_TICKS = 10_000 / BEAT_MILLIS
 
+/** One that was not heard for so long is replaced where a standby is ready: a mistake costs little then. */
+const RANK_QUIET_TICKS = 1_000 / BEAT_MILLIS
+
 /** A supervisor that does not repeat its demand has none any more, or is gone. */
 const DEMAND_TICKS = (4 * DEMAND_MILLIS) / BEAT_MILLIS
 
 export interface Observed {
   /** A rank's newest beat; null where it is not heard, "silent" where it was. */
   readonly rank: (place: RankPlace) => RankBeat | "silent" | null
+  /** Whether a rank that was heard is not heard now, for one that has a standby. */
+  readonly quiet: (place: RankPlace) => boolean
   /** Sessions that run on one replica, of all supervisors. */
   readonly sessions: (deployment: string, epoch: number) => number
   /** Sessions that run or wait. */
@@ -59,6 +64,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
   )
   const tick = Effect.sync(() => {
     for (const [key, entry] of ranks) if (++entry.missed > 4 * RANK_SILENT_TICKS) ranks.delete(key)
+    if ([...ranks.values()].some(({ missed }) => missed === RANK_QUIET_TICKS + 1)) changed()
     for (const [key, entry] of demand) if (++entry.missed > DEMAND_TICKS) demand.delete(key)
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
@@ -70,6 +76,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
       if (entry === undefined) return null
       return entry.missed > RANK_SILENT_TICKS ? "silent" : entry.beat
     },
+    quiet: (place) => (ranks.get(placeKey(place))?.missed ?? 0) > RANK_QUIET_TICKS,
     sessions: (deployment, epoch) =>
       sum(
         said(deployment).flatMap(({ running }) =>

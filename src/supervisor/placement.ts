@@ -12,6 +12,7 @@ export interface RankNeed {
   readonly kv: number
   readonly threads: number
   readonly device: string // "auto": a GPU where one has room, else the CPU
+  readonly apart?: ReadonlyArray<string> // hosts that it shall not be on, where there is another one: those of what it stands by for
 }
 
 /** What one host offers. */
@@ -112,12 +113,17 @@ class Desk {
   /** Below 0 where this host is the better one for a rank that fits on both. */
   compare(other: Desk, need: RankNeed): number {
     return (
+      this.#shunned(need) - other.#shunned(need) ||
       this.#crowding(need) - other.#crowding(need) ||
       Number(other.#threads.size > 0) - Number(this.#threads.size > 0) || // where its peers are: a hop less on the wire
       other.#spare(need) - this.#spare(need) ||
       this.offer.hopMillis - other.offer.hopMillis ||
       (this.offer.name < other.offer.name ? -1 : 1)
     )
+  }
+
+  #shunned({ apart = [] }: RankNeed): number {
+    return Number(apart.includes(this.offer.name))
   }
 
   /** Threads beyond the cores. */

@@ -2,10 +2,10 @@
 import { Effect, Result } from "effect"
 import { type Deployment, groupsOf } from "../wire/deployment.ts"
 import type { HostBeat } from "../wire/host.ts"
-import type { Replica } from "../wire/replicas.ts"
+import type { Replica, Standby } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
-import type { ModelShelf } from "./models.ts"
-import { type Offer, type Placement, place } from "./placement.ts"
+import type { ModelShelf, Opened } from "./models.ts"
+import { type Offer, type Placement, place, type RankNeed } from "./placement.ts"
 
 /** A host that does not answer in this time has no part in the placement. */
 const LOOK_MILLIS = 3_000
@@ -17,12 +17,30 @@ export interface Placing {
   readonly others: ReadonlyArray<Replica> // that there are, of all deployments
 }
 
-export const placeOn = Effect.fnUntraced(function* ({ deployment, hosts, shelf, others }: Placing) {
+/** The ranks of a new replica. */
+export const placeOn = (placing: Placing): Effect.Effect<Placement> => placeNeeds(placing, ({ needs }) => needs)
+
+/** A standby for one group of a replica: on a host that has none of the group's ranks, where there is one. */
+export const placeStandby = (
+  placing: Placing,
+  ranks: Replica["ranks"],
+  group: Standby["group"],
+): Effect.Effect<Placement> => {
+  const apart = ranks.filter((one) => one.group === group).map(({ host }) => host)
+  return placeNeeds(placing, ({ standbys }) =>
+    standbys.filter((need) => need.group === group).map((need) => ({ ...need, apart })),
+  )
+}
+
+const placeNeeds = Effect.fnUntraced(function* (
+  { deployment, hosts, shelf, others }: Placing,
+  wanted: (opened: Opened) => ReadonlyArray<RankNeed>,
+): Effect.fn.Return<Placement> {
   const opened = yield* Effect.result(shelf.open(deployment))
   if (Result.isFailure(opened)) {
-    return { _tag: "Refused", reason: `on the supervisor's machine, ${opened.failure.message}` } satisfies Placement
+    return { _tag: "Refused", reason: `on the supervisor's machine, ${opened.failure.message}` }
   }
-  const { needs } = opened.success
+  const needs = wanted(opened.success)
   const models = new Map(needs.map(({ model, modelBytes }) => [model, modelBytes]))
   const ready = [...hosts.all().values()]
     .filter(({ state }) => state === "ready")

@@ -1,8 +1,8 @@
 // What the keeper does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
 // asked again after each step, so whoever takes over goes on where it finds things.
 import { Equal } from "effect"
-import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
-import type { Replica, Replicas } from "../wire/replicas.ts"
+import { groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import type { Replica, Replicas, Standby } from "../wire/replicas.ts"
 
 /** What the beats say of a replica's ranks. */
 export type Health =
@@ -10,8 +10,18 @@ export type Health =
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Unstarted" } // placed, but its hosts know nothing of it
   | { readonly _tag: "Leaving" } // a host of it drains
+  | { readonly _tag: "Lost"; readonly ranks: ReadonlyArray<LostRank> } // and a standby is ready for each of them
   | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is nobody's mistake
   | { readonly _tag: "Failed"; readonly reason: string }
+
+/** A rank whose process is lost. */
+export interface LostRank {
+  readonly group: "base" | "draft"
+  readonly rank: number
+}
+
+/** What the beats say of a replica's standby. */
+export type StandbyHealth = "starting" | "ready" | "unstarted" | "lost"
 
 export interface Situation {
   readonly stored: StoredDeployment | null // null: removed
@@ -20,6 +30,9 @@ export interface Situation {
   readonly peak: number // the highest load of the idle time
   readonly sessions: (epoch: number) => number
   readonly health: (replica: Replica) => Health
+  readonly standbyHealth: (replica: Replica, standby: Standby) => StandbyHealth
+  /** Whether a place for a group's standby was not sought in vain just now. */
+  readonly hopeful: (epoch: number, group: Standby["group"]) => boolean
   readonly now: number
 }
 
@@ -28,6 +41,9 @@ export type Step =
   | { readonly _tag: "Add" }
   | { readonly _tag: "Start" | "Ready" | "Drain" | "Revive"; readonly epoch: number }
   | { readonly _tag: "Drop"; readonly epoch: number; readonly failure: string | null }
+  | { readonly _tag: "TakeOver"; readonly epoch: number; readonly ranks: ReadonlyArray<LostRank> }
+  | { readonly _tag: "StandBy"; readonly epoch: number; readonly group: Standby["group"] }
+  | { readonly _tag: "Dismiss"; readonly epoch: number; readonly standby: Standby }
 
 /** A session that was begun in the moment of the drain is seen by then. */
 const SETTLE_MILLIS = 750
@@ -39,7 +55,8 @@ export const nextStep = (situation: Situation): Step => {
   const { stored, record } = situation
   return (
     first(record.replicas, (replica) => stepOf(situation, replica)) ??
-    (stored === null ? undefined : scale(situation, stored)) ?? { _tag: "None" }
+    (stored === null ? undefined : scale(situation, stored)) ??
+    first(record.replicas, (replica) => standbyStep(situation, replica)) ?? { _tag: "None" }
   )
 }
 
@@ -47,6 +64,7 @@ export const nextStep = (situation: Situation): Step => {
 const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: Replica): Step | undefined => {
   const { epoch, state, since } = replica
   const found = health(replica)
+  if (found._tag === "Lost") return { _tag: "TakeOver", epoch, ranks: found.ranks }
   if (found._tag === "Gone") return { _tag: "Drop", epoch, failure: null }
   if (found._tag === "Failed") return { _tag: "Drop", epoch, failure: state === "activating" ? found.reason : null }
   if (state === "draining") {
@@ -61,6 +79,23 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
   }
   if (found._tag === "Unstarted") return { _tag: "Start", epoch }
   return state === "activating" && found._tag === "Ready" ? { _tag: "Ready", epoch } : undefined
+}
+
+/** A standby of each group, once the replica serves: nobody waits for it. */
+const standbyStep = (situation: Situation, replica: Replica): Step | undefined => {
+  const { stored, health, standbyHealth, hopeful } = situation
+  const { epoch, state, standbys, deployment } = replica
+  const wanted = (stored?.standby ?? 0) > 0
+  for (const standby of standbys) {
+    const found = standbyHealth(replica, standby)
+    if (found === "lost" || !wanted) return { _tag: "Dismiss", epoch, standby }
+    if (found === "unstarted") return { _tag: "Start", epoch }
+  }
+  if (!wanted || state !== "ready" || health(replica)._tag !== "Ready") return undefined
+  const bare = groupsOf(deployment).find(
+    ({ name }) => !standbys.some(({ group }) => group === name) && hopeful(epoch, name),
+  )
+  return bare === undefined ? undefined : { _tag: "StandBy", epoch, group: bare.name }
 }
 
 const scale = (situation: Situation, stored: StoredDeployment): Step | undefined => {

@@ -91,9 +91,10 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     for (const [epoch, replica] of there) {
       const known = links.get(epoch)
       if (known !== undefined) known.link.draining = replica.state === "draining"
+      if (known !== undefined) yield* known.link.follow(replica)
       if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
       const scope = yield* Scope.fork(parent)
-      const link = yield* openLink({ deployment, epoch, tokenizer: options.tokenizer, changed }).pipe(
+      const link = yield* openLink({ deployment, replica, tokenizer: options.tokenizer, changed }).pipe(
         Scope.provide(scope),
       )
       link.draining = replica.state === "draining"

@@ -5,10 +5,10 @@ export const BEAT_MILLIS = 250
 
 export const RankBeat = Schema.TaggedStruct("RankBeat", {
   group: Schema.String,
-  rank: Schema.Int,
+  rank: Schema.Int, // of a standby: a number behind the ranks'
   ranks: Schema.Int,
   epoch: Schema.Int,
-  state: Schema.Literals(["loading", "ready", "draining", "failed"]),
+  state: Schema.Literals(["loading", "standby", "ready", "draining", "failed"]),
   progress: Schema.Finite, // of loading, 0 to 1
   reason: Schema.String, // of "failed"; empty otherwise
   pid: Schema.Int,
@@ -20,7 +20,10 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   bytesOfKv: Schema.Int,
   kvTokens: Schema.Int, // for which it has memory; 0 while it is not ready
   sessions: Schema.Int,
+  kvMessages: Schema.Int, // of committed KV, sent to a standby so far: a counter
+  kvBytes: Schema.Int, // a counter
   computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
+  connections: Schema.Int, // to NATS, so far: what was on its way to the rank when this rises is lost
 })
 export type RankBeat = typeof RankBeat.Type
 

@@ -43,6 +43,7 @@ export const Scaling = Schema.Struct({
     max: Positive,
     sessions: Positive, // running or waiting for each replica: with more, another one is added
   }),
+  standby: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 })))), // processes of each group that take a lost rank's place. 0
 })
 export type Scaling = typeof Scaling.Type
 
@@ -63,10 +64,14 @@ export const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<Group> => (
 /** Environment of the actors. Deployment and host are JSON. */
 export const ENVIRONMENT = {
   nats: "CHORUS_NATS",
+  natsKey: "CHORUS_NATS_KEY", // path of the seed that this process shows
+  natsCa: "CHORUS_NATS_CA", // path of the certificate that it trusts
+  natsKeys: "CHORUS_NATS_KEYS", // folder that has both, for who starts others or is several things
   deployment: "CHORUS_DEPLOYMENT",
   group: "CHORUS_GROUP",
   rank: "CHORUS_RANK",
   epoch: "CHORUS_EPOCH",
+  standby: "CHORUS_STANDBY", // set: the rank is a number behind its group's, and it takes the place of one that is lost
   device: "CHORUS_DEVICE", // of one rank, where it is not its group's
   host: "CHORUS_HOST",
 } as const

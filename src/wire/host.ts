@@ -10,7 +10,7 @@ export const HOST_BEAT_MILLIS = 500
 /** A host that has not been heard for so many beats is gone, and its ranks with it. */
 export const HOST_BEATS_MISSED = 4
 
-/** Which rank of which activation. */
+/** Which rank of which activation; a standby has a number behind its group's ranks. */
 const place = {
   deployment: Schema.String,
   epoch: Count,
@@ -64,8 +64,12 @@ const StartRanks = Schema.TaggedStruct("StartRanks", {
   epoch: Count,
   ranks: Schema.Array(Schema.Struct({ group: place.group, rank: place.rank, device: Schema.String, bytes: Count })),
 })
-/** Ends every rank of an activation; answered when they have ended. */
-const StopRanks = Schema.TaggedStruct("StopRanks", { deployment: Schema.String, epoch: Count })
+/** Ends every rank of an activation, or those that are named; answered when they have ended. */
+const StopRanks = Schema.TaggedStruct("StopRanks", {
+  deployment: Schema.String,
+  epoch: Count,
+  ranks: Schema.optionalKey(Schema.Array(Schema.Struct({ group: place.group, rank: place.rank }))),
+})
 
 export const HostRequest = Schema.Union([Look, StartRanks, StopRanks]).pipe(Schema.toTaggedUnion("_tag"))
 export type HostRequest = typeof HostRequest.Type

@@ -1,5 +1,5 @@
-// A part of an activation that is larger than the server's max_payload: a header of 24 bytes, then a piece of the encoded
-// activation. Parts of one activation share everything but `index`; the receiver puts them together again.
+// A part of an activation, or of a KV delta, that is larger than the server's max_payload: a header of 24 bytes, then a piece
+// of the encoded message. Parts of one message share everything but `index`; the receiver puts them together again.
 import { Result } from "effect"
 import { MalformedMessage } from "./errors.ts"
 
@@ -72,6 +72,4 @@ export const decode = (message: Uint8Array): Result.Result<Part, MalformedMessag
 }
 
 const malformed = (field: string, expected: string, actual: number) =>
-  Result.fail(
-    new MalformedMessage({ kind: "part of an activation", field, reason: `expected ${expected}, got ${actual}` }),
-  )
+  Result.fail(new MalformedMessage({ kind: "part of a message", field, reason: `expected ${expected}, got ${actual}` }))

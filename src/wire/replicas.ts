@@ -5,21 +5,28 @@ import { Deployment } from "./deployment.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
-const PlacedRank = Schema.Struct({
+const process = {
   group: Schema.Literals(["base", "draft"]),
-  rank: Count,
+  member: Count, // its number among the processes of its group, by which its host knows it; a rank's own until a standby takes its place
   host: Schema.String,
   device: Schema.String,
   bytes: Count, // set aside on the host
-})
+}
+const PlacedRank = Schema.Struct({ ...process, rank: Count })
+const PlacedStandby = Schema.Struct(process)
+
+export type PlacedRank = typeof PlacedRank.Type
+export type Standby = typeof PlacedStandby.Type
 
 /** draining: it gets no new sessions, and stops when those that it has are over. */
 export const Replica = Schema.Struct({
-  epoch: Count,
+  epoch: Count, // of the activation, by which hosts know its processes
+  formed: Count, // the epoch of its groups: the same until a standby takes a rank's place, which forms them anew
   state: Schema.Literals(["activating", "ready", "draining"]),
   since: Schema.Finite, // of the state, milliseconds since 1970 on the keeper's clock
   deployment: Deployment, // that its ranks run: a change of the deployment needs another replica
   ranks: Schema.Array(PlacedRank),
+  standbys: Schema.Array(PlacedStandby), // one of a group at most
 })
 export type Replica = typeof Replica.Type
 

@@ -13,6 +13,8 @@ export const subjectsOf = (deployment: string) => {
     infer: `${root}.infer`,
     /** A session's durable log, which is also its public token stream. */
     tokens: (session: string) => `${root}.tokens.${session}`,
+    /** Readers of logs: a supervisor has JetStream send a session's to whoever knows its name. */
+    read: `${root}.read`,
     /** How far the ranks are that a session waits for: told to whoever listens, and not stored. */
     progress: (session: string) => `${root}.progress.${session}`,
     /** A client's wish to end a session. */
@@ -28,6 +30,12 @@ export const subjectsOf = (deployment: string) => {
     /** All of them, for those who watch. */
     beats: `${root}.beat.>`,
   }
+}
+
+/** The deployment of any subject of it, and the session that a log's ends with. */
+export const placeOfLog = (subject: string): { readonly deployment: string; readonly session: string } => {
+  const tokens = subject.split(".")
+  return { deployment: tokens[2] ?? "", session: tokens.at(-1) ?? "" }
 }
 
 export interface GroupPlace {
@@ -51,10 +59,21 @@ export const groupSubjects = ({ deployment, epoch, group }: GroupPlace) => {
     status: (rank: number) => `${root}.rank.${rank}.status`,
     /** Session control to a whole group: release, cancel. */
     control: `${root}.ctl`,
+    /** One rank's committed KV, as it grows: for the group's standby. */
+    kv: (rank: number) => `${root}.kv.${rank}`,
+    kvs: `${root}.kv.*`,
+    /** What a standby wants of it. */
+    kvWish: `${root}.kv`,
+    /** Every rank of the group beats at once when it hears this. */
+    rollCall: `${root}.roll`,
     beat: (rank: number) => `${beat}.${rank}`,
     beats: `${beat}.*`,
   }
 }
+
+/** Who is which rank of an activation, and in which epoch: its processes hear it, whatever they are at the moment. */
+export const formationSubject = (deployment: string, activation: number): string =>
+  `chorus.v1.${deployment}.group.${activation}.formation`
 
 /** The subjects of one machine's host; "*" is all of them. No deployment has an @ in its name. */
 export const hostSubjects = (host: string) => {
@@ -63,8 +82,14 @@ export const hostSubjects = (host: string) => {
     /** Requests to look at models, to start and to stop ranks. */
     control: `${root}.ctl`,
     beat: `${root}.beat`,
+    /** Answered by who has the name: whether one may join by it. */
+    taken: `${root}.taken`,
   }
 }
+
+/** Where answers go. Nobody answers to another subject: whoever asks could have us write what he may not write himself. */
+const INBOX = /^_INBOX(\.[A-Za-z0-9_-]+)+$/
+export const isInbox = (subject: string): boolean => INBOX.test(subject)
 
 /** Hosts beat at once when they hear this. */
 export const ROLL_CALL = "chorus.v1.@host"

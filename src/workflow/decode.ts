@@ -38,9 +38,9 @@ const Answered = Schema.Struct({ answer: Decoded, millis: Schema.Finite, bytes: 
 /** The base's next tokens: at least one, and at most `most`. */
 export const decode = Effect.fnUntraced(function* (generation: Generation, group: Group, most: number) {
   const steps = Math.min(stepsAfter(generation.step), most)
-  const decoded = yield* Effect.catchTag(burst(generation, group, steps), "UnknownSession", () =>
+  const decoded = yield* Effect.catchTag(burst(generation, group, steps), "UnknownSession", (lost) =>
     Effect.andThen(
-      refill(generation, group),
+      refill(generation, group, lost),
       Effect.suspend(() => burst(generation, group, steps)),
     ),
   )

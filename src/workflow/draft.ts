@@ -1,27 +1,19 @@
 // Calibrate and draft: one command to the draft group. It replaces the fuzzy KV by exact KV for what was accepted and the
 // bonus token (EasySpec, section 3.2), and grows the tree from there.
 import { Effect, Schema } from "effect"
-import { Activity } from "effect/workflow"
+import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Drafted } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Generation } from "./generation.ts"
+import type { Admitted, Generation } from "./generation.ts"
 import { CHUNK, prefill } from "./prefill.ts"
 
 const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
 
 export const draft = Effect.fnUntraced(function* (generation: Generation, group: Group, shape: TreeShape) {
-  yield* catchUp(generation, group)
-  const drafted = yield* Effect.catchTag(tree(generation, group, shape), "UnknownSession", () => {
-    generation.draft = { committed: 0 }
-    return Effect.andThen(
-      catchUp(generation, group),
-      Effect.suspend(() => tree(generation, group, shape)),
-    )
-  })
-  const { answer, millis, bytes } = drafted
+  const { answer, millis, bytes } = yield* caughtUp(generation, group, shape)
   measure(generation, "calibrate", generation.tokens.length - generation.draft.committed, answer.calibrate)
   const computing = answer.draft.millis > 0 ? answer.draft.computeMillis / answer.draft.millis : 0
   for (const { rows, millis } of answer.steps) {
@@ -32,6 +24,26 @@ export const draft = Effect.fnUntraced(function* (generation: Generation, group:
   generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })
   return answer
 })
+
+/** A rank that has lost the session, or a part of it, gets what it lacks: by calibration where that is little. */
+const caughtUp = (
+  generation: Generation,
+  group: Group,
+  shape: TreeShape,
+): Effect.Effect<
+  typeof Answered.Type,
+  GroupError,
+  Admitted | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
+> =>
+  catchUp(generation, group).pipe(
+    Effect.andThen(Effect.suspend(() => tree(generation, group, shape))),
+    Effect.catchTag("UnknownSession", (lost) => {
+      const held = Math.max(0, lost.actual)
+      if (held >= generation.draft.committed) return Effect.fail(lost)
+      generation.draft = { committed: held }
+      return caughtUp(generation, group, shape)
+    }),
+  )
 
 const LOOK = 16 // tokens
 

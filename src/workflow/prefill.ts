@@ -1,8 +1,9 @@
 // Prefill: exact passes over the prompt, or over whatever a group's KV lacks, in chunks. Between two chunks other sessions
 // have their turn.
 import { Effect, Schema } from "effect"
-import { Activity } from "effect/workflow"
+import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../fabric/group.ts"
+import type { UnknownSession } from "../wire/errors.ts"
 import { Prefilled } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
@@ -51,12 +52,25 @@ const begin = Effect.fnUntraced(function* (generation: Generation, group: Group,
   )
 })
 
-/** The base group has lost the session, or a part of it: everything that is accepted again, from the start. */
-export const refill = Effect.fnUntraced(function* (generation: Generation, group: Group) {
+/**
+ * A rank of the base group has lost the session, or a part of it: from what it holds on, everything that is accepted again. The
+ * other ranks drop what they have more; one that has still less says so, and it goes on from there.
+ */
+export const refill = (
+  generation: Generation,
+  group: Group,
+  { actual }: Pick<UnknownSession, "actual">,
+): Effect.Effect<void, GroupError, Admitted | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance> => {
   const last = generation.tokens.length - 1
-  yield* prefill(generation, group, 0, last)
-  generation.base = { committed: last, keep: [] }
-})
+  const from = Math.max(0, actual)
+  return prefill(generation, group, from, last).pipe(
+    Effect.catchTag("UnknownSession", (less) =>
+      less.actual < from ? refill(generation, group, less) : Effect.fail(less),
+    ),
+    Effect.tap(() => Effect.sync(() => (generation.base = { committed: last, keep: [] }))),
+    Effect.asVoid,
+  )
+}
 
 const chunk = Effect.fnUntraced(function* (
   generation: Generation,

@@ -16,9 +16,9 @@ export type Proposed = Pick<Tree, "tokens" | "parents">
 
 /** The base's own choice after the bonus token, and after each node of the tree. */
 export const verify = Effect.fnUntraced(function* (generation: Generation, group: Group, tree: Proposed) {
-  const verified = yield* Effect.catchTag(rows(generation, group, tree), "UnknownSession", () =>
+  const verified = yield* Effect.catchTag(rows(generation, group, tree), "UnknownSession", (lost) =>
     Effect.andThen(
-      refill(generation, group),
+      refill(generation, group, lost),
       Effect.suspend(() => rows(generation, group, tree)),
     ),
   )

@@ -20,7 +20,7 @@ describe.skipIf(executable() === undefined)(
     beforeAll(async () => {
       browser = await launch()
       cluster = await Cluster.start({ name: "demo", base: base.path, context: 1024 })
-      gateway = await startGateway(cluster.local.url)
+      gateway = await startGateway(cluster.local)
     })
     afterAll(async () => {
       await gateway?.[Symbol.asyncDispose]()
@@ -222,7 +222,7 @@ describe.skipIf(executable() === undefined)(
         await page.close()
         const request = { prompt: PROMPT, maxTokens: 400, temperature: 0 }
         const { text } = await cluster.generate(request)
-        await using doomed = await startGateway(cluster.local.url)
+        await using doomed = await startGateway(cluster.local)
         ;({ page, complaints } = await watched(browser))
         await page.goto(doomed.url)
         await page.locator("#model option[value=demo]").waitFor({ state: "attached" })
@@ -233,7 +233,7 @@ describe.skipIf(executable() === undefined)(
         await page.locator("#answer .token").nth(20).waitFor()
         doomed.child.kill("SIGKILL")
         await once(doomed.child, "exit")
-        await using back = await startGateway(cluster.local.url, { CHORUS_HTTP_PORT: new URL(doomed.url).port })
+        await using back = await startGateway(cluster.local, { CHORUS_HTTP_PORT: new URL(doomed.url).port })
         expect(back.url).toBe(doomed.url)
         await ended()
         expect(await textOf(page.locator("#answer .token"))).toBe(text)
@@ -242,7 +242,7 @@ describe.skipIf(executable() === undefined)(
 
       test("a gateway that wants a key is given one", async () => {
         await page.close()
-        await using locked = await startGateway(cluster.local.url, { CHORUS_API_KEYS: "secret-of-the-test" })
+        await using locked = await startGateway(cluster.local, { CHORUS_API_KEYS: "secret-of-the-test" })
         ;({ page, complaints } = await watched(browser))
         await page.goto(locked.url)
         const key = page.getByLabel("API key")

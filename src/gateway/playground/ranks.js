@@ -45,7 +45,10 @@ const card = (rank, load) => {
   const { group, state, strategy, device, shard, sessions, bytesOfWeights, bytesOfKv, progress, reason } = rank
   const percent = `${Math.round(load * 100)}%`
   const condition = state === "loading" ? `loading ${Math.round(progress * 100)}%` : state
-  const title = element("h3", {}, [`${group} ${rank.rank}`, element("span", {}, [condition])])
+  const title = element("h3", {}, [
+    `${group} ${rank.rank < rank.ranks ? rank.rank : ""}`,
+    element("span", {}, [condition]),
+  ])
   const meter = element("meter", {
     min: "0",
     max: "1",

@@ -271,6 +271,7 @@ describe("dispose", () => {
       () => doomed.kvImport("s", new Uint8Array(8)),
       () => doomed.bytesOfKv(),
       () => doomed.abort(),
+      () => doomed.narrow(partialShard),
     ]
     for (const call of calls) expect(call).toThrow("the engine was disposed of")
     pass.end()

@@ -8,9 +8,11 @@ let whole: Engine
 let partial: Engine
 let pass: Pass
 let pastPass: Pass
+let spare: Engine // a part of the model, without sessions
 beforeAll(async () => {
   whole = await load()
   partial = await load({ shard: partialShard })
+  spare = await load({ shard: partialShard })
   for (const name of ["idle", "busy"]) whole.open(name, argmax)
   partial.open("s", argmax)
   whole.begin([{ session: "idle", tokens: prompt, parents: chain(0, 10) }]).end()
@@ -22,6 +24,7 @@ beforeAll(async () => {
 afterAll(() => {
   whole.dispose()
   partial.dispose()
+  spare.dispose()
 })
 
 /** Calls a method with arguments that its type forbids. */
@@ -115,6 +118,26 @@ describe("slots and positions", () => {
     ["bytes: expected a Uint8Array", () => call(whole, "kvImport", "idle", new ArrayBuffer(8))],
     ["bytes: expected a Uint8Array", () => call(whole, "kvImport", "idle", new Int8Array(8))],
   ])
+})
+
+describe("a part of a shard", () => {
+  const narrow = (change: object) => call(spare, "narrow", { ...partialShard, ...change })
+  refusals([
+    ["shard: expected an object", () => call(spare, "narrow")],
+    ["shard.attention: expected layers of this engine's shard; got 2", () => narrow({ attention: [3, 2] })],
+    ["shard.attention[0]: expected an integer from 0 to 9; got 10", () => narrow({ attention: [10] })],
+    ["shard.mlp: expected layers of this engine's shard; got 0", () => narrow({ mlp: [0] })],
+    ["shard.embed: expected false, as in this engine's shard", () => narrow({ embed: true })],
+    ["shard.head: expected false, as in this engine's shard", () => narrow({ head: true })],
+    ['sessions: expected none while the shard changes; "s" is open', () => partial.narrow(partialShard)],
+  ])
+
+  test("leaves the other layers behind", () => {
+    const before = spare.bytesOfKvPerToken
+    narrow({ attention: [4] })
+    expect(spare.bytesOfKvPerToken).toBe(before / partialShard.attention.length)
+    expect(() => narrow({ attention: [3] })).toThrow("shard.attention: expected layers of this engine's shard; got 3")
+  })
 })
 
 describe("steps", () => {

@@ -1,8 +1,9 @@
 // What the keeper does next: one step from what is wanted and what is there.
 import { describe, expect, test } from "vitest"
+import { formationOf, takenOver } from "../../../src/supervisor/formation.ts"
 import { type Health, nextStep, type Situation, wanted } from "../../../src/supervisor/reconcile.ts"
 import { ranksPart, type StoredDeployment } from "../../../src/wire/deployment.ts"
-import type { Replica, Replicas } from "../../../src/wire/replicas.ts"
+import type { Replica, Replicas, Standby } from "../../../src/wire/replicas.ts"
 
 const group = { model: "/m", strategy: "single", ranks: 1, threads: 1, device: "CPU" } as const
 const stored: StoredDeployment = {
@@ -12,8 +13,8 @@ const stored: StoredDeployment = {
 const NOW = 1_000_000
 
 const replica = (epoch: number, state: Replica["state"], change: Partial<Replica> = {}): Replica => ({
-  ...{ epoch, state, since: NOW - 10_000, deployment: ranksPart(stored) },
-  ranks: [{ group: "base", rank: 0, host: "a", device: "CPU", bytes: 1 }],
+  ...{ epoch, formed: epoch, state, since: NOW - 10_000, deployment: ranksPart(stored), standbys: [] },
+  ranks: [{ group: "base", rank: 0, member: 0, host: "a", device: "CPU", bytes: 1 }],
   ...change,
 })
 
@@ -22,6 +23,7 @@ const recordOf = (...replicas: ReadonlyArray<Replica>): Replicas => ({ epoch: 9,
 const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" }) =>
   nextStep({
     ...{ stored, record: recordOf(), load: 0, peak: 0, sessions: () => 0, health: () => health, now: NOW },
+    ...{ standbyHealth: () => "ready", hopeful: () => true },
     ...change,
   })
 
@@ -128,5 +130,41 @@ describe("what goes wrong", () => {
     expect([after(1, 500), after(1, 1_000), after(3, 3_000), after(3, 4_000), after(20, 30_000)]).toEqual([
       ...["None", "Add", "None", "Add", "Add"],
     ])
+  })
+})
+
+describe("standbys", () => {
+  const guarded: StoredDeployment = { ...stored, standby: 1, replicas: { min: 1, max: 1, sessions: 2 } }
+  const standby: Standby = { group: "base", member: 12, host: "b", device: "CPU", bytes: 1 }
+  const bare = recordOf(replica(1, "ready"))
+  const record = recordOf(replica(1, "ready", { standbys: [standby] }))
+
+  test("one of each group is placed once the replica is ready, unless no place was found just now", () => {
+    expect(stepFor({ stored: guarded, record: bare })).toEqual({ _tag: "StandBy", epoch: 1, group: "base" })
+    expect(stepFor({ stored: guarded, record: bare }, { _tag: "Starting" })).toEqual({ _tag: "None" })
+    expect(stepFor({ stored: guarded, record: bare, hopeful: () => false })).toEqual({ _tag: "None" })
+    expect(stepFor({ stored: guarded, record })).toEqual({ _tag: "None" })
+    expect(stepFor({ stored, record: bare, load: 1, peak: 1 })).toEqual({ _tag: "None" })
+  })
+
+  test("it takes the place of a rank that is lost, before anything else", () => {
+    const lost: Health = { _tag: "Lost", ranks: [{ group: "base", rank: 0 }] }
+    expect(stepFor({ stored: guarded, record }, lost)).toEqual({ ...{ _tag: "TakeOver", epoch: 1 }, ranks: lost.ranks })
+  })
+
+  test("one that is lost, or not wanted any more, is dismissed; one that its host does not know is started", () => {
+    const dismissed = { _tag: "Dismiss", epoch: 1, standby }
+    expect(stepFor({ stored: guarded, record, standbyHealth: () => "lost" })).toEqual(dismissed)
+    expect(stepFor({ stored: { ...guarded, standby: 0 }, record })).toEqual(dismissed)
+    const unstarted = stepFor({ stored: guarded, record, standbyHealth: () => "unstarted" })
+    expect(unstarted).toEqual({ _tag: "Start", epoch: 1 })
+  })
+
+  test("a place that is taken begins another epoch, in which the lost process has none", () => {
+    const [before] = record.replicas
+    const after = before && takenOver(before, [{ group: "base", rank: 0 }], 10)
+    expect(after).toMatchObject({ epoch: 1, formed: 10, standbys: [], ranks: [{ ...standby, rank: 0 }] })
+    expect(after && formationOf(after)).toEqual({ _tag: "Formation", epoch: 10, base: [12], draft: [] })
+    expect(after && takenOver(after, [{ group: "base", rank: 0 }], 11)).toBe(null)
   })
 })

@@ -1,0 +1,13 @@
+// Who is which rank of a replica's groups. The keeper tells it when a standby has taken a rank's place, after it has written
+// it down, and again until every process has understood. The groups go on in another epoch then: one that was given up and
+// wakes up speaks and listens where nobody is.
+import { Schema } from "effect"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+export const Formation = Schema.TaggedStruct("Formation", {
+  epoch: Count, // of the groups from now on; an older one than a process is in is of no account
+  base: Schema.Array(Count), // the number of the process that is rank i
+  draft: Schema.Array(Count),
+})
+export type Formation = typeof Formation.Type

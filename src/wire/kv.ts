@@ -1,0 +1,62 @@
+// Committed KV on its way from a rank to its group's standby: what the last pass has added, after the pass was answered. No
+// message while no standby asks for it. One that is lost shows as a gap in the next one, and is asked for again.
+import { Result, Schema } from "effect"
+import { codec } from "./codec.ts"
+import type { MalformedMessage } from "./errors.ts"
+import { decode as decodePart, isPart, partsOf, split } from "./part.ts"
+import { Sampling } from "./pass.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+/** Rows [from, from + count) of one session on one rank. What was sent from `from` on before is of no account any more. */
+export const KvDelta = Schema.TaggedStruct("KvDelta", {
+  session: Schema.NonEmptyString,
+  epoch: Count,
+  group: Schema.String,
+  rank: Count,
+  from: Count,
+  count: Count,
+  sampling: Sampling, // with which the session is opened
+  values: Schema.Uint8Array, // as the engine exports them: tokens, then keys and values of the rank's layers
+})
+export type KvDelta = typeof KvDelta.Type
+
+export const WISH_MILLIS = 1_000
+
+/** A standby says once a second that it listens, and at once what it lacks. */
+export const KvWish = Schema.Union([
+  Schema.TaggedStruct("Listening", {}),
+  Schema.TaggedStruct("Missing", { session: Schema.NonEmptyString, rank: Count, from: Count }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type KvWish = typeof KvWish.Type
+
+const deltas = codec("KV delta", KvDelta)
+
+/** The messages of a delta, the `number`th of its rank: one, or parts that the server takes. */
+export const encode = (delta: KvDelta, number: number, maxPayload: number): ReadonlyArray<Uint8Array> => {
+  const message = deltas.encode(delta)
+  if (partsOf(message.byteLength, maxPayload) === 1) return [message]
+  const { epoch, rank } = delta
+  return split({ epoch, rank, pass: number, attempt: 0, step: 0 }, message, maxPayload)
+}
+
+/** Puts the deltas of one rank together again. Parts come in order or, where one was lost, not at all. */
+export class Assembly {
+  #number = -1
+  #pieces: Array<Uint8Array> = []
+
+  /** The delta that is whole with this message, or null. */
+  deliver(message: Uint8Array): Result.Result<KvDelta | null, MalformedMessage> {
+    if (!isPart(message)) return deltas.decode(message)
+    const decoded = decodePart(message)
+    if (Result.isFailure(decoded)) return Result.fail(decoded.failure)
+    const { pass, index, count, piece } = decoded.success
+    if (index === 0) [this.#number, this.#pieces] = [pass, []]
+    if (pass !== this.#number || index !== this.#pieces.length) return Result.succeed(null)
+    this.#pieces.push(piece)
+    if (this.#pieces.length < count) return Result.succeed(null)
+    const whole = Buffer.concat(this.#pieces)
+    this.#pieces = []
+    return deltas.decode(whole)
+  }
+}
