@@ -7,6 +7,7 @@ import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from
 import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
+import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
 import type { Losses } from "./poison.ts"
 import type { Prefix, Reuse } from "./prefixes.ts"
@@ -128,7 +129,7 @@ export interface Generation {
   draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */
   reuse: Reuse | null
-  stepMillis: number | null // of a decoding step, lately
+  step: Step | null // of decoding, lately
   readonly running: () => number // sessions, this one among them
   losses: Losses
   passes: number // names the activities
