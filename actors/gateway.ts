@@ -13,7 +13,7 @@ const actor = Effect.gen(function* () {
   const serving = Effect.tap(gateway(options), (url) => Effect.sync(() => tellParent({ _tag: "Serving", url })))
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-gateway")),
-    Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway" })),
+    Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway", role: "gateway" })),
     Layer.launch,
   )
 })

@@ -14,7 +14,7 @@ const actor = Effect.gen(function* () {
     Effect.sync(() => tellParent({ _tag: "Serving" })),
   )
   return yield* Layer.effectDiscard(serving).pipe(
-    Layer.provide(Nats.layer({ url: options.url, name: `host.${options.name}` })),
+    Layer.provide(Nats.layer({ url: options.url, name: `host.${options.name}`, role: "host" })),
     Layer.launch,
   )
 })

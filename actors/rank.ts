@@ -17,7 +17,7 @@ const actor = Effect.gen(function* () {
   )
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-rank")),
-    Layer.provide(Nats.layer({ url, name, echo: false })), // a rank's own broadcasts do not come back to it
+    Layer.provide(Nats.layer({ url, name, role: "rank", echo: false })), // a rank's own broadcasts do not come back to it
     Layer.launch,
   )
 })

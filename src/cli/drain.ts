@@ -5,7 +5,7 @@ import { drainHost, undrainHost } from "../supervisor/drain.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { progressOn } from "./progress.ts"
-import { onServer, serverFlag } from "./server.ts"
+import { onServer, serverFlags } from "./server.ts"
 
 /** Most sessions end in this time by themselves. */
 const LIMIT_MILLIS = 60_000
@@ -21,18 +21,18 @@ export const drain = Command.make(
         Flag.optional,
       ),
     undo: Flag.Boolean("undo").pipe(Flag.withDescription("let it take ranks again"), Flag.withDefault(false)),
-    nats: serverFlag,
+    ...serverFlags,
   },
-  Effect.fnUntraced(function* ({ host, limit, undo, nats }) {
+  Effect.fnUntraced(function* ({ host, limit, undo, ...server }) {
     if (undo) {
-      if (!(yield* onServer(nats, undrainHost(host)))) {
+      if (!(yield* onServer(server, undrainHost(host)))) {
         return yield* new CommandFailed({ reason: `${host} does not drain. \`chorus ps\` shows which hosts do.` })
       }
       return yield* Console.log(`${host} takes ranks again`)
     }
     const progress = progressOn(process.stderr)
     const limitMillis = Option.getOrElse(limit, () => LIMIT_MILLIS)
-    yield* onServer(nats, drainHost({ host, limitMillis, tell: progress.report }))
+    yield* onServer(server, drainHost({ host, limitMillis, tell: progress.report }))
     progress.clear()
     return yield* Console.log(
       `${host} is drained: it has no ranks, and gets none until \`chorus drain --undo ${host}\``,

@@ -11,6 +11,7 @@ import { drain } from "./drain.ts"
 import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
 import { host } from "./host.ts"
+import { keys } from "./keys.ts"
 import { ls } from "./ls.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
@@ -23,7 +24,22 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, drain, supervisor, gateway, doctor, chaos, demo]),
+  Command.withSubcommands([
+    generate,
+    up,
+    deploy,
+    ls,
+    rm,
+    ps,
+    host,
+    drain,
+    supervisor,
+    gateway,
+    keys,
+    doctor,
+    chaos,
+    demo,
+  ]),
 )
 
 chorus.pipe(

@@ -5,6 +5,7 @@ import { join as path } from "node:path"
 import { Deferred, Effect, Result, Schema } from "effect"
 import { PULSE_MILLIS, Said } from "../fabric/pulse.ts"
 import { Silence } from "../fabric/silence.ts"
+import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 
 const ROOT = path(import.meta.dirname, "../..")
 
@@ -72,7 +73,7 @@ export const startActors = (wanted: ReadonlyArray<Actor>) =>
 
 const spawnActor = ({ name, file, environment }: Actor) => {
   const child = spawn(process.execPath, [path(ROOT, "actors", file)], {
-    env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...environment },
+    env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...NOT_INHERITED, ...environment },
     stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
     detached: true, // a terminal's Ctrl-C is for us: we end them, in order
   })
@@ -138,6 +139,14 @@ const watch = (child: ChildProcess, patienceMillis: number, { serving, silent }:
     if (silence.tick(performance.now()).length > 0) silent(millis)
   }, PULSE_MILLIS)
   return () => clearInterval(ticking)
+}
+
+/** Secrets of this process that an actor has only where it is given them. */
+const NOT_INHERITED = {
+  [ENVIRONMENT.natsKey]: undefined,
+  [ENVIRONMENT.natsKeys]: undefined,
+  [HTTP_ENVIRONMENT.keys]: undefined,
+  [HTTP_ENVIRONMENT.keysFile]: undefined,
 }
 
 const stopping = new WeakSet<ChildProcess>()

@@ -1,11 +1,13 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
 import { Deferred, Effect, Layer, Scope, Stream, SubscriptionRef } from "effect"
+import { folderOfKeys, keyIn, natsEnvironment } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { temporaryFolder } from "../fabric/natsServer.ts"
 import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { type HostedRank, placeKey } from "../wire/host.ts"
+import type { Role } from "../wire/permissions.ts"
 import { COLD, type Replica } from "../wire/replicas.ts"
 import { type ActorEnded, startServing } from "./actorProcess.ts"
 import { checkModels } from "./checkModels.ts"
@@ -14,13 +16,14 @@ import { type Hosts, watchHosts } from "./hosts.ts"
 import type { Progress } from "./localCluster.ts"
 import { type Observed, observe } from "./observed.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { ownServer } from "./ownServer.ts"
+import { ownKeys, ownServer } from "./ownServer.ts"
 import { type Child, type ChildSpec, type GivenUp, supervised } from "./supervision.ts"
 
 const LOOK_MILLIS = 250
 
 export interface MachineOptions {
   readonly nats: string | null // URL; null starts a server
+  readonly keys?: string | null // folder: of the server that there is, or to be made for the one that is started
   readonly host: string // its name
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
   readonly progress: Progress
@@ -29,6 +32,7 @@ export interface MachineOptions {
 
 export interface Machine {
   readonly url: string
+  readonly keys: string | null // folder; null: the server asks for none
   readonly http: string | null // URL of the gateway; null where none was asked for
   /** Of those that were started first. */
   readonly pids: {
@@ -45,7 +49,7 @@ export interface Machine {
 
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
 export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeployment, options: MachineOptions) {
-  const { nats, host: name, gateway, progress, tell } = options
+  const { nats, keys: folder = null, host: name, gateway, progress, tell } = options
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const givenUp = yield* Deferred.make<never, GivenUp>()
@@ -55,19 +59,22 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
     return supervised({ name: child, start, restarting, running: () => tell(`${child} runs again`) }, givenUp)
   }
   progress.report(nats === null ? "Starting nats-server" : `Connecting to ${nats}`)
-  const server = nats === null ? yield* keep("nats-server", yield* sameServer) : null
+  const server = nats === null ? yield* keep("nats-server", yield* sameServer(deployment.name, folder)) : null
   const url = server?.url ?? nats ?? ""
-  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
-  const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(url, gateway))
+  const keys = server?.keys ?? folder ?? folderOfKeys(process.env)
+  const environment = (role: Role) => natsEnvironment(url, keyIn(keys, role))
+  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
+  const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(environment("gateway"), gateway))
   progress.report("Starting the host and the supervisor")
   // The one that is started last is ended first: sessions end while their ranks are there.
   const [ofHost, ofSupervisor] = [yield* Scope.fork(yield* Effect.scope), yield* Scope.fork(yield* Effect.scope)]
-  const environment = { [ENVIRONMENT.nats]: url }
   const host = startServing({
     ...{ name: "the host", file: "host.ts" },
-    environment: { ...environment, [ENVIRONMENT.host]: JSON.stringify({ name }) },
+    environment: { ...environment("host"), [ENVIRONMENT.host]: JSON.stringify({ name }) },
   })
-  const supervisor = startServing({ ...{ name: "the supervisor", file: "supervisor.ts" }, environment })
+  const supervisor = startServing({
+    ...{ name: "the supervisor", file: "supervisor.ts", environment: environment("supervisor") },
+  })
   const actors = yield* Effect.all(
     {
       host: Scope.provide(keep("the host", host), ofHost),
@@ -79,7 +86,7 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   const failed = Deferred.await(givenUp)
   const ranks = yield* Effect.raceFirst(Effect.provide(activated(deployment, progress), fabric), failed)
   const machine: Machine = {
-    ...{ url, http: http?.url ?? null, failed },
+    ...{ url, keys, http: http?.url ?? null, failed },
     pids: {
       ...{ natsServer: server?.pid ?? null, gateway: http?.pid ?? null },
       ...{ host: actors.host.pid, supervisor: actors.supervisor.pid, ...ranks },
@@ -88,20 +95,30 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   return machine
 })
 
-/** Each time it is started it has the port and the store that it had before. */
-const sameServer = Effect.map(temporaryFolder, (folder) => {
+/** Each time it is started it has the port, the store and the keys that it had before. */
+const sameServer = Effect.fnUntraced(function* (deployment: string, folderOfKeys: string | null) {
+  const keys = yield* ownKeys({ deployment, ...(folderOfKeys === null ? {} : { keys: folderOfKeys }) })
+  const folder = yield* temporaryFolder
   let port: number | undefined
-  return Effect.suspend(() => ownServer({ folder, orphan: "removed", ...(port === undefined ? {} : { port }) })).pipe(
-    Effect.tap(({ url }) => Effect.sync(() => (port = Number(new URL(url).port)))),
+  return Effect.suspend(() =>
+    ownServer(keys, { folder, orphan: "removed", ...(port === undefined ? {} : { port }) }),
+  ).pipe(
+    Effect.tap(({ url }) =>
+      Effect.sync(() => {
+        port = Number(new URL(url).port)
+      }),
+    ),
   )
 })
 
 /** Likewise its port, where any was good the first time. */
-const sameGateway = (nats: string, environment: Readonly<Record<string, string>>) => {
+const sameGateway = (nats: Readonly<Record<string, string>>, environment: Readonly<Record<string, string>>) => {
   let given = environment
   return Effect.suspend(() => ownGateway(nats, given)).pipe(
     Effect.tap(({ url }) =>
-      Effect.sync(() => (given = { ...environment, [HTTP_ENVIRONMENT.port]: new URL(url).port })),
+      Effect.sync(() => {
+        given = { ...environment, [HTTP_ENVIRONMENT.port]: new URL(url).port }
+      }),
     ),
   )
 }
