@@ -96,8 +96,8 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
 })
 
 /** Each time it is started it has the port, the store and the keys that it had before. */
-const sameServer = Effect.fnUntraced(function* (deployment: string, folderOfKeys: string | null) {
-  const keys = yield* ownKeys({ deployment, ...(folderOfKeys === null ? {} : { keys: folderOfKeys }) })
+const sameServer = Effect.fnUntraced(function* (deployment: string, given: string | null) {
+  const keys = yield* ownKeys({ deployment, ...(given === null ? {} : { keys: given }) })
   const folder = yield* temporaryFolder
   let port: number | undefined
   return Effect.suspend(() =>
