@@ -22,6 +22,8 @@ export class RecordServer {
   readonly #mutation: Mutation | null
   readonly #records = new Map<string, Recorded>()
   readonly #watchers = new Set<Watcher>()
+  readonly #owners = new Map<string, string>() // of each epoch of each record
+  readonly violations: Array<string> = []
   #revision = 0
 
   constructor(world: World, network: Network, mutation: Mutation | null) {
@@ -44,6 +46,7 @@ export class RecordServer {
     if (!blind && (this.get(id)?.revision ?? 0) !== revision) return null
     const { owner, epoch } = execution
     this.#world.note(() => `record ${id}: epoch ${epoch}, owner ${owner || "none"}`)
+    if (owner !== "") this.#own(`epoch ${epoch} of ${id}`, owner)
     this.#revision++
     this.#change(id, { execution, revision: this.#revision })
     return this.#revision
@@ -62,6 +65,12 @@ export class RecordServer {
 
   unwatch(watcher: Watcher): void {
     this.#watchers.delete(watcher)
+  }
+
+  #own(epoch: string, owner: string): void {
+    const before = this.#owners.get(epoch)
+    if (before !== undefined && before !== owner) this.violations.push(`${epoch} belongs to ${before} and to ${owner}`)
+    this.#owners.set(epoch, owner)
   }
 
   #change(id: string, recorded: Recorded | null): void {
