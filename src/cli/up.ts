@@ -97,6 +97,10 @@ const serve = Effect.fnUntraced(function* (given: Options) {
       host: `${nameOfMachine()}-${name}`.slice(0, 64),
       gateway: flags.httpEnvironment(given),
       progress,
+      tell: (line) => {
+        progress.clear()
+        process.stderr.write(`chorus: ${line}\n`)
+      },
     },
   )
   yield* announce(folderOf(process.env), { name, nats: machine.url, keys: machine.keys })

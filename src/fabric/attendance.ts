@@ -75,16 +75,16 @@ export class Attendance {
   }
 
   /**
-   * One beat's time has passed. Ticks are counted, not time: a supervisor that was busy itself finds the beats in its socket
-   * before the next tick.
+   * One beat's time has passed. Ticks are counted, not time, and at a late one nobody is judged: who was held up himself
+   * finds the beats in his socket before the next.
    */
-  tick(): void {
+  tick(late = false): void {
     for (const [rank, beats] of this.#silence) {
       const silence = this.#connected ? beats + 1 : 0
       this.#silence.set(rank, silence)
-      if (silence === BEATS_MISSED + 1) {
-        this.#miss(rank, `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`)
-      }
+      if (late || silence < BEATS_MISSED) continue
+      this.#silence.delete(rank) // until it is heard again
+      this.#miss(rank, `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`)
     }
     for (const missed of this.#missed.values()) if (++missed.ticks > PATIENCE) this.#lost ??= missed.reason
   }

@@ -238,6 +238,9 @@ interface Attending {
   readonly again: () => void // called when what was asked may not have been heard
 }
 
+/** A tick that comes so many beats after the one before is late. */
+const LATE = 1.5
+
 /** The ranks' beats, in one epoch after the other. */
 const watchBeats = Effect.fnUntraced(function* (
   { name, ranks }: GroupConfig,
@@ -273,10 +276,13 @@ const watchBeats = Effect.fnUntraced(function* (
     connection.publish(subjects.rollCall)
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => unsubscribe()))
-  const tick = Effect.andThen(
-    Effect.sync(() => attendance.tick()),
-    look,
-  )
+  let ticked = performance.now()
+  const tick = Effect.suspend(() => {
+    const now = performance.now()
+    attendance.tick(now - ticked > LATE * BEAT_MILLIS)
+    ticked = now
+    return look
+  })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
   const ready = SubscriptionRef.changes(heard).pipe(
     Stream.mapEffect((known) => {

@@ -1,30 +1,28 @@
-// A nats-server of one's own, whose end is the end of all that needs it. Only who has its keys gets in, and they are made for
-// it alone: other users of this machine reach the port, and nothing behind it.
+// A nats-server of one's own as a child. Only who has its keys gets in, and they are made for it alone: other users of this
+// machine reach the port, and nothing behind it.
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Deferred, Effect } from "effect"
+import { Effect } from "effect"
 import { CONFIG, makeKeys } from "../fabric/keyFolder.ts"
-import { start } from "../fabric/natsServer.ts"
+import { type NatsServerOptions, start } from "../fabric/natsServer.ts"
 import { ActorEnded } from "./actorProcess.ts"
 
-export interface OwnServerOptions {
-  readonly ended: Deferred.Deferred<never, ActorEnded>
-  readonly deployment: string // whose ranks have a key of their own
-  readonly keys?: string // folder that is made for the keys; by default a temporary one
-}
-
-export const ownServer = Effect.fnUntraced(function* ({ ended, deployment, keys }: OwnServerOptions) {
-  const folder = keys ?? (yield* temporary)
+/** The folder of keys that are made for a server: a temporary one, where none is named. Its ranks have a key of their own. */
+export const keysOf = Effect.fnUntraced(function* (deployment: string, named: string | null) {
+  const folder = named ?? (yield* temporary)
   yield* makeKeys({ folder, deployments: [deployment], clients: [], servers: [] })
-  const server = yield* start({ config: join(folder, CONFIG) })
-  yield* Effect.forkScoped(
-    Effect.flatMap(server.stopped, ({ how, lastLines }) =>
-      Deferred.fail(ended, new ActorEnded({ actor: "nats-server", how, said: lastLines.join(" ") })),
-    ),
-  )
-  return { ...server, keys: folder }
+  return folder
 })
+
+export const ownServer = (keys: string, options: NatsServerOptions = {}) =>
+  Effect.map(start({ ...options, config: join(keys, CONFIG) }), ({ url, pid, stopped }) => ({
+    ...{ url, pid, keys },
+    ended: Effect.map(stopped, ({ how, lastLines }) => {
+      const said = how.startsWith("signal") ? "" : lastLines.join(" ") // a signal leaves no last words
+      return new ActorEnded({ actor: "nats-server", how, said })
+    }),
+  }))
 
 const temporary = Effect.map(
   Effect.acquireRelease(

@@ -1,6 +1,6 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
-import { Context, Deferred, Effect, Exit, Layer } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Semaphore } from "effect"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { Nats } from "../fabric/nats.ts"
@@ -52,6 +52,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const replicas = yield* ReplicaSet
   const subjects = subjectsOf(deployment.name)
   const accepted = new Map<string, Accepted>()
+  const suspects = Semaphore.makeUnsafe(1)
 
   /** Told to whoever listens. */
   const tell = (session: string) => (fraction: number) =>
@@ -78,7 +79,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { session, prompt, maxTokens, model } = request
     const reason = `it began with ${model}, and the deployment has ${deployment.base.model} now`
     return Place.of({
-      tokenizer: base.tokenizer,
+      ...{ tokenizer: base.tokenizer, suspects },
       take:
         model === deployment.base.model
           ? replicas.take({ since, told: tell(session), tokens: prompt.length + maxTokens, admitted })

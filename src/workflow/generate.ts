@@ -18,6 +18,7 @@ import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
+import { outlasting } from "./poison.ts"
 import { prefill } from "./prefill.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
@@ -30,13 +31,6 @@ export const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 }).annotate(OwnJournal, true)
-
-/** How often a session begins anew on ranks without having come any further, and after what pause: a host that is gone has to be noticed. */
-const LOSSES = 3
-const AFTER_LOSS = Schedule.spaced("250 millis")
-
-/** What makes it begin anew. The last one: a rank was started again, quicker than that was noticed. */
-const LOST: ReadonlySet<string> = new Set(["GroupSilent", "PeerSilent", "UnknownSession"])
 
 /** How often a log that is not as it was left is read again. */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
@@ -82,17 +76,7 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
  * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
  * was accepted is prefilled there, and the next token is the one that it would have been.
  */
-const placed = (generation: Generation) =>
-  Effect.suspend(() => {
-    let [losses, reached] = [0, generation.tokens.length]
-    const goesOn = ({ _tag }: { readonly _tag: string }): boolean => {
-      if (!LOST.has(_tag)) return false
-      losses = generation.tokens.length > reached ? 1 : losses + 1
-      reached = generation.tokens.length
-      return losses <= LOSSES
-    }
-    return Effect.retry(onReplica(generation), { while: goesOn, schedule: AFTER_LOSS })
-  })
+const placed = (generation: Generation) => outlasting(generation, onReplica(generation))
 
 const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   const place = yield* Place

@@ -1,5 +1,5 @@
 // A simulated supervisor: the product's durable engine and its workflow Generate, on simulated stores and ranks.
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer, Semaphore } from "effect"
 import { WorkflowEngine } from "effect/workflow"
 import { layerOn } from "../../src/durable/engine.ts"
 import { Ownership } from "../../src/durable/ownership.ts"
@@ -78,9 +78,10 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   const leastLoaded = () =>
     links.filter(({ models }) => models !== null).sort((a, b) => a.sessions - b.sessions || a.epoch - b.epoch)[0]
 
+  const suspects = Semaphore.makeUnsafe(1)
   const placeOf = ({ begin }: Admitted["Service"]) =>
     Place.of({
-      tokenizer,
+      ...{ tokenizer, suspects },
       take: Effect.gen(function* () {
         yield* begin
         for (;;) {
