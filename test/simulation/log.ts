@@ -83,7 +83,7 @@ export const logOf = ({ process, network, server, diskMillis, mutation }: LogCli
       network.call(process, serve, millis),
       () => new LogFailed({ subject: subjectOf(session), reason: "no answer" }),
     )
-  const careless = mutation === "an owner that finds others' entries in its log goes on"
+  const careless = mutation === "an owner does not look whether it still is the owner"
   const seen = (logged: Logged): Logged => (careless ? { ...logged, entry: { ...logged.entry, epoch: 1 } } : logged)
   return {
     append: (session, entry, after) =>

@@ -3,7 +3,7 @@
 
 export const MUTATIONS = [
   "the log takes an entry whatever sequence it expects",
-  "an owner that finds others' entries in its log goes on",
+  "an owner does not look whether it still is the owner",
   "a record is taken whatever its revision",
   "the KV of all owners of a session has one name",
   "ranks take old attempts for new ones",

@@ -89,16 +89,22 @@ export interface StoreOptions {
   readonly network: Network
   readonly server: RecordServer
   readonly diskMillis: () => number
+  readonly mutation: Mutation | null
 }
 
 const AGAIN = Schedule.spaced("250 millis")
 
-export const storeOf = ({ process, network, server, diskMillis }: StoreOptions): Store => {
+export const storeOf = ({ process, network, server, diskMillis, mutation }: StoreOptions): Store => {
+  const own = new Set<string>() // that this process has written
+  const careless = mutation === "an owner does not look whether it still is the owner"
   const always = <A>(serve: () => A): Effect.Effect<A> =>
     Effect.orDie(Effect.retry(network.call(process, serve, diskMillis), { schedule: AGAIN }))
   const follow = Effect.fnUntraced(function* (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) {
     const changes = yield* Queue.unbounded<readonly [string, Recorded | null]>()
-    const watcher: Watcher = { process, heard: (id, recorded) => void Queue.offerUnsafe(changes, [id, recorded]) }
+    const watcher: Watcher = {
+      process,
+      heard: (id, recorded) => (careless && own.has(id) ? undefined : void Queue.offerUnsafe(changes, [id, recorded])),
+    }
     const watch = always(() => server.watch(watcher))
     network.onEvent(process, (up) => {
       if (up) process.fork(watch)
@@ -107,10 +113,14 @@ export const storeOf = ({ process, network, server, diskMillis }: StoreOptions):
     yield* watch
     return yield* Effect.forever(Effect.flatMap(Queue.take(changes), ([id, recorded]) => heard(id, recorded)))
   })
+  const write = (id: string, execution: Execution, revision: number) => {
+    own.add(id)
+    return always(() => server.write(id, execution, revision))
+  }
   return {
-    create: (id, execution) => always(() => server.write(id, execution, 0)),
+    create: (id, execution) => write(id, execution, 0),
     get: (id) => always(() => server.get(id)),
-    replace: (id, execution, revision) => always(() => server.write(id, execution, revision)),
+    replace: write,
     follow,
     // Generate keeps a journal of its own, so none of these is ever asked for more.
     followDeferreds: () => Effect.never,

@@ -15,7 +15,7 @@ import { draw, type Scenario } from "./scenario.ts"
 import { World } from "./world.ts"
 
 /** A session is given up when it has lost its ranks so often in a row. */
-const LOSSES = 4
+const LOSSES = 3
 
 /** How long the last sessions may take when all goes well again. */
 const PATIENCE_MILLIS = 900_000
@@ -153,4 +153,4 @@ const endWrong = (reader: Reader, { cancelled, troubles, length }: Circumstances
 }
 
 const isGivenUp = ({ finishReason, error }: Pick<Answer, "finishReason" | "error">): boolean =>
-  finishReason === "failed" && /did not answer|waited in vain/.test(error)
+  finishReason === "failed" && /has brought down its ranks/.test(error)
