@@ -43,7 +43,8 @@ export const monitoredServer = Effect.gen(function* () {
   return server
 })
 
-const freePort = () =>
+/** A port of this machine that nobody listens on. */
+export const freePort = () =>
   new Promise<number>((resolve, reject) => {
     const probe = createServer()
     probe.once("error", reject)

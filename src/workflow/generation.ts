@@ -1,5 +1,5 @@
 // The state of one generation between its passes.
-import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
+import { Context, type Effect, type Fiber, Schema, type Scope, type Semaphore } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
@@ -7,7 +7,9 @@ import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from
 import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
+import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
+import type { Losses } from "./poison.ts"
 import type { Prefix, Reuse } from "./prefixes.ts"
 import type { Tally } from "./stats.ts"
 import type { Transcript } from "./transcript.ts"
@@ -31,8 +33,7 @@ export const GenerateRequest = Schema.Struct({
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
   model: Schema.String, // of the base group, as the deployment names it
   client: Schema.NullOr(Schema.String), // who asked, for limits of each client
-  acceptedAt: Schema.Finite, // milliseconds since 1970, by the clock of who has accepted it
-  deadlineMillis: Schema.NullOr(Positive), // from then on
+  deadlineMillis: Schema.NullOr(Positive), // from its acceptance
   interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
   answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
   after: Count, // sequence of the log's Begin
@@ -59,6 +60,8 @@ export class Place extends Context.Service<
   Place,
   {
     readonly tokenizer: Tokenizer // of the base
+    /** The turns of sessions that may bring down their ranks: one at a time. */
+    readonly suspects: Semaphore.Semaphore
     /** The session's models until the scope closes, when there is memory for all of its KV. */
     readonly take: Effect.Effect<
       { readonly models: Models["Service"]; readonly coldStart: RankStart | null },
@@ -106,9 +109,13 @@ export class Cancellation extends Context.Service<
   { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
 >()("chorus/workflow/Cancellation") {}
 
+/** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */
+export const kvOf = (session: string, epoch: number): string => (epoch === 1 ? session : `${session}.${epoch}`)
+
 export interface Generation {
   readonly request: GenerateRequest
   readonly epoch: number // of its owner
+  readonly kv: string
   readonly after: number // sequence of what the log held when it began, or went on, here
   readonly scope: Scope.Scope // that the writes to the log live in
   readonly transcript: Transcript
@@ -122,8 +129,9 @@ export interface Generation {
   draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */
   reuse: Reuse | null
-  stepMillis: number | null // of a decoding step, lately
+  step: Step | null // of decoding, lately
   readonly running: () => number // sessions, this one among them
+  losses: Losses
   passes: number // names the activities
   /** What the start of its ranks took, where it had to wait for it. */
   coldStart: RankStart | null
