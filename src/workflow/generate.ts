@@ -1,7 +1,7 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Exit, Option, Schedule } from "effect"
-import { Workflow, WorkflowEngine } from "effect/workflow"
+import { Effect, Exit, Schedule } from "effect"
+import { Workflow } from "effect/workflow"
 import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { OwnJournal } from "../durable/runs.ts"
@@ -9,6 +9,7 @@ import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
+import { GroupSilent } from "../wire/errors.ts"
 import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
 import { begin, choose, learn, left, prepares, wonders } from "./control.ts"
@@ -17,6 +18,7 @@ import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
+import { outlasting } from "./poison.ts"
 import { prefill } from "./prefill.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
@@ -29,10 +31,6 @@ export const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 }).annotate(OwnJournal, true)
-
-/** How often a session begins anew on ranks without having come any further, and after what pause: a host that is gone has to be noticed. */
-const LOSSES = 3
-const AFTER_LOSS = Schedule.spaced("250 millis")
 
 /** How often a log that is not as it was left is read again. */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
@@ -78,17 +76,7 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
  * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
  * was accepted is prefilled there, and the next token is the one that it would have been.
  */
-const placed = (generation: Generation) =>
-  Effect.suspend(() => {
-    let [losses, reached] = [0, generation.tokens.length]
-    const goesOn = ({ _tag }: { readonly _tag: string }): boolean => {
-      if (_tag !== "GroupSilent" && _tag !== "PeerSilent") return false
-      losses = generation.tokens.length > reached ? 1 : losses + 1
-      reached = generation.tokens.length
-      return losses <= LOSSES
-    }
-    return Effect.retry(onReplica(generation), { while: goesOn, schedule: AFTER_LOSS })
-  })
+const placed = (generation: Generation) => outlasting(generation, onReplica(generation))
 
 const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   const place = yield* Place
@@ -98,6 +86,10 @@ const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
   return yield* iterate(generation).pipe(
+    // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
+    Effect.catchTag("Cancelled", () =>
+      Effect.fail(new GroupSilent({ group: models.base.name, reason: "a pass of the session was stopped there" })),
+    ),
     Effect.onExit((exit) => release(generation, exit)),
     Effect.provideService(Models, models),
   )
@@ -240,20 +232,13 @@ const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs>
   logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
-const release = Effect.fnUntraced(function* (
-  generation: Generation,
-  exit: Exit.Exit<unknown, { readonly _tag: string }>,
-) {
-  // Another owner may be at work on the same ranks: what it begins replaces what is there.
-  const { abandoned } = yield* WorkflowEngine.WorkflowInstance
-  if (abandoned || Option.exists(Exit.findErrorOption(exit), ({ _tag }) => _tag === "LogMoved")) return
+const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {
   const { base, draft } = yield* Models
   const { leave } = yield* Admitted
-  const { request, finish, tokens } = generation
-  const { session } = request
+  const { request, kv, tokens } = generation
   const tell = (_tag: "Abort" | "Release") =>
-    Effect.andThen(base.control({ _tag, session }), draft?.control({ _tag, session }) ?? Effect.void)
-  if (finish === null) return yield* tell("Abort")
+    Effect.andThen(base.control({ _tag, session: kv }), draft?.control({ _tag, session: kv }) ?? Effect.void)
+  if (Exit.isFailure(exit)) return yield* tell("Abort")
   const lengths = { base: generation.base.committed, draft: generation.draft.committed }
-  yield* leave({ session, place: base, tokens, ...lengths }, tell("Release"))
+  yield* leave({ session: request.session, kv, place: base, tokens, ...lengths }, tell("Release"))
 })

@@ -39,7 +39,7 @@ const begin = Effect.fnUntraced(function* (generation: Generation, group: Group,
   const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
   if (reuse === null || reused === 0) return 0
   const end = Math.min(reused + chunkOf(generation), to)
-  return yield* chunk(generation, group, reused, end, reuse.session).pipe(
+  return yield* chunk(generation, group, reused, end, reuse.kv).pipe(
     Effect.tap(() => Effect.sync(() => (group.name === "base" ? generation.tally.reused(reused) : undefined))),
     Effect.as(end),
     Effect.catchTag("UnknownSession", () => {
@@ -92,7 +92,7 @@ const pass = (generation: Generation, group: Group, from: number, to: number, so
     error: GroupError,
     execute: group.prefill({
       _tag: "Prefill",
-      session: generation.request.session,
+      session: generation.kv,
       committed: from,
       ...(source === undefined ? {} : { from: source }),
       tokens: generation.tokens.slice(from, to),

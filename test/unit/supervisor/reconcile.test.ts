@@ -28,6 +28,13 @@ const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" })
   })
 
 describe("coming and going", () => {
+  test("a time that is still to come, since a clock was set, keeps nobody waiting", () => {
+    const draining = recordOf(replica(1, "draining", { since: NOW + 3_600_000 }))
+    expect(stepFor({ record: draining })).toEqual({ _tag: "Drop", epoch: 1, failure: null })
+    const failure = { kind: "start", reason: "x", count: 4, at: NOW + 3_600_000 } as const
+    expect(stepFor({ record: { ...recordOf(), failure }, load: 1 })).toEqual({ _tag: "Add" })
+  })
+
   test("cold it stays without a request, and is activated by the first", () => {
     expect(stepFor({})).toEqual({ _tag: "None" })
     expect(stepFor({ load: 1, peak: 1 })).toEqual({ _tag: "Add" })
@@ -56,12 +63,35 @@ describe("coming and going", () => {
   })
 
   test("one whose host leaves drains, and is not taken back", () => {
-    const leaving: Health = { _tag: "Leaving" }
+    const leaving: Health = { _tag: "Leaving", limitMillis: 20_000 }
     expect(stepFor({ record: recordOf(replica(1, "ready")), load: 1, peak: 1 }, leaving)).toEqual({
       ...{ _tag: "Drain", epoch: 1 },
     })
     const draining = recordOf(replica(1, "draining"))
     expect(stepFor({ record: draining, load: 1, peak: 1, sessions: () => 1 }, leaving)).toEqual({ _tag: "Add" })
+  })
+
+  test("when the time on a leaving host is over, sessions go on elsewhere, if there is anywhere", () => {
+    const leaving = (limitMillis: number): Health => ({ _tag: "Leaving", limitMillis })
+    const health =
+      (limitMillis: number) =>
+      ({ epoch }: Replica): Health =>
+        epoch === 1 ? leaving(limitMillis) : { _tag: "Ready" }
+    const busy = { load: 1, peak: 1, sessions: () => 1 }
+    const alone = recordOf(replica(1, "draining"), replica(2, "activating"))
+    expect(
+      stepFor({ ...busy, record: alone, health: (one) => (one.epoch === 1 ? leaving(1) : { _tag: "Starting" }) }),
+    ).toEqual({
+      ...{ _tag: "None" },
+    })
+    const both = recordOf(replica(1, "draining"), replica(2, "ready"))
+    expect(stepFor({ ...busy, record: both, health: health(10_001) })).toEqual({ _tag: "None" })
+    expect(stepFor({ ...busy, record: both, health: health(10_000) })).toEqual({
+      _tag: "Drop",
+      epoch: 1,
+      failure: null,
+    })
+    expect(stepFor({ ...busy, record: both })).toEqual({ _tag: "None" }) // one that drains for want of load has no such time
   })
 
   test("one that never idles has a replica without a request", () => {
