@@ -4,7 +4,7 @@ import type { PlacedRank, Replica, Standby } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { Observed } from "./observed.ts"
 import type { Proof } from "./proofs.ts"
-import type { Health, LostRank, StandbyHealth } from "./reconcile.ts"
+import { type Health, type LostRank, passed, type StandbyHealth } from "./reconcile.ts"
 
 /** What a host was told to start appears in its beats by then. */
 const STARTED_MILLIS = 3_000
@@ -33,7 +33,7 @@ export const health = (replica: Replica, seen: Seen): Health => {
   for (const placed of ranks) {
     const hosted = hostedOf(replica, placed, seen.hosts)
     if (hosted === undefined) {
-      if (Date.now() - since > STARTED_MILLIS) return { _tag: "Unstarted" }
+      if (passed(since, Date.now()) > STARTED_MILLIS) return { _tag: "Unstarted" }
       continue
     }
     const named = `rank ${placed.rank} of ${placed.group} on ${placed.host}`

@@ -28,6 +28,13 @@ const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" })
   })
 
 describe("coming and going", () => {
+  test("a time that is still to come, since a clock was set, keeps nobody waiting", () => {
+    const draining = recordOf(replica(1, "draining", { since: NOW + 3_600_000 }))
+    expect(stepFor({ record: draining })).toEqual({ _tag: "Drop", epoch: 1, failure: null })
+    const failure = { kind: "start", reason: "x", count: 4, at: NOW + 3_600_000 } as const
+    expect(stepFor({ record: { ...recordOf(), failure }, load: 1 })).toEqual({ _tag: "Add" })
+  })
+
   test("cold it stays without a request, and is activated by the first", () => {
     expect(stepFor({})).toEqual({ _tag: "None" })
     expect(stepFor({ load: 1, peak: 1 })).toEqual({ _tag: "Add" })
