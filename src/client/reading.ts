@@ -99,7 +99,7 @@ async function* tokensOf(
     throw new SessionExpired({ session })
   } catch (error) {
     signal?.throwIfAborted()
-    throw typed(error, url)
+    throw typed(error, of)
   } finally {
     clearInterval(renewing)
     of.ended?.()
@@ -108,13 +108,13 @@ async function* tokensOf(
 
 /** The first entry of a session's log. Throws SessionExpired where there is none, or none any more. */
 export const beginningOf = async (of: Pick<Readable, "connection" | "url" | "deployment" | "session">) => {
-  const { connection, url, deployment, session } = of
+  const { connection, deployment, session } = of
   try {
     const first = await entryAt(connection, subjectsOf(deployment).tokens(session), "first")
     if (first?.entry._tag !== "Begin") throw new SessionExpired({ session })
     return first.entry
   } catch (error) {
-    throw typed(error, url)
+    throw typed(error, of)
   }
 }
 

@@ -9,7 +9,7 @@ import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } fro
 import { type ActorEnded, startActor, startActors } from "./actorProcess.ts"
 import { checkModels } from "./checkModels.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { keysOf, ownServer } from "./ownServer.ts"
+import { ownPlace, ownServer } from "./ownServer.ts"
 import { oneForAll } from "./supervision.ts"
 
 /** This process is the first owner of the groups that it starts. */
@@ -51,7 +51,7 @@ export const start = Effect.fnUntraced(function* (
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
   if (nats === null) progress.report("Starting nats-server")
-  const server = nats === null ? yield* Effect.flatMap(keysOf(deployment.name, null), ownServer) : null
+  const server = nats === null ? yield* Effect.flatMap(ownPlace(deployment.name), (place) => ownServer(place)) : null
   const url = server?.url ?? nats ?? ""
   const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   if (server === null) progress.report(`Connecting to ${url}`)

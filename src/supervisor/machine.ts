@@ -3,7 +3,6 @@
 import { Deferred, Effect, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
-import { temporaryFolder } from "../fabric/natsServer.ts"
 import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { type HostedRank, placeKey } from "../wire/host.ts"
@@ -16,14 +15,14 @@ import { type Hosts, watchHosts } from "./hosts.ts"
 import type { Progress } from "./localCluster.ts"
 import { type Observed, observe } from "./observed.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { keysOf, ownServer } from "./ownServer.ts"
+import { ownPlace, ownServer } from "./ownServer.ts"
 import { type Child, type ChildSpec, type GivenUp, supervised } from "./supervision.ts"
 
 const LOOK_MILLIS = 250
 
 export interface MachineOptions {
   readonly nats: string | null // URL; null starts a server
-  readonly keys?: string | null // folder: of the server that there is, or to be made for the one that is started
+  readonly keys?: string | null // folder, of a server that asks for keys; by default what the environment says
   readonly host: string // its name
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
   readonly progress: Progress
@@ -49,7 +48,7 @@ export interface Machine {
 
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
 export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeployment, options: MachineOptions) {
-  const { nats, keys: folder = null, host: name, gateway, progress, tell } = options
+  const { nats, keys: given = null, host: name, gateway, progress, tell } = options
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const givenUp = yield* Deferred.make<never, GivenUp>()
@@ -59,12 +58,9 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
     return supervised({ name: child, start, restarting, running: () => tell(`${child} runs again`) }, givenUp)
   }
   progress.report(nats === null ? "Starting nats-server" : `Connecting to ${nats}`)
-  const server =
-    nats === null
-      ? yield* keep("nats-server", yield* Effect.flatMap(keysOf(deployment.name, folder), sameServer))
-      : null
+  const server = nats === null ? yield* keep("nats-server", yield* sameServer(deployment.name)) : null
   const url = server?.url ?? nats ?? ""
-  const keys = server?.keys ?? folder ?? folderOfKeys(process.env)
+  const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
   const showing = (role: Role) => natsEnvironment(url, keyIn(keys, role))
   const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(showing("gateway"), gateway))
@@ -98,11 +94,11 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   return machine
 })
 
-/** Each time it is started it has the port and the store that it had before. */
-const sameServer = (keys: string) =>
-  Effect.map(temporaryFolder, (folder) => {
+/** Each time it is started it has the port, the store and the keys that it had before. */
+const sameServer = (deployment: string) =>
+  Effect.map(ownPlace(deployment), (place) => {
     let port: number | undefined
-    const again = () => ownServer(keys, { folder, orphan: "removed", ...(port === undefined ? {} : { port }) })
+    const again = () => ownServer(place, port)
     return Effect.suspend(again).pipe(Effect.tap(({ url }) => Effect.sync(() => (port = Number(new URL(url).port)))))
   })
 

@@ -86,6 +86,7 @@ export const logOf = ({ process, network, server, diskMillis, mutation }: LogCli
   const careless = mutation === "an owner does not look whether it still is the owner"
   const seen = (logged: Logged): Logged => (careless ? { ...logged, entry: { ...logged.entry, epoch: 1 } } : logged)
   return {
+    age: () => Effect.succeed(0), // no session here has a deadline
     append: (session, entry, after) =>
       appendTo(
         {

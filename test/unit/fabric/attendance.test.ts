@@ -21,14 +21,27 @@ const ticks = (attendance: Attendance, count: number, ...beating: ReadonlyArray<
 
 test("a rank that misses four beats in a row is lost, and none while the connection is down", () => {
   const attendance = attending()
-  ticks(attendance, 4, 0)
+  ticks(attendance, 3, 0)
   attendance.connection(false)
   ticks(attendance, 10)
   attendance.connection(true)
-  ticks(attendance, 4, 0)
+  ticks(attendance, 3, 0)
   expect(attendance.lost).toBeUndefined()
   ticks(attendance, 1, 0)
   expect(attendance.lost).toContain("rank 1 was not heard")
+})
+
+test("at a tick that comes late nobody is judged, since what he has said is still to be heard", () => {
+  const attendance = attending()
+  ticks(attendance, 3, 0)
+  attendance.tick(true)
+  expect(attendance.lost).toBeUndefined()
+  attendance.heard(beat(1))
+  ticks(attendance, 3, 0)
+  expect(attendance.lost).toBeUndefined()
+  attendance.heard(beat(1))
+  ticks(attendance, 4, 0)
+  expect(attendance.lost).toContain("rank 1")
 })
 
 test("a rank that is another process is lost at once", () => {
@@ -65,7 +78,7 @@ test("where there is a standby, a lost rank is waited for, and the group is whol
 
 test("and is given up when nobody has taken its place in time", () => {
   const attendance = attending(true)
-  ticks(attendance, 16, 0)
+  ticks(attendance, 15, 0)
   expect(attendance.lost).toBeUndefined()
   ticks(attendance, 1, 0)
   expect(attendance.lost).toContain("rank 1 was not heard")
