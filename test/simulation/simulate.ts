@@ -4,6 +4,7 @@
 // - no reader sees a token twice, out of order, or not at all;
 // - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log;
 // - in the end no live rank holds KV, and no record of a session is left;
+// - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
 import { type Client, Cluster } from "./cluster.ts"
@@ -88,6 +89,7 @@ const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Clus
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
     tokens: logs.flat().reduce((sum, entry) => sum + (entry._tag === "Tokens" ? entry.tokens.length : 0), 0),
     violations: [
+      ...world.defects,
       ...cluster.violations,
       ...cluster.records.violations,
       ...logs.flatMap((log, i) => fenced(`s${i}`, log)),
