@@ -103,7 +103,7 @@ const asked = () => {
 }
 
 /** CHORUS_GGML says where ggml comes from; without it, what was said last time; else ready-built where npm has it. */
-const way = (cuda) => {
+export const way = (cuda) => {
   const last = recorded()
   const from = asked() ?? last?.from ?? (readyBuilt() ? "ready" : "source")
   if (from === "ready") {
@@ -126,7 +126,7 @@ const sourceFolder = (otherwise) => {
   )
 }
 
-const definitions = (chosen) => {
+export const definitions = (chosen) => {
   const values =
     chosen.from === "source"
       ? { GGML_SOURCE_DIR: chosen.folder, GGML_CUDA: chosen.cuda ? "ON" : "OFF" }

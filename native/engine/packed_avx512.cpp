@@ -142,10 +142,11 @@ float extreme(const float * x, int count, float magnitude) {
     return 0;
 }
 
-// 16 values as integers, rounded to the nearest even; gives their sum.
+// 16 values as integers, rounded to the nearest even; gives their sum. What is no number becomes the least of integers, and is
+// held to a byte: damaged weights compute nonsense, and nothing undefined.
 int quantise_16(const float * x, float by, int8_t * to) {
     __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(by)));
-    q = _mm512_min_epi32(q, _mm512_set1_epi32(127));
+    q = _mm512_max_epi32(_mm512_min_epi32(q, _mm512_set1_epi32(127)), _mm512_set1_epi32(-128));
     _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtsepi32_epi8(q));
     return _mm512_reduce_add_epi32(q);
 }

@@ -30,6 +30,8 @@ export class Chorus extends Context.Service<
     readonly tokens: (request: InferRequest) => Stream.Stream<LoggedToken, ClientError>
     /** The whole answer. Interruption cancels the session. */
     readonly complete: (request: InferRequest) => Effect.Effect<Completion, ClientError>
+    /** A session that was accepted before, by whomever. */
+    readonly find: (session: string) => Effect.Effect<Session, ClientError>
     readonly stream: (session: string, options?: Pick<StreamOptions, "from">) => Stream.Stream<LoggedToken, ClientError>
     readonly cancel: (session: string) => Effect.Effect<void>
     readonly models: Effect.Effect<ReadonlyArray<ServedModel>, ClientError>
@@ -51,15 +53,20 @@ const open = Effect.fnUntraced(function* (options: ClientOptions) {
   const readingOf = (reading: Reading) => Stream.fromAsyncIterable(reading, failed)
   const cancel = (session: string) => Effect.sync(() => client.cancel(session))
   const generate = (request: InferRequest) => attempt(() => client.generate(request))
+  const sessionOf = (generation: Generation): Session => ({
+    session: generation.session,
+    promptTokens: generation.promptTokens,
+    seed: generation.seed,
+    tokens: readingOf(generation),
+    ending: attempt(() => generation.ending()),
+  })
   return Chorus.of({
-    generate: (request) =>
-      Effect.map(generate(request), (generation) => ({
-        session: generation.session,
-        promptTokens: generation.promptTokens,
-        seed: generation.seed,
-        tokens: readingOf(generation),
-        ending: attempt(() => generation.ending()),
-      })),
+    generate: (request) => Effect.map(generate(request), sessionOf),
+    find: (session) =>
+      Effect.map(
+        attempt(() => client.find(session)),
+        sessionOf,
+      ),
     tokens: (request) =>
       Stream.unwrap(
         Effect.map(

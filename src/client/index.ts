@@ -10,7 +10,7 @@ import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
-import { type From, type Reading, read } from "./reading.ts"
+import { beginningOf, type From, type Reading, read } from "./reading.ts"
 
 export type { FinishReason, GenerationStats, InferRequest, LoggedToken } from "../wire/infer.ts"
 export type { Ending } from "./reading.ts"
@@ -21,9 +21,6 @@ const progresses = codec("session progress", SessionProgress)
 
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
-
-/** What a whole answer may take where the request sets no deadline, and what may be added to one that it sets. */
-const COMPLETE_MILLIS = 600_000
 
 /** A server that is back is found at once; one that hangs is left after some seconds. */
 const RECONNECTING = {
@@ -70,8 +67,10 @@ export interface Client extends AsyncDisposable {
   readonly connection: NatsConnection
   /** Rejects with the wire's error where the request is refused, with NotServed where nobody answers. */
   readonly generate: (request: InferRequest, options?: GenerateOptions) => Promise<Generation>
-  /** One message there, one back. A connection that is lost meanwhile loses the answer: Disconnected. */
+  /** All of it, when it has ended; read from the log like any stream, so whoever is lost meanwhile does not lose the answer. */
   readonly complete: (request: InferRequest, options?: GenerateOptions) => Promise<Completion>
+  /** A session that was accepted before, by whomever, from its first token on. Throws SessionExpired where there is none. */
+  readonly find: (session: string) => Promise<Generation>
   /** The tokens of any session, as often as wanted. Throws SessionExpired where there are none to read. */
   readonly stream: (session: string, options?: StreamOptions) => Reading
   readonly cancel: (session: string) => void
@@ -107,7 +106,7 @@ const over = (line: Line, deployment: string): Client => {
   const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
     const { signal, activating, traceparent } = options
     signal?.throwIfAborted()
-    const answer = await ask(line, deployment, { ...request, stream: true }, { timeout: ACCEPT_MILLIS, traceparent })
+    const answer = await ask(line, deployment, { ...request, stream: true }, traceparent)
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
     const { session, promptTokens, seed } = answer
     const abort = (): void => cancel(session)
@@ -116,7 +115,7 @@ const over = (line: Line, deployment: string): Client => {
     const progress = activating && hearProgress(connection, subjects.progress(session), activating)
     const { interestMillis } = request
     const reading = read({
-      ...{ connection, url, deployment, session, from: "start", accepted: { interestMillis } },
+      ...{ connection, url, deployment, session, from: "start", begun: { interestMillis } },
       ended: () => {
         signal?.removeEventListener("abort", abort)
         progress?.unsubscribe()
@@ -124,24 +123,20 @@ const over = (line: Line, deployment: string): Client => {
     })
     return { session, promptTokens, seed, cancel: abort, ...reading }
   }
-  /** A signal needs a session to cancel, which the sender of a whole answer names too late. */
-  const completeStreamed = async (request: InferRequest, options: GenerateOptions): Promise<Completion> => {
+  const find = async (session: string): Promise<Generation> => {
+    const place = { connection, url, deployment, session }
+    const begun = await beginningOf(place)
+    const { promptTokens, seed } = begun
+    return { session, promptTokens, seed, cancel: () => cancel(session), ...read({ ...place, from: "start", begun }) }
+  }
+  const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
     const generation = await generate(request, options)
     const { session, promptTokens, seed } = generation
     return { session, promptTokens, seed, ...(await generation.ending()) }
   }
-  const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
-    if (options.signal !== undefined) return completeStreamed(request, options)
-    const millis = COMPLETE_MILLIS + (request.deadlineMillis ?? 0)
-    const asking = { timeout: millis, traceparent: options.traceparent }
-    const answer = await ask(line, deployment, { ...request, stream: false }, asking)
-    if (answer._tag !== "Answered") throw unexpected("Answered", answer)
-    const { _tag, ...completion } = answer
-    return completion
-  }
   const close = (): Promise<void> => connection.close()
   return {
-    ...{ connection, generate, complete, cancel, close, [Symbol.asyncDispose]: close },
+    ...{ connection, generate, complete, find, cancel, close, [Symbol.asyncDispose]: close },
     stream: (session, { from = "start", signal } = {}) =>
       read({ ...{ connection, url, deployment, session, from }, ...(signal === undefined ? {} : { signal }) }),
     models: () => servedModels(connection),
@@ -157,13 +152,8 @@ const hearProgress = (connection: NatsConnection, subject: string, activating: (
     },
   })
 
-interface Asking {
-  readonly timeout: number // milliseconds
-  readonly traceparent: string | undefined
-}
-
 /** One request and its answer; what refuses it is thrown. */
-const ask = async (line: Line, deployment: string, request: InferRequest, { timeout, traceparent }: Asking) => {
+const ask = async (line: Line, deployment: string, request: InferRequest, traceparent: string | undefined) => {
   const { connection, url } = line
   const message = Result.getOrThrow(requests.tryEncode(request))
   const limit = connection.info?.max_payload ?? Number.POSITIVE_INFINITY
@@ -178,7 +168,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
   })
   try {
     const headers = traceHeaders(traceparent)
-    const options = { timeout, ...(headers === undefined ? {} : { headers }) }
+    const options = { timeout: ACCEPT_MILLIS, ...(headers === undefined ? {} : { headers }) }
     const reply = connection.request(subjectsOf(deployment).infer, message, options)
     const { data } = await Promise.race([reply, gone])
     const answer = Result.getOrThrow(answers.decode(data))
@@ -186,7 +176,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, { time
     return answer
   } catch (error) {
     if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
-    if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: timeout })
+    if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: ACCEPT_MILLIS })
     throw typed(error, url)
   } finally {
     unwatch()

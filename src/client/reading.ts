@@ -25,8 +25,8 @@ export interface Readable {
   readonly deployment: string
   readonly session: string
   readonly from: From
-  /** Of a session that was just accepted: it is there, and readers say so often that they read. */
-  readonly accepted?: { readonly interestMillis: number | undefined }
+  /** What is known of a session's beginning: it is there, and readers say so often that they read. */
+  readonly begun?: { readonly interestMillis?: number | undefined }
   readonly signal?: AbortSignal // ends the reading
   readonly ended?: () => void
 }
@@ -109,6 +109,18 @@ async function* tokensOf(
   }
 }
 
+/** The first entry of a session's log. Throws SessionExpired where there is none, or none any more. */
+export const beginningOf = async (of: Pick<Readable, "connection" | "url" | "deployment" | "session">) => {
+  const { connection, url, deployment, session } = of
+  try {
+    const first = await entryAt(connection, subjectsOf(deployment).tokens(session), "first")
+    if (first?.entry._tag !== "Begin") throw new SessionExpired({ session })
+    return first.entry
+  } catch (error) {
+    throw typed(error, url)
+  }
+}
+
 interface Start {
   readonly at: number // position of the first token wanted
   readonly after: number // sequence
@@ -117,9 +129,9 @@ interface Start {
 }
 
 const startOf = async (of: Readable, subject: string): Promise<Start> => {
-  const { connection, session, from, accepted } = of
+  const { connection, session, from, begun } = of
   const at = typeof from === "number" ? from : 0
-  if (accepted !== undefined) return { at, after: 0, interestMillis: accepted.interestMillis }
+  if (begun !== undefined) return { at, after: 0, interestMillis: begun.interestMillis }
   const first = await entryAt(connection, subject, "first")
   if (first === null || first.entry.at > at) throw new SessionExpired({ session })
   const interestMillis = first.entry._tag === "Begin" ? first.entry.interestMillis : undefined

@@ -5,6 +5,7 @@ import type { KV, KvEntry } from "@nats-io/kv"
 import { Effect, Result, Schedule, Schema } from "effect"
 import { keysOf, openKv, watching } from "../fabric/bucket.ts"
 import { answered, Nats } from "../fabric/nats.ts"
+import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
 
 export interface StoreOptions {
@@ -81,7 +82,7 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
     followDeferreds: (heard) =>
       watching(nats, { kv: records, key: `${namespace}.deferred.>` }, (entry) => {
         const [, , id = "", name = ""] = entry.key.split(".")
-        return entry.operation === "PUT" ? heard(plain(id), plain(name)) : Effect.void
+        return entry.operation === "PUT" ? heard(nameOf(id), nameOf(name)) : Effect.void
       }),
     part: (part, id, name) =>
       Effect.map(
@@ -135,19 +136,4 @@ const recordedOf = (entry: KvEntry | null): Recorded | null => {
   return Result.isSuccess(execution) ? { execution: execution.success, revision: entry.revision } : null
 }
 
-const idOf = ({ key }: KvEntry): string => plain(key.split(".")[2] ?? "")
-
-/** A name as one token of a key: what a key cannot have is =XX, as in quoted-printable. */
-export const keyPart = (name: string): string =>
-  [...Buffer.from(name)]
-    .map((byte) => String.fromCharCode(byte))
-    .map((char) => (/[A-Za-z0-9_-]/.test(char) ? char : `=${char.charCodeAt(0).toString(16).padStart(2, "0")}`))
-    .join("") || "="
-
-const plain = (part: string): string =>
-  part === "="
-    ? ""
-    : Buffer.from(
-        part.replaceAll(/=(..)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
-        "latin1",
-      ).toString()
+const idOf = ({ key }: KvEntry): string => nameOf(key.split(".")[2] ?? "")

@@ -1,5 +1,6 @@
 // The token log: one JetStream subject a session, on disk before it is acknowledged. It is the session's journal and the
 // stream that its user reads, so there is nothing to keep in step with it.
+import { randomUUID } from "node:crypto"
 import {
   type ConsumerMessages,
   DeliverPolicy,
@@ -49,10 +50,7 @@ export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subje
 export class TokenLog extends Context.Service<
   TokenLog,
   {
-    /**
-     * Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. May be repeated:
-     * a second time finds the first.
-     */
+    /** Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. */
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
     /** All that it holds now, in order. */
     readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
@@ -79,7 +77,7 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   return TokenLog.of({
     append: (session, entry, after) => {
       const subject = subjects.tokens(session)
-      const id = `${session}.${entry.epoch}.${entry._tag}.${entry.at}`
+      const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
       return Effect.tryPromise({
         try: () =>
           answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
@@ -182,15 +180,32 @@ export interface FollowOptions {
   readonly signal?: AbortSignal // ends the iteration
 }
 
+const READ_ENTRIES = 256
+
+/** The client's word for a 404. */
+const NOTHING = "message not found"
+
 const readNow = async (connection: NatsConnection, subject: string): Promise<ReadonlyArray<Logged>> => {
-  const last = await entryAt(connection, subject, "last")
-  if (last === null) return []
   const entries: Array<Logged> = []
-  for await (const logged of follow(connection, subject)) {
-    entries.push(logged)
-    if (logged.sequence >= last.sequence) break
+  for (;;) {
+    const seq = (entries.at(-1)?.sequence ?? 0) + 1
+    const read = await untilAnswered(connection, () => readSome(connection, subject, seq))
+    if (read.length === 0) return entries
+    entries.push(...read)
   }
-  return entries
+}
+
+const readSome = async (connection: NatsConnection, subject: string, seq: number): Promise<ReadonlyArray<Logged>> => {
+  const manager = await jetstreamManager(connection, { checkAPI: false })
+  const options = { seq, next_by_subj: subject, batch: READ_ENTRIES }
+  const read: Array<Logged> = []
+  try {
+    const messages = await manager.direct.getBatch(TOKEN_STREAM, options)
+    for await (const message of messages) read.push({ entry: entryOf(message.data), sequence: message.seq })
+  } catch (error) {
+    if (!(error instanceof Error && error.message === NOTHING)) throw error
+  }
+  return read
 }
 
 /** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */

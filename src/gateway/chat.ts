@@ -4,9 +4,10 @@ import { HttpServerResponse } from "effect/http"
 import type { InferRequest } from "../client/index.ts"
 import { api } from "./api.ts"
 import { type ApiError, invalid } from "./errors.ts"
-import { begin, type ChoiceEvent, collect, type Generations } from "./generations.ts"
+import { type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
 import { chatLogProbs } from "./logProbs.ts"
 import { body } from "./requestBody.ts"
+import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, empty, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
 import { usageOf } from "./usage.ts"
@@ -52,7 +53,7 @@ export const chat = api("POST", "/v1/chat/completions", (caller) =>
   Effect.gen(function* () {
     const asked = yield* body(ChatRequest)
     const request = yield* inferRequestOf(asked, caller)
-    const generations = yield* begin(asked.model, choicesOf(request, asked.n ?? 1))
+    const generations = yield* open("chatcmpl", asked, choicesOf(request, asked.n ?? 1))
     return asked.stream === true ? streamed(asked, generations) : yield* whole(asked, generations)
   }),
 )
@@ -76,8 +77,8 @@ const inferRequestOf = Effect.fnUntraced(function* (asked: ChatRequest, caller: 
   return request
 })
 
-const headOf = ({ model }: ChatRequest, { session }: Generations, object: string) => ({
-  ...{ id: `chatcmpl-${session}`, object, created: Math.floor(Date.now() / 1000), model },
+const headOf = ({ model }: ChatRequest, { id, place: { created } }: Generations, object: string) => ({
+  ...{ id, object, created, model },
 })
 
 const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Generations) {
@@ -102,12 +103,12 @@ const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Gene
 const streamed = (asked: ChatRequest, generations: Generations): HttpServerResponse.HttpServerResponse => {
   const wantsUsage = asked.stream_options?.include_usage === true
   const head = { ...headOf(asked, generations, "chat.completion.chunk"), ...(wantsUsage ? { usage: null } : {}) }
-  const chunk = (index: number, delta: object, finish: string | null, logprobs: object | null = null) => ({
-    ...head,
-    choices: [{ index, delta, logprobs, finish_reason: finish }],
+  const chunk = (choice: number, delta: object, finish: string | null, logprobs: object | null = null): Chunk => ({
+    choice,
+    data: { ...head, choices: [{ index: choice, delta, logprobs, finish_reason: finish }] },
   })
   const counts = generations.promptTokens.map(() => 0)
-  const chunkOf = (event: ChoiceEvent): ReadonlyArray<object> => {
+  const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
     const { choice } = event
     if (event._tag === "Ended") {
       counts[choice] = event.tokens
@@ -117,11 +118,14 @@ const streamed = (asked: ChatRequest, generations: Generations): HttpServerRespo
     if (asked.logprobs === true) return [chunk(choice, { content: token.text }, null, chatLogProbs([token]))]
     return token.text === "" ? [] : [chunk(choice, { content: token.text }, null)] // in the middle of a character
   }
-  const usage = () => ({ ...head, choices: [], usage: usageOf(generations, 1, counts) })
-  const chunks: Stream.Stream<object, ApiError> = Stream.fromIterable(counts.keys()).pipe(
+  const usage = (): Chunk => ({
+    choice: counts.length - 1,
+    data: { ...head, choices: [], usage: usageOf(generations, 1, counts) },
+  })
+  const chunks: Stream.Stream<Chunk, ApiError> = Stream.fromIterable(counts.keys()).pipe(
     Stream.map((index) => chunk(index, { role: "assistant", content: "", refusal: null }, null)),
     Stream.concat(generations.events.pipe(Stream.map(chunkOf), Stream.flattenIterable)),
     Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
   )
-  return eventStream(chunks)
+  return eventStream(numbered(generations.place, chunks))
 }

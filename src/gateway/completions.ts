@@ -4,9 +4,10 @@ import { HttpServerResponse } from "effect/http"
 import type { InferRequest } from "../client/index.ts"
 import { api } from "./api.ts"
 import { type ApiError, invalid } from "./errors.ts"
-import { begin, type ChoiceEvent, collect, type Generations } from "./generations.ts"
+import { type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
 import { completionLogProbs } from "./logProbs.ts"
 import { body } from "./requestBody.ts"
+import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
 import { usageOf } from "./usage.ts"
@@ -53,7 +54,7 @@ export const completions = api("POST", "/v1/completions", (caller) =>
       ...(asked.logprobs == null ? {} : { logprobs: asked.logprobs }),
     }
     const requests = prompts.flatMap((prompt) => choicesOf({ ...common, ...prompt }, n ?? 1))
-    const answer: Answer = { asked, prompts: prompts.length, generations: yield* begin(asked.model, requests) }
+    const answer: Answer = { asked, prompts: prompts.length, generations: yield* open("cmpl", asked, requests) }
     return asked.stream === true ? streamed(answer) : yield* whole(answer)
   }),
 )
@@ -74,8 +75,8 @@ interface Answer {
   readonly generations: Generations
 }
 
-const headOf = ({ asked: { model }, generations: { session } }: Answer) => ({
-  ...{ id: `cmpl-${session}`, object: "text_completion", created: Math.floor(Date.now() / 1000), model },
+const headOf = ({ asked: { model }, generations }: Answer) => ({
+  ...{ id: generations.id, object: "text_completion", created: generations.place.created, model },
 })
 
 const whole = Effect.fnUntraced(function* (answer: Answer) {
@@ -99,13 +100,13 @@ const streamed = (answer: Answer): HttpServerResponse.HttpServerResponse => {
   const { asked, prompts, generations } = answer
   const wantsUsage = asked.stream_options?.include_usage === true
   const head = { ...headOf(answer), ...(wantsUsage ? { usage: null } : {}) }
-  const chunk = (index: number, text: string, finish: string | null, logprobs: object | null = null) => ({
-    ...head,
-    choices: [{ ...{ index, text, logprobs }, finish_reason: finish }],
+  const chunk = (choice: number, text: string, finish: string | null, logprobs: object | null = null): Chunk => ({
+    choice,
+    data: { ...head, choices: [{ ...{ index: choice, text, logprobs }, finish_reason: finish }] },
   })
   const counts = generations.promptTokens.map(() => 0)
   const lengths = generations.promptTokens.map(() => 0) // of the text so far
-  const chunkOf = (event: ChoiceEvent): ReadonlyArray<object> => {
+  const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
     const { choice } = event
     if (event._tag === "Ended") {
       counts[choice] = event.tokens
@@ -117,11 +118,14 @@ const streamed = (answer: Answer): HttpServerResponse.HttpServerResponse => {
     if (asked.logprobs != null) return [chunk(choice, token.text, null, completionLogProbs([token], offset))]
     return token.text === "" ? [] : [chunk(choice, token.text, null)] // in the middle of a character
   }
-  const usage = () => ({ ...head, choices: [], usage: usageOf(generations, prompts, counts) })
-  const chunks: Stream.Stream<object, ApiError> = generations.events.pipe(
+  const usage = (): Chunk => ({
+    choice: counts.length - 1,
+    data: { ...head, choices: [], usage: usageOf(generations, prompts, counts) },
+  })
+  const chunks: Stream.Stream<Chunk, ApiError> = generations.events.pipe(
     Stream.map(chunkOf),
     Stream.flattenIterable,
     Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
   )
-  return eventStream(chunks)
+  return eventStream(numbered(generations.place, chunks))
 }

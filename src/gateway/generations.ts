@@ -1,5 +1,5 @@
 // The generations of one request: a session for each choice, all of them or none. They end with the request, however it
-// ends: an answer that nobody waits for any more is cancelled.
+// ends: an answer that nobody waits for any more is cancelled, unless whoever hangs up has said that he may come back.
 import { Effect, Stream } from "effect"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
 import { traceparent } from "../fabric/telemetry.ts"
@@ -7,6 +7,7 @@ import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
+import { type Kind, type Place, resumptionOf } from "./resumption.ts"
 
 /** What happens to one choice: a token, or its end. */
 export type ChoiceEvent =
@@ -19,33 +20,98 @@ export type ChoiceEvent =
     }
 
 export interface Generations {
-  readonly session: string // of the first choice
+  readonly id: string // of the answer
+  readonly place: Place // in its stream, from which on its reader wants it
   readonly promptTokens: ReadonlyArray<number> // of each choice
   /** All choices' events as they come; fails where a choice fails, and then all are cancelled. */
   readonly events: Stream.Stream<ChoiceEvent, ApiError>
 }
 
 /** Where the gateway itself goes without a word, its sessions end after so long. */
-const INTEREST_MILLIS = 10_000
+export const INTEREST_MILLIS = 10_000
 
-/** Accepted by the deployment when this ends. In the scope of the request. */
-export const begin = Effect.fnUntraced(function* (model: string, requests: ReadonlyArray<InferRequest>) {
+/** Readers say that they read three times in the time that a session waits for them, so a third of it may be over already. */
+const interestOf = (resumeMillis: number | null): number =>
+  resumeMillis === null ? INTEREST_MILLIS : (resumeMillis * 3) / 2
+
+/** What a body says of its answer, beside what the answer is to be. */
+interface Asked {
+  readonly model: string
+  readonly stream?: boolean | null
+}
+
+/** Accepted by the deployment when this ends, or found where the request takes up a stream. In the scope of the request. */
+export const open = Effect.fnUntraced(function* (kind: Kind, asked: Asked, requests: ReadonlyArray<InferRequest>) {
+  const { from, millis } = yield* resumptionOf(kind, asked.stream === true, requests.length)
+  const client = yield* (yield* Deployments).client(asked.model)
+  const opening = { client, model: asked.model, resumeMillis: millis }
+  return from === null ? yield* begin(opening, kind, requests) : yield* takeUp(opening, from)
+})
+
+interface Opening {
+  readonly client: Client
+  readonly model: string
+  readonly resumeMillis: number | null
+}
+
+const begin = Effect.fnUntraced(function* (opening: Opening, kind: Kind, requests: ReadonlyArray<InferRequest>) {
+  const { client, resumeMillis } = opening
   const { requestMillis } = yield* Options
-  const client = yield* (yield* Deployments).client(model)
   const started = performance.now()
-  const bounds = { interestMillis: INTEREST_MILLIS, deadlineMillis: Math.ceil(requestMillis) }
+  const bounds = { interestMillis: interestOf(resumeMillis), deadlineMillis: Math.ceil(requestMillis) }
   const sessions = yield* Effect.forEach(requests, (request) => accepted(client, { ...request, ...bounds }), {
     concurrency: "unbounded",
   })
+  const place: Place = {
+    ...{ kind, created: Math.floor(Date.now() / 1000) },
+    choices: sessions.map(({ generation: { session } }) => ({ session, had: 0 })),
+  }
+  return yield* generationsOf(opening, { place, sessions, started })
+})
+
+/** From the beginning of their logs, of which the reader gets what he has not had. */
+const takeUp = Effect.fnUntraced(function* (opening: Opening, place: Place) {
+  const find = (session: string) => opening.client.find(session)
+  const generations = yield* Effect.forEach(
+    place.choices,
+    ({ session }) => Effect.tryPromise({ try: () => find(session), catch: expired }),
+    { concurrency: "unbounded" },
+  )
+  const sessions = generations.map((generation): Session => ({ generation, settled: false }))
+  yield* Effect.addFinalizer(() => Effect.sync(() => sessions.forEach(end)))
+  return yield* generationsOf(opening, { place, sessions, started: null })
+})
+
+const expired = (error: unknown): ApiError => {
+  const failure = fromClient(error)
+  if (failure.code !== "session_expired") return failure
+  const reason = "Last-Event-ID: its session is not kept any more, or is another model's. Ask anew, without the header."
+  return apiError(404, failure.code, reason, { param: "Last-Event-ID" })
+}
+
+interface Opened {
+  readonly place: Place
+  readonly sessions: ReadonlyArray<Session>
+  readonly started: number | null // on performance's clock; null: another gateway has told some of it
+}
+
+const generationsOf = Effect.fnUntraced(function* (
+  { model, resumeMillis }: Opening,
+  { place, sessions, started }: Opened,
+) {
+  const { requestMillis } = yield* Options
+  for (const session of sessions) session.settled = resumeMillis !== null
   const events = sessions.map((session, choice) => eventsOf(session, choice, { model, started }))
-  const begun: Generations = {
-    session: sessions[0]?.generation.session ?? "",
+  const generations: Generations = {
+    id: `${place.kind}-${place.choices[0]?.session ?? ""}`,
+    place,
     promptTokens: sessions.map(({ generation }) => generation.promptTokens),
     events: together(events).pipe(
       Stream.interruptWhen(Effect.andThen(Effect.sleep(requestMillis), tooSlow(requestMillis))),
+      Stream.tapError(() => Effect.sync(() => sessions.forEach(({ generation }) => generation.cancel()))),
     ),
   }
-  return begun
+  return generations
 })
 
 /** A choice when it has ended. */
@@ -89,30 +155,31 @@ const tooSlow = (millis: number): ApiError =>
     `the answer took longer than ${millis / 1000} s, this gateway's limit. Ask for fewer tokens.`,
   )
 
-/** A session in the scope of its request: what has not ended by then is cancelled. */
+/** A session in the scope of its request: what is not settled by then is cancelled. */
 export interface Session {
   readonly generation: Generation
-  ended: boolean
+  settled: boolean // it has ended, or goes on for whoever comes back
 }
 
+const end = ({ generation, settled }: Session): void => (settled ? undefined : generation.cancel())
+
 export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
-  const { signal } = yield* Effect.acquireRelease(
-    Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort()), // of one that is accepted when nobody waits any more
-  )
   const span = yield* traceparent
-  const options = { signal, ...(span === undefined ? {} : { traceparent: span }) }
-  const accepting = Effect.tryPromise({ try: () => client.generate(request, options), catch: fromClient })
+  const options = span === undefined ? {} : { traceparent: span }
+  const accepting = Effect.tryPromise({
+    try: (signal) => client.generate(request, { ...options, signal }), // cancels one that is accepted when nobody waits any more
+    catch: fromClient,
+  })
   return yield* Effect.acquireRelease(
-    Effect.map(accepting, (generation): Session => ({ generation, ended: false })),
-    ({ generation, ended }) => Effect.sync(() => (ended ? undefined : generation.cancel())),
+    Effect.map(accepting, (generation): Session => ({ generation, settled: false })),
+    (session) => Effect.sync(() => end(session)),
     { interruptible: true },
   )
 })
 
 interface Timing {
   readonly model: string
-  readonly started: number // on performance's clock
+  readonly started: number | null
 }
 
 const eventsOf = (
@@ -121,25 +188,29 @@ const eventsOf = (
   { model, started }: Timing,
 ): Stream.Stream<ChoiceEvent, ApiError> => {
   const { generation } = session
-  const nextToken = observe.nextTokens(model)
-  let last = started
-  const tokens = Stream.fromAsyncIterable(generation, fromClient).pipe(
-    Stream.tap(() => {
-      const now = performance.now()
-      const observed = last === started ? observe.firstToken(model, now - started) : nextToken(now - last)
-      last = now
-      return observed
-    }),
-    Stream.map((token): ChoiceEvent => ({ _tag: "Token", choice, token })),
-  )
+  const logged = Stream.fromAsyncIterable(generation, fromClient)
+  const timed = started === null ? logged : Stream.tap(logged, timing(model, started))
+  const tokens = Stream.map(timed, (token): ChoiceEvent => ({ _tag: "Token", choice, token }))
   const ended = Effect.tryPromise({ try: () => generation.ending(), catch: fromClient }).pipe(
     Effect.tap((ending) => {
-      session.ended = true
+      session.settled = true
       return observe.ending(model, ending)
     }),
     Effect.flatMap((ending) => endOf(ending, choice)),
   )
   return Stream.concat(tokens, Stream.fromEffect(ended))
+}
+
+/** Observes each token as it comes. */
+const timing = (model: string, started: number): (() => Effect.Effect<void>) => {
+  const nextToken = observe.nextTokens(model)
+  let last = started
+  return () => {
+    const now = performance.now()
+    const observed = last === started ? observe.firstToken(model, now - started) : nextToken(now - last)
+    last = now
+    return observed
+  }
 }
 
 const endOf = ({ finishReason, error, tokens }: Ending, choice: number): Effect.Effect<ChoiceEvent, ApiError> => {
@@ -149,5 +220,5 @@ const endOf = ({ finishReason, error, tokens }: Ending, choice: number): Effect.
   if (finishReason === "failed")
     return Effect.fail(apiError(503, "generation_failed", error, { retryAfterMillis: 1_000 }))
   if (finishReason === "deadline") return Effect.fail(apiError(504, "timeout", "the time for the answer was over"))
-  return Effect.fail(apiError(499, "cancelled", "the session was cancelled"))
+  return Effect.fail(apiError(499, "cancelled", "the session was cancelled: by a client, or because nobody read it"))
 }

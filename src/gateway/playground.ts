@@ -11,7 +11,7 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
-import { accepted, type Session } from "./generations.ts"
+import { accepted, INTEREST_MILLIS, type Session } from "./generations.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
@@ -54,7 +54,8 @@ const state = api("GET", "/playground/state", () =>
   Effect.gen(function* () {
     const { ranks } = yield* Beats
     const { served } = yield* Deployments
-    return eventStream(Stream.fromEffectSchedule(Effect.all({ models: served, ranks }), Schedule.spaced(STATE_MILLIS)))
+    const now = Effect.map(Effect.all({ models: served, ranks }), (data) => ({ data }))
+    return eventStream(Stream.fromEffectSchedule(now, Schedule.spaced(STATE_MILLIS)))
   }),
 )
 
@@ -88,7 +89,7 @@ const generate = api("POST", "/playground/generate", (caller) =>
     const client = yield* (yield* Deployments).client(asked.model)
     const request: InferRequest = {
       ...inferRequestOf(asked),
-      ...{ trace: true, client: caller, deadlineMillis: requestMillis },
+      ...{ trace: true, client: caller, deadlineMillis: requestMillis, interestMillis: INTEREST_MILLIS },
     }
     return eventStream(yield* events(client, asked.model, request))
   }),
@@ -119,7 +120,7 @@ const events = Effect.fnUntraced(function* (client: Client, deployment: string, 
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
   yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
-  return Stream.fromQueue(queue)
+  return Stream.map(Stream.fromQueue(queue), (data) => ({ data }))
 })
 
 const listen = Effect.fnUntraced(function* (
@@ -152,7 +153,7 @@ const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<Playgrou
       Stream.runForEach((token) => Queue.offer(queue, { _tag: "Token", ...token })),
     )
     const ending = yield* Effect.tryPromise({ try: () => generation.ending(), catch: fromClient })
-    opened.ended = true
+    opened.settled = true
     yield* observe.ending(deployment, ending)
     const { finishReason, error, stats } = ending
     if (finishReason === "failed") return yield* apiError(503, "generation_failed", error)

@@ -6,13 +6,19 @@ import { type ApiError, bodyOf } from "./errors.ts"
 
 const KEEP_ALIVE = "15 seconds"
 
+export interface ServerSentEvent {
+  readonly id?: string // what a client that lost the connection sends back
+  readonly data: object
+}
+
 /** A stream of JSON objects as OpenAI's clients read it, "[DONE]" last where it ends well. */
-export const eventStream = (events: Stream.Stream<object, ApiError>): HttpServerResponse.HttpServerResponse => {
+export const eventStream = (
+  events: Stream.Stream<ServerSentEvent, ApiError>,
+): HttpServerResponse.HttpServerResponse => {
   const data = events.pipe(
-    Stream.map((event) => JSON.stringify(event)),
-    Stream.concat(Stream.make("[DONE]")),
-    Stream.catch((error) => Stream.make(JSON.stringify(bodyOf(error)))),
-    Stream.map((event) => `data: ${event}\n\n`),
+    Stream.map(({ id, data }) => `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`),
+    Stream.concat(Stream.make("data: [DONE]\n\n")),
+    Stream.catch((error) => Stream.make(`data: ${JSON.stringify(bodyOf(error))}\n\n`)),
   )
   const silence = Stream.fromSchedule(Schedule.spaced(KEEP_ALIVE)).pipe(Stream.map(() => ": still at it\n\n"))
   return HttpServerResponse.stream(Stream.merge(data, silence, { haltStrategy: "left" }).pipe(Stream.encodeText), {

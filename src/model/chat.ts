@@ -2,6 +2,7 @@
 import { Template } from "@huggingface/jinja"
 import { Effect, Schema } from "effect"
 import { TemplateFailed } from "./errors.ts"
+import { within } from "./limit.ts"
 
 export interface ChatMessage {
   readonly role: string
@@ -15,6 +16,9 @@ export interface RenderOptions {
 
 /** Characters of a template, and of what it may make beyond the messages themselves. The longest in use have some 20,000. */
 const MAX_TEMPLATE = 200_000
+
+/** Templates in use take a millisecond for a long conversation. */
+const RENDER_MILLIS = 2_000
 
 export class ChatTemplate {
   readonly source: string
@@ -42,13 +46,13 @@ export class ChatTemplate {
   ): Effect.Effect<string, TemplateFailed> {
     return Effect.try({
       try: () => {
-        this.#template ??= new Template(this.source)
-        const text = this.#template.render({
-          messages,
-          add_generation_prompt: addGenerationPrompt,
-          tools: null,
-          ...this.#tokens,
+        const given = { messages, add_generation_prompt: addGenerationPrompt, tools: null, ...this.#tokens }
+        const text = within(RENDER_MILLIS, () => {
+          this.#template ??= new Template(this.source)
+          const rendered: unknown = this.#template.render(given)
+          return String(rendered)
         })
+        if (text === null) throw new Error(`it took more than ${RENDER_MILLIS} ms`)
         const said = messages.reduce((length, message) => length + message.content.length, 0)
         if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
         return text

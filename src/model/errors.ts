@@ -90,6 +90,16 @@ export class TemplateFailed extends Schema.TaggedError<TemplateFailed>()("Templa
   }
 }
 
+/** A text could not be turned into tokens. */
+export class EncodingFailed extends Schema.TaggedError<EncodingFailed>()("EncodingFailed", {
+  file: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `the tokenizer of ${this.file} failed: ${this.reason}`
+  }
+}
+
 /** What `open` fails with. */
 export const ModelError = Schema.Union([
   ModelUnreadable,

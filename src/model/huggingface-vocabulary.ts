@@ -103,7 +103,8 @@ const tokensOf = (
   const tokens: Array<string | undefined> = []
   const put = (token: string, id: unknown) => {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= rows) {
-      const reason = `token ${JSON.stringify(token)} has the id ${String(id)}, the embedding has ${rows} rows`
+      const shown = typeof id === "number" ? id : `of type ${typeof id}` // what is nested deep has no text
+      const reason = `token ${JSON.stringify(token)} has the id ${shown}, the embedding has ${rows} rows`
       throw new ModelCorrupt({ file, reason })
     }
     tokens[id] = token

@@ -4,6 +4,7 @@ export { type ChatMessage, ChatTemplate } from "./chat.ts"
 export { Detokenizer, detokenize } from "./detokenizer.ts"
 export {
   ContextTooLong,
+  EncodingFailed,
   MemoryExceeded,
   ModelCorrupt,
   ModelError,

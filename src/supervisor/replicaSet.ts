@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import type { Entries } from "../fabric/bucket.ts"
+import { changes } from "../fabric/changes.ts"
 import { Nats } from "../fabric/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
@@ -61,7 +62,8 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const parent = yield* Effect.scope
   let record: Replicas = COLD
   let waiting = 0
-  const events = waiters()
+  const events = changes()
+  const next = Effect.timeoutOption(events.next, LOOK_MILLIS) // who waits looks again now and then, come what may
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
@@ -70,7 +72,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const changed = (): void => {
     const tokens = serving().reduce((sum, link) => sum + (link.models === null ? 0 : share(link)), 0)
     if (SubscriptionRef.getUnsafe(capacity) !== tokens) runFork(SubscriptionRef.set(capacity, tokens))
-    events.wake()
+    events.tell()
   }
   const supervisors = yield* countSupervisors(name, () => changed())
   const demand = yield* tellDemand(options, () => ({
@@ -156,7 +158,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         while (serving().length === 0) {
           const failed = failedSince(before)
           if (failed !== null) return yield* failed
-          yield* events.next
+          yield* next
         }
       })
       yield* Effect.timeoutOption(placed, PLACED_MILLIS)
@@ -180,7 +182,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
           claimed.link.sessions -= 1
           claimed.link.reserved -= tokens
           demand.tell()
-          events.wake()
+          events.tell()
         }),
     ).pipe(Scope.provide(scope))
 
@@ -207,7 +209,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
           const failed = failedSince(before) ?? leftBehind(own)
           if (failed !== null) return yield* failed
           told(Math.max(0, ...serving().map(({ progress }) => progress())))
-          yield* events.next
+          yield* next
         }
       }),
     )
@@ -224,24 +226,6 @@ export const abort = (models: Models["Service"] | null, session: string): Effect
   Effect.forEach([models?.base, models?.draft], (group) => group?.control({ _tag: "Abort", session }) ?? Effect.void, {
     discard: true,
   })
-
-/** Who waits for something to change. */
-const waiters = () => {
-  const waiting = new Set<() => void>()
-  return {
-    wake: (): void => {
-      for (const resume of [...waiting]) resume()
-    },
-    /** The next change, or some time: who waits looks again either way. */
-    next: Effect.callback<void>((resume) => {
-      const done = (): void => {
-        if (waiting.delete(done)) resume(Effect.void)
-      }
-      waiting.add(done)
-      return Effect.sync(() => waiting.delete(done))
-    }).pipe(Effect.timeoutOption(LOOK_MILLIS)),
-  }
-}
 
 /** Tells the keeper at every change, and again while there is something to tell. */
 const tellDemand = Effect.fnUntraced(function* (

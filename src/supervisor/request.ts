@@ -7,15 +7,16 @@ import { ContextExceeded, InvalidRequest } from "../wire/errors.ts"
 import type { InferRequest } from "../wire/infer.ts"
 import { PASS_ROWS, type Sampling } from "../wire/pass.ts"
 import type { GenerateRequest } from "../workflow/generation.ts"
+import type { Encoder } from "./encoder.ts"
 
 const DEFAULT_MAX_TOKENS = 256
 
 export const generateRequest = Effect.fnUntraced(function* (
   request: InferRequest,
   session: string,
-  { deployment, base }: { readonly deployment: Deployment; readonly base: Model },
+  { deployment, base, encoder }: { readonly deployment: Deployment; readonly base: Model; readonly encoder: Encoder },
 ) {
-  const prompt = yield* promptOf(request, base)
+  const prompt = yield* promptOf(request, base, encoder)
   const [first, ...rest] = prompt
   if (first === undefined) return yield* invalid("prompt", "has no tokens; say at least a word")
   const sampling = yield* samplingOf(request)
@@ -50,7 +51,7 @@ export const generateRequest = Effect.fnUntraced(function* (
   return generate
 })
 
-const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model) {
+const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model, encoder: Encoder) {
   const { prompt, tokens, messages } = request
   const given = [prompt, tokens, messages].filter((one) => one !== undefined).length
   if (given !== 1) return yield* invalid("prompt", "give exactly one of prompt, tokens and messages")
@@ -60,14 +61,13 @@ const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model
     if (outside === -1) return tokens
     return yield* invalid(`tokens[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${known} tokens`)
   }
-  if (messages === undefined) return base.tokenizer.encode(prompt ?? "", { special: false, bos: true })
+  if (messages === undefined) return yield* encoded(encoder.encode(base, { text: prompt ?? "" }), "prompt")
   if (base.chatTemplate === null) return yield* invalid("messages", `${base.name} has no chat template: give a prompt`)
-  const text = yield* Effect.mapError(
-    base.chatTemplate.render(messages),
-    ({ message }) => new InvalidRequest({ field: "messages", reason: message }),
-  )
-  return base.tokenizer.encode(text, { special: true, bos: false })
+  return yield* encoded(encoder.encode(base, { messages }), "messages")
 })
+
+const encoded = (tokens: ReturnType<Encoder["encode"]>, field: string) =>
+  Effect.mapError(tokens, ({ message }) => new InvalidRequest({ field, reason: message }))
 
 const samplingOf = Effect.fnUntraced(function* (request: InferRequest) {
   const sampling: Sampling = {

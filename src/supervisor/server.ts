@@ -15,6 +15,7 @@ import { documentOf } from "../wire/jsonSchema.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { GenerateRequest } from "../workflow/generation.ts"
 import { accepted, answered, refusal } from "./answers.ts"
+import type { Encoder } from "./encoder.ts"
 import { Endings } from "./endings.ts"
 import { admissionOf } from "./limits.ts"
 import { ReplicaSet } from "./replicaSet.ts"
@@ -39,6 +40,7 @@ export interface Serving {
 export interface ServeOptions {
   readonly deployment: Deployment
   readonly base: Model
+  readonly encoder: Encoder
   /** Whether there may be another supervisor of the deployment after this one. */
   readonly succeeded: () => boolean
 }
@@ -47,7 +49,7 @@ export interface ServeOptions {
  * Serves until the scope closes. The sessions that still run then have a while to end; after that they are another
  * supervisor's, or cancelled where there will be none.
  */
-export const serve = Effect.fnUntraced(function* ({ deployment, base, succeeded }: ServeOptions) {
+export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, succeeded }: ServeOptions) {
   const { connection, connected } = yield* Nats
   const log = yield* TokenLog
   const replicas = yield* ReplicaSet
@@ -63,7 +65,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, succeeded 
     const since = performance.now()
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
-    const wanted = yield* generateRequest(asked, session, { deployment, base })
+    const wanted = yield* generateRequest(asked, session, { deployment, base, encoder })
     const failed = ({ message }: Error) => new SessionFailed({ session, reason: message })
     const admitted = yield* admission.ask({
       ...{ session, client: wanted.client, prompt: wanted.prompt.length, maxTokens: wanted.maxTokens },

@@ -9,6 +9,7 @@ import { Traces } from "../fabric/traces.ts"
 import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"
+import { type Encoder, startEncoder } from "./encoder.ts"
 import { watchHosts } from "./hosts.ts"
 import { keep } from "./keeper.ts"
 import { type ModelShelf, modelShelf } from "./models.ts"
@@ -34,7 +35,7 @@ const serving = Effect.gen(function* () {
   )
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
-  yield* follow({ stored, records, shelf })
+  yield* follow({ stored, records, shelf, encoder: yield* startEncoder })
 })
 
 /** Serves until the scope closes. */
@@ -44,6 +45,7 @@ interface Following {
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
+  readonly encoder: Encoder
 }
 
 interface Service {
@@ -97,7 +99,7 @@ const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: Sto
 })
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Following, service: Service) {
+const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf, encoder }: Following, service: Service) {
   const { deployment, several } = service
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
   const removed = () => now() === undefined
@@ -106,7 +108,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
     return wanted !== undefined && Equal.equals(ranksPart(wanted), ranksPart(deployment))
   }
   const { base } = yield* shelf.open(deployment)
-  base.tokenizer.warm()
+  yield* Effect.forkScoped(encoder.warm(base))
   const scope = yield* Scope.fork(yield* Effect.scope)
   const services = yield* Layer.build(
     Layer.mergeAll(
@@ -118,7 +120,7 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf }: Follow
       ),
     ),
   ).pipe(Scope.provide(scope))
-  const { retire } = yield* serve({ deployment, base, succeeded: () => !removed() }).pipe(
+  const { retire } = yield* serve({ deployment, base, encoder, succeeded: () => !removed() }).pipe(
     Effect.provide(services),
     Scope.provide(scope),
   )

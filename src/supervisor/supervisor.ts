@@ -7,6 +7,7 @@ import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
+import { startEncoder } from "./encoder.ts"
 import { kvTokensOf } from "./memory.ts"
 import { abort, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
@@ -26,7 +27,8 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
           draftingTogether(group, deployment.draft?.strategy ?? "single"),
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
-  model.tokenizer.warm() // while the ranks load
+  const encoder = yield* startEncoder
+  yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
   yield* Effect.all(
     groupsOf(base, draft).map(({ ready }) => ready),
     { concurrency: "unbounded" },
@@ -43,7 +45,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     ),
   )
   // Its ranks are those of one process, which ends them.
-  yield* Effect.provide(serve({ deployment, base: model, succeeded: () => false }), services)
+  yield* Effect.provide(serve({ deployment, base: model, encoder, succeeded: () => false }), services)
 })
 
 /** The one replica that there is and will be. */

@@ -2,8 +2,9 @@
 // the base group, accept, commit.
 import { Effect, Exit, Option, Schedule } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
-import { giveUp, OwnJournal } from "../durable/engine.ts"
+import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
+import { OwnJournal } from "../durable/runs.ts"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"

@@ -66,6 +66,9 @@ describe("one deployment", () => {
     expect(await infer({ prompt: PROMPT, maxTokens: 600 })).toMatchObject({
       ...{ code: "400", answer: { error: { _tag: "ContextExceeded" } } },
     })
+    expect(await infer({ prompt: PROMPT, interestMillis: 500 })).toMatchObject({
+      ...{ code: "400", answer: { error: { _tag: "InvalidRequest", field: "interestMillis" } } },
+    })
     expect(await infer({ prompt: PROMPT, maxTokens: 2 })).toMatchObject({ code: "", answer: { _tag: "Answered" } })
     expect(await infer({ prompt: PROMPT, maxTokens: 2, stream: true })).toMatchObject({
       ...{ code: "", answer: { _tag: "Accepted" } },

@@ -1,0 +1,41 @@
+// A request's text as the base's tokens: through the chat template for a conversation, then through the tokenizer. Both do
+// what the model's files say, so both have limits.
+import { Effect, Schema } from "effect"
+import { EncodingFailed, ModelError, TemplateFailed } from "./errors.ts"
+import { within } from "./limit.ts"
+import type { Model } from "./model.ts"
+
+/** A million characters of the worst kind take some ten seconds, an ordinary prompt of a whole context a few tenths. */
+const ENCODE_MILLIS = 10_000
+
+const Message = Schema.Struct({ role: Schema.String, content: Schema.String })
+
+/** What is to be encoded: a text as it stands, in which names of control tokens are characters, or a conversation. */
+export const Encodable = Schema.Union([
+  Schema.Struct({ text: Schema.String }),
+  Schema.Struct({ messages: Schema.Array(Message) }),
+])
+export type Encodable = typeof Encodable.Type
+
+export const EncodeError = Schema.Union([TemplateFailed, EncodingFailed, ...ModelError.members])
+export type EncodeError = typeof EncodeError.Type
+
+export const encode = Effect.fnUntraced(function* (model: Model, given: Encodable) {
+  if ("text" in given) return yield* cut(model, given.text, { special: false, bos: true })
+  const { chatTemplate, path } = model
+  if (chatTemplate === null) return yield* new TemplateFailed({ file: path, reason: "there is none: give a prompt" })
+  // A template that wants bos writes it.
+  return yield* cut(model, yield* chatTemplate.render(given.messages), { special: true, bos: false })
+})
+
+const cut = ({ tokenizer, path }: Model, text: string, options: { readonly special: boolean; readonly bos: boolean }) =>
+  Effect.try({
+    try: () => {
+      tokenizer.warm()
+      const tokens = within(ENCODE_MILLIS, () => tokenizer.encode(text, options))
+      if (tokens === null) throw new Error(`${text.length} characters took more than ${ENCODE_MILLIS} ms. Ask for less`)
+      return tokens
+    },
+    catch: (error) =>
+      new EncodingFailed({ file: path, reason: error instanceof Error ? error.message : String(error) }),
+  })

@@ -1,0 +1,50 @@
+// What a log says of its session, and what the owner of an epoch may do with it.
+import { describe, expect, test } from "vitest"
+import type { Logged } from "../../../src/fabric/tokenLog.ts"
+import type { LogEntry } from "../../../src/wire/infer.ts"
+import { journalOf, standingOf } from "../../../src/workflow/restore.ts"
+
+const begin: LogEntry = { _tag: "Begin", epoch: 1, at: 0, promptTokens: 3, seed: 0n }
+const tokens = (epoch: number, at: number, ...ids: ReadonlyArray<number>): LogEntry => ({
+  ...{ _tag: "Tokens", epoch, at },
+  tokens: ids.map((id) => ({ id, text: `${id}`, origin: "plain" })),
+})
+const owner = (epoch: number, at: number): LogEntry => ({ _tag: "Owner", epoch, at })
+
+const logOf = (...entries: ReadonlyArray<LogEntry>): ReadonlyArray<Logged> =>
+  entries.map((entry, i) => ({ entry, sequence: 10 * (i + 1) }))
+
+const idsOf = (...entries: ReadonlyArray<LogEntry>) => journalOf(logOf(...entries))?.tokens.map(({ id }) => id)
+
+describe("a journal", () => {
+  test("has the tokens of all owners in their order, and says where it ends", () => {
+    const journal = journalOf(logOf(begin, tokens(1, 0, 5, 6), owner(2, 2), tokens(2, 2, 7)))
+    expect(journal).toMatchObject({ epoch: 2, last: 40, end: null })
+    expect(journal?.tokens.map(({ id }) => id)).toEqual([5, 6, 7])
+  })
+
+  test("has a token once, though it was written twice", () => {
+    expect(idsOf(begin, tokens(1, 0, 5, 6), tokens(1, 1, 6, 7), tokens(1, 1, 6))).toEqual([5, 6, 7])
+  })
+
+  test("is empty where all of it was lost, and is none where its beginning is", () => {
+    expect(journalOf([])).toEqual({ tokens: [], end: null, epoch: 0, last: 0 })
+    expect(journalOf(logOf(tokens(1, 3, 8)))).toBeNull()
+  })
+})
+
+describe("the owner of an epoch", () => {
+  const journal = journalOf(logOf(begin, tokens(1, 0, 5, 6), owner(2, 2))) ?? expect.fail("no journal")
+
+  test("goes on with what is his own", () => {
+    expect(standingOf(journal, 2)).toEqual({ _tag: "Ours" })
+  })
+
+  test("says first that it is his where a former owner has written last", () => {
+    expect(standingOf(journal, 3)).toEqual({ _tag: "Fence", entry: owner(3, 2) })
+  })
+
+  test("leaves it alone where a later one has written", () => {
+    expect(standingOf(journal, 1)).toEqual({ _tag: "Fenced" })
+  })
+})
