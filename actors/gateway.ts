@@ -15,7 +15,7 @@ const actor = Effect.gen(function* () {
   )
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-gateway")),
-    Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway" })),
+    Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway", role: "gateway" })),
     Layer.launch,
   )
 })

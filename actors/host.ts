@@ -13,7 +13,7 @@ const actor = Effect.gen(function* () {
     Effect.sync(() => process.send?.("ready")), // whoever started us may be waiting
   )
   return yield* Layer.effectDiscard(serving).pipe(
-    Layer.provide(Nats.layer({ url: options.url, name: `host.${options.name}` })),
+    Layer.provide(Nats.layer({ url: options.url, name: `host.${options.name}`, role: "host" })),
     Layer.launch,
   )
 })

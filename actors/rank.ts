@@ -12,7 +12,7 @@ const actor = Effect.gen(function* () {
   const name = `${options.deployment.name}.${options.group.name}.${options.member}`
   return yield* Layer.effectDiscard(rank(options)).pipe(
     Layer.provide(telemetry("chorus-rank")),
-    Layer.provide(Nats.layer({ url, name, echo: false })), // a rank's own broadcasts do not come back to it
+    Layer.provide(Nats.layer({ url, name, role: "rank", echo: false })), // a rank's own broadcasts do not come back to it
     Layer.launch,
   )
 })

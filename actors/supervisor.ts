@@ -17,7 +17,7 @@ const actor = Effect.gen(function* () {
   })
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-supervisor")),
-    Layer.provide(Nats.layer({ url, name: `${fixed?.deployment.name ?? "chorus"}.supervisor` })),
+    Layer.provide(Nats.layer({ url, name: `${fixed?.deployment.name ?? "chorus"}.supervisor`, role: "supervisor" })),
     Layer.launch,
   )
 })

@@ -15,9 +15,9 @@ export const withCluster = <A>(
       if (doing !== last) say(doing)
       last = doing
     }
-    const { url, failed } = yield* start(deployment, { nats: null, progress: { report } })
+    const { url, keys, failed } = yield* start(deployment, { nats: null, progress: { report } })
     const measuring = Effect.promise(async () => {
-      await using client = await connect({ url, deployment: deployment.name })
+      await using client = await connect({ url, keys, deployment: deployment.name })
       return await use(client)
     })
     return yield* Effect.raceFirst(measuring, failed)

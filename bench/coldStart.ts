@@ -4,7 +4,7 @@ import { Effect, Layer, Stream, SubscriptionRef } from "effect"
 import { connect } from "../src/client/index.ts"
 import { Nats } from "../src/fabric/nats.ts"
 import { openBuckets } from "../src/supervisor/deployments.ts"
-import { startMachine } from "../src/supervisor/machine.ts"
+import { type Machine, startMachine } from "../src/supervisor/machine.ts"
 import type { Deployment, StoredDeployment } from "../src/wire/deployment.ts"
 import type { ColdStart } from "../src/wire/infer.ts"
 import { COLD } from "../src/wire/replicas.ts"
@@ -87,7 +87,9 @@ const measure = (deployment: Deployment, rounds: number, say: (line: string) => 
       ...{ idleTimeoutMillis: IDLE_MILLIS, replicas: { min: 0, max: 1, sessions: 8 }, queue: 8 },
     }
     const machine = yield* startMachine(stored, { nats: null, host: "bench", progress: { report: () => {} } })
-    const fabric = yield* Layer.build(Nats.layer({ url: machine.url, name: "bench" }))
+    const fabric = yield* Layer.build(
+      Nats.layer({ url: machine.url, name: "bench", role: "operator", keys: machine.keys }),
+    )
     const records = yield* Effect.flatMap(openBuckets, ({ replicas }) => replicas.follow).pipe(Effect.provide(fabric))
     const cold = SubscriptionRef.changes(records).pipe(
       Stream.filter((all) => (all.get(name)?.value ?? COLD).replicas.length === 0),
@@ -96,8 +98,8 @@ const measure = (deployment: Deployment, rounds: number, say: (line: string) => 
     const started: Array<Started> = []
     for (let round = 0; round < rounds; round++) {
       yield* cold
-      const first = yield* Effect.promise(() => ask(machine.url, name))
-      const second = yield* Effect.promise(() => ask(machine.url, name))
+      const first = yield* Effect.promise(() => ask(machine, name))
+      const second = yield* Effect.promise(() => ask(machine, name))
       if (first.parts === undefined) throw new BenchFailed(`${name} was not cold`)
       started.push({ parts: first.parts, cold: first.millis, warm: second.millis })
       say(`  ${first.millis.toFixed(0)} ms cold, ${second.millis.toFixed(0)} ms warm`)
@@ -105,8 +107,8 @@ const measure = (deployment: Deployment, rounds: number, say: (line: string) => 
     return started
   }).pipe(Effect.scoped, Effect.runPromise)
 
-const ask = async (url: string, deployment: string) => {
-  await using client = await connect({ url, deployment })
+const ask = async ({ url, keys }: Pick<Machine, "url" | "keys">, deployment: string) => {
+  await using client = await connect({ url, keys, deployment })
   const asked = performance.now()
   const generation = await client.generate({ prompt: PROMPT, maxTokens: 2, speculation: "none" })
   let millis = 0

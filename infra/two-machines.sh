@@ -53,10 +53,11 @@ for machine in "$one" "$two"; do
 done
 
 server=$(PATH="$PATH:$root/.chorus/bin" command -v nats-server)
-cp "$root/nats.conf" "$folder" # whose store is relative
 cp -r "$root/models" "$folder"
-cd "$folder"
-while read -r command; do start "$one" "$command"; done < <(block 1)
+cd "$folder" # where keys/ is made, and what the server stores
+while read -r command; do
+  if [[ $command == *" keys "* ]]; then $command; else start "$one" "$command"; fi
+done < <(block 1)
 while read -r command; do start "$two" "$command"; done < <(block 2)
 while read -r command; do
   echo "\$ $command"

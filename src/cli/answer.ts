@@ -37,13 +37,13 @@ export const answerTo = (
   })
 
 const ask = async (
-  { url, deployment }: Cluster,
+  { url, keys, deployment }: Cluster,
   request: InferRequest,
   output: AnswerOutput,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Answer> => {
-  await using client = await connect({ url, deployment })
+  await using client = await connect({ url, keys, deployment, role: "operator" })
   progress.report("Reading the prompt")
   const generation = await client.generate(request, {
     signal,

@@ -1,51 +1,55 @@
 // Where a command generates: ranks of its own, or a deployment that runs already.
 import { Effect, Option } from "effect"
+import { servedModels } from "../client/models.ts"
 import { Nats } from "../fabric/nats.ts"
 import { type LocalCluster as Local, start } from "../supervisor/localCluster.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { census } from "./census.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import type { Progress } from "./progress.ts"
 import { folderOf, running } from "./runtimeState.ts"
+import { at, type Server } from "./server.ts"
 
 export interface Cluster {
   readonly url: string
   readonly deployment: string // its name
+  readonly keys: string | null // folder; null: what the environment says
 }
 
-export interface LocalCluster extends Cluster, Omit<Local, "url"> {}
+export interface LocalCluster extends Cluster, Omit<Local, "url" | "keys"> {}
 
 export interface LocalOptions {
   readonly nats: Option.Option<string>
+  readonly keys: Option.Option<string>
   readonly progress: Progress
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Ranks of one's own, until the scope closes. */
-export const localCluster = (deployment: Deployment, { nats, ...options }: LocalOptions) =>
-  start(deployment, { nats: Option.getOrNull(nats), ...options }).pipe(
+export const localCluster = (deployment: Deployment, { nats, keys, ...options }: LocalOptions) =>
+  start(deployment, { nats: Option.getOrNull(nats), keys: Option.getOrNull(keys), ...options }).pipe(
     Effect.map((local): LocalCluster => ({ ...local, deployment: deployment.name })),
   )
 
 /** The deployment that a server has; none where it has none. Several are for the user to tell apart. */
-export const deploymentAt = (url: string) =>
-  Effect.gen(function* () {
-    const { services } = yield* census
-    const names = [
-      ...new Set(services.filter(({ name }) => name === "chorus-infer").map(({ deployment }) => deployment)),
-    ]
-    const [only, ...others] = names
-    if (others.length > 0) {
-      return yield* new UsageError({ reason: `${url} has ${names.join(", ")}: say which with --name` })
-    }
-    return only === undefined ? undefined : ({ url, deployment: only } satisfies Cluster)
-  }).pipe(Effect.provide(Nats.layer({ url, name: "chorus generate" })))
+export const deploymentAt = ({ url, keys }: Server) =>
+  at(
+    { url, keys },
+    Effect.gen(function* () {
+      const { connection } = yield* Nats
+      const names = (yield* Effect.promise(() => servedModels(connection))).map(({ deployment }) => deployment)
+      const [only, ...others] = names
+      if (others.length > 0) {
+        return yield* new UsageError({ reason: `${url} has ${names.join(", ")}: say which with --name` })
+      }
+      return only === undefined ? undefined : ({ url, keys, deployment: only } satisfies Cluster)
+    }),
+  )
 
 /** A deployment that `chorus up` runs on this machine. */
 export const runningNamed = Effect.fnUntraced(function* (name: string) {
   const here = running(folderOf(process.env))
   const entry = here.find((entry) => entry.name === name)
-  if (entry !== undefined) return { url: entry.nats, deployment: name } satisfies Cluster
+  if (entry !== undefined) return { url: entry.nats, keys: entry.keys, deployment: name } satisfies Cluster
   const known = here.length === 0 ? "nothing runs here" : `here runs ${here.map((entry) => entry.name).join(", ")}`
   const reason = `no deployment ${name}: ${known}. \`chorus up --name ${name}\` starts one, --nats names another server.`
   return yield* new CommandFailed({ reason })

@@ -3,18 +3,18 @@ import { Console, Effect } from "effect"
 import { Argument, Command } from "effect/cli"
 import { openDeployments } from "../supervisor/deployments.ts"
 import { readDeployment } from "./deploymentFile.ts"
-import { onServer, serverFlag } from "./server.ts"
+import { onServer, serverFlags } from "./server.ts"
 
 export const deploy = Command.make(
   "deploy",
   {
     file: Argument.String("file").pipe(Argument.withDescription("JSON: name, base.model, and what is not the default")),
-    nats: serverFlag,
+    ...serverFlags,
   },
-  Effect.fnUntraced(function* ({ file, nats }) {
+  Effect.fnUntraced(function* ({ file, ...server }) {
     const deployment = yield* readDeployment(file)
     const line = yield* onServer(
-      nats,
+      server,
       Effect.gen(function* () {
         const bucket = yield* openDeployments
         const before = yield* bucket.get(deployment.name)

@@ -20,6 +20,8 @@ const int = (name: string, least: number, most: number = Number.MAX_SAFE_INTEGER
     ),
   )
 
+export const count = (name: string, least: number) => int(name, least).pipe(Flag.withMetavar("N"))
+
 const finite = (name: string, least: number, most: number) =>
   Flag.Finite(name).pipe(
     Flag.filter(
@@ -30,6 +32,8 @@ const finite = (name: string, least: number, most: number) =>
 
 const name = (flag: string) =>
   Flag.String(flag).pipe(Flag.filter(isName, () => "a name of letters, digits, - and _, at most 64 of them"))
+
+export const names = (flag: string) => name(flag).pipe(Flag.withMetavar("NAME"))
 
 const MAX_SEED = 2n ** 64n - 1n
 
@@ -156,6 +160,12 @@ export const nats = Flag.String("nats").pipe(
   Flag.withMetavar("URL"),
 )
 
+export const keys = Flag.String("keys").pipe(
+  Flag.withDescription("folder of keys for NATS, as `chorus keys` makes it (default: CHORUS_NATS_KEYS)"),
+  Flag.withMetavar("FOLDER"),
+  Flag.optional,
+)
+
 /** HTTP: where a gateway listens, and to whom. What is left out has the environment's value, or the gateway's default. */
 export const http = {
   host: Flag.String("host").pipe(
@@ -194,11 +204,16 @@ export const http = {
 export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<string, string>> => ({
   [HTTP_ENVIRONMENT.host]: given.host,
   [HTTP_ENVIRONMENT.port]: `${given.port}`,
+  ...inherited(HTTP_ENVIRONMENT.keys),
+  ...inherited(HTTP_ENVIRONMENT.keysFile),
   ...optionOf(HTTP_ENVIRONMENT.keysFile, given["api-keys"]),
   ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
   ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
   ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
 })
+
+const inherited = (name: string): Readonly<Record<string, string>> =>
+  optionOf(name, Option.fromUndefinedOr(process.env[name]))
 
 const optionOf = (name: string, value: Option.Option<string | number>): Readonly<Record<string, string>> =>
   Option.match(value, { onNone: () => ({}), onSome: (given) => ({ [name]: `${given}` }) })

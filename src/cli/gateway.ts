@@ -1,15 +1,16 @@
 // chorus gateway: HTTP in front of what is served on a NATS server, alone or beside others. SIGTERM drains it and exits with 0.
-import { Console, Effect, Layer, Result } from "effect"
+import { Console, Effect, Layer, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
+import { accessOf, natsEnvironment } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { telemetry } from "../fabric/telemetry.ts"
-import { ENVIRONMENT } from "../wire/deployment.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
 
 const options = {
   nats: flags.nats.pipe(Flag.withDescription("the NATS server whose deployments it serves")),
+  keys: flags.keys,
   ...flags.http,
 }
 
@@ -29,10 +30,15 @@ export const gateway = Command.make("gateway", options, (given) =>
 )
 
 const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
+  const keys = Option.getOrNull(given.keys)
   // Loaded here, for the other commands need no HTTP.
   const { readEnvironment } = yield* Effect.promise(() => import("../gateway/environment.ts"))
   const { gateway } = yield* Effect.promise(() => import("../gateway/server.ts"))
-  const read = readEnvironment({ ...process.env, ...flags.httpEnvironment(given), [ENVIRONMENT.nats]: url })
+  const read = readEnvironment({
+    ...process.env,
+    ...flags.httpEnvironment(given),
+    ...natsEnvironment(url, accessOf("gateway", keys, process.env)),
+  })
   if (Result.isFailure(read)) return yield* new CommandFailed({ reason: read.failure.message })
   const serving = Effect.gen(function* () {
     const http = yield* gateway(read.success)
@@ -41,6 +47,6 @@ const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
   })
   return yield* Effect.provide(
     serving,
-    Layer.merge(Nats.layer({ url, name: "chorus gateway" }), telemetry("chorus-gateway")),
+    Layer.merge(Nats.layer({ url, name: "chorus gateway", role: "gateway", keys }), telemetry("chorus-gateway")),
   )
 })

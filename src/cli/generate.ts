@@ -33,6 +33,7 @@ const options = {
     Flag.withDescription("use this NATS server; without options for models and ranks, the deployment that runs there"),
     Flag.optional,
   ),
+  keys: flags.keys,
   name: flags.deploymentName.pipe(
     Flag.withDescription("ask this running deployment, of --nats or of `chorus up` on this machine"),
     Flag.optional,
@@ -90,13 +91,14 @@ export const generate = Command.make(
 
 /** A deployment that runs, where one is asked for or found, else ranks of one's own until the scope closes. */
 const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progress) {
+  const keys = Option.getOrNull(given.keys)
   if (Option.isSome(given.name)) {
     return Option.isSome(given.nats)
-      ? ({ url: given.nats.value, deployment: given.name.value } satisfies Cluster)
+      ? ({ ...{ url: given.nats.value, keys }, deployment: given.name.value } satisfies Cluster)
       : yield* runningNamed(given.name.value)
   }
   if (Option.isSome(given.nats) && placementGiven(given).length === 0) {
-    const found = yield* deploymentAt(given.nats.value)
+    const found = yield* deploymentAt({ url: given.nats.value, keys })
     if (found !== undefined) return found
   }
   const deployment = yield* deploymentOf(given, {
@@ -105,7 +107,7 @@ const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progre
     fuzzy: given.fuzzy,
     context: yield* contextOf(given),
   })
-  return yield* localCluster(deployment, { nats: given.nats, progress })
+  return yield* localCluster(deployment, { nats: given.nats, keys: given.keys, progress })
 })
 
 const tell = Effect.fnUntraced(function* (given: Options, answer: Answer) {

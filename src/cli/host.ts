@@ -2,6 +2,7 @@
 // drains it, ends its ranks and exits with 0.
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
+import { accessOf } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { nameOfMachine, host as serveHost } from "../supervisor/host.ts"
 import * as flags from "./flags.ts"
@@ -12,6 +13,7 @@ const DRAIN_MILLIS = 20_000
 
 const options = {
   nats: flags.nats.pipe(Flag.withDescription("the NATS server to join")),
+  keys: flags.keys,
   name: flags.hostName.pipe(Flag.withDescription("of this host (default: the machine's name)"), Flag.optional),
   ...flags.limits,
 }
@@ -32,12 +34,14 @@ export const host = Command.make("host", options, (given) =>
 )
 
 const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
+  const keys = Option.getOrNull(given.keys)
+  const access = accessOf("host", keys, process.env)
   const name = Option.getOrElse(given.name, nameOfMachine)
   const [cores, memory] = [Option.getOrNull(given.cores), Option.getOrNull(given.memory)]
   const serving = Effect.gen(function* () {
-    yield* serveHost({ url, name, cores, memory, drainMillis: DRAIN_MILLIS })
+    yield* serveHost({ url, access, name, cores, memory, drainMillis: DRAIN_MILLIS })
     yield* Console.log(`host ${name} has joined ${url}`)
     return yield* Effect.never
   })
-  return yield* Effect.provide(Effect.scoped(serving), Nats.layer({ url, name: `host.${name}` }))
+  return yield* Effect.provide(Effect.scoped(serving), Nats.layer({ url, name: `host.${name}`, role: "host", keys }))
 })

@@ -5,14 +5,14 @@ import { openBuckets } from "../supervisor/deployments.ts"
 import type { StoredDeployment } from "../wire/deployment.ts"
 import { COLD, type Replica, type Replicas } from "../wire/replicas.ts"
 import * as flags from "./flags.ts"
-import { onServer, serverFlag } from "./server.ts"
+import { onServer, serverFlags } from "./server.ts"
 import { table } from "./table.ts"
 
 export const ls = Command.make(
   "ls",
-  { nats: serverFlag, json: flags.jsonOf("print one array, an object for each deployment") },
-  Effect.fnUntraced(function* ({ nats, json }) {
-    const all = yield* onServer(nats, listed)
+  { ...serverFlags, json: flags.jsonOf("print one array, an object for each deployment") },
+  Effect.fnUntraced(function* ({ json, ...server }) {
+    const all = yield* onServer(server, listed)
     yield* Console.log(json ? JSON.stringify(all, null, 2) : pageOf(all).join("\n"))
   }),
 ).pipe(

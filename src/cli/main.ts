@@ -3,12 +3,14 @@ import { createRequire } from "node:module"
 import * as NodeServices from "@effect/platform-node/NodeServices" // the whole package takes half a second to load
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { chaos } from "./chaos.ts"
 import { demo } from "./demo.ts"
 import { deploy } from "./deploy.ts"
 import { doctor } from "./doctor.ts"
 import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
 import { host } from "./host.ts"
+import { keys } from "./keys.ts"
 import { ls } from "./ls.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
@@ -21,7 +23,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, supervisor, gateway, doctor, demo]),
+  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, supervisor, gateway, keys, doctor, chaos, demo]),
 )
 
 chorus.pipe(

@@ -2,12 +2,11 @@
 // itself in its heartbeats: device, shard, memory, sessions.
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { Nats } from "../fabric/nats.ts"
 import { type Census, census, type HostSeen } from "./census.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { bytes, counted, milliseconds } from "./quantities.ts"
-import { folderOf, running } from "./runtimeState.ts"
+import { at, type Server, serversHere } from "./server.ts"
 import { table } from "./table.ts"
 
 export const ps = Command.make(
@@ -17,13 +16,17 @@ export const ps = Command.make(
       Flag.withDescription("the NATS server to look at (default: those of `chorus up` on this machine)"),
       Flag.optional,
     ),
+    keys: flags.keys,
     json: flags.jsonOf("print one array, an object for each server"),
   },
-  Effect.fnUntraced(function* ({ nats, json }) {
-    const urls = Option.isSome(nats) ? [nats.value] : yield* urlsHere
-    const servers = yield* Effect.forEach(urls, (url) => Effect.map(look(url), (seen) => ({ nats: url, ...seen })), {
-      concurrency: "unbounded",
-    })
+  Effect.fnUntraced(function* ({ nats, keys, json }) {
+    const given = Option.map(nats, (url): Server => ({ url, keys: Option.getOrNull(keys) }))
+    const looked = Option.isSome(given) ? [given.value] : yield* here
+    const servers = yield* Effect.forEach(
+      looked,
+      (server) => Effect.map(at(server, census), (seen) => ({ nats: server.url, ...seen })),
+      { concurrency: "unbounded" },
+    )
     yield* Console.log(json ? JSON.stringify(servers, null, 2) : servers.flatMap(pageOf).join("\n"))
   }),
 ).pipe(
@@ -35,14 +38,12 @@ export const ps = Command.make(
   ]),
 )
 
-const urlsHere = Effect.suspend(() => {
-  const here = running(folderOf(process.env)).map(({ nats }) => nats)
-  if (here.length > 0) return Effect.succeed([...new Set(here)])
+const here = Effect.suspend(() => {
+  const servers = serversHere()
+  if (servers.length > 0) return Effect.succeed(servers)
   const reason = "nothing runs on this machine. Start it with `chorus up`, or name a server with --nats."
   return Effect.fail(new CommandFailed({ reason }))
 })
-
-const look = (url: string) => census.pipe(Effect.provide(Nats.layer({ url, name: "chorus ps" })))
 
 const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<string> => {
   const { hosts, services, ranks } = server

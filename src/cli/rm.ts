@@ -3,17 +3,17 @@ import { Console, Effect } from "effect"
 import { Argument, Command } from "effect/cli"
 import { openDeployments } from "../supervisor/deployments.ts"
 import { UnknownDeployment } from "../wire/errors.ts"
-import { onServer, serverFlag } from "./server.ts"
+import { onServer, serverFlags } from "./server.ts"
 
 export const rm = Command.make(
   "rm",
   {
     name: Argument.String("name").pipe(Argument.withDescription("of the deployment")),
-    nats: serverFlag,
+    ...serverFlags,
   },
-  Effect.fnUntraced(function* ({ name, nats }) {
+  Effect.fnUntraced(function* ({ name, ...server }) {
     yield* onServer(
-      nats,
+      server,
       Effect.gen(function* () {
         const bucket = yield* openDeployments
         if ((yield* bucket.get(name)) === null) return yield* new UnknownDeployment({ deployment: name })

@@ -9,6 +9,7 @@ import { CommandFailed } from "./errors.ts"
 const Running = Schema.Struct({
   name: Schema.String, // of the deployment
   nats: Schema.String, // URL
+  keys: Schema.NullOr(Schema.String), // folder; null: its server asks for none
   pid: Schema.Int, // of `chorus up`
   started: Schema.Finite, // milliseconds since 1970
   processStart: Schema.String, // tells a process from a later one of the same number; empty where that is not known
@@ -36,7 +37,7 @@ export const running = (folder: string): ReadonlyArray<Running> =>
     .sort((a, b) => a.started - b.started)
 
 /** Announces a deployment until the scope closes. Fails where one of that name runs already. */
-export const announce = (folder: string, name: string, nats: string) =>
+export const announce = (folder: string, { name, nats, keys }: Pick<Running, "name" | "nats" | "keys">) =>
   Effect.acquireRelease(
     Effect.suspend(() => {
       const other = running(folder).find((entry) => entry.name === name)
@@ -44,36 +45,71 @@ export const announce = (folder: string, name: string, nats: string) =>
         const reason = `${name} runs here already, as process ${other.pid}. End it first, or choose another --name.`
         return Effect.fail(new CommandFailed({ reason }))
       }
-      const entry = { name, nats, pid: process.pid, started: Date.now(), processStart: startOf(process.pid) }
+      const entry = { name, nats, keys, pid: process.pid, started: Date.now(), processStart: startOf(process.pid) }
       return Effect.try({
         try: () => write(folder, entry),
-        catch: (error) =>
-          new CommandFailed({ reason: `cannot write to ${folder}: ${error instanceof Error ? error.message : error}` }),
+        catch: (error) => cannotWrite(folder, error),
       })
     }),
     () =>
       Effect.sync(() => {
         rmSync(join(folder, `${name}.json`), { force: true })
-        try {
-          rmdirSync(folder)
-        } catch {
-          // others run
-        }
+        leave(folder)
       }),
   )
 
-const write = (folder: string, entry: Running): void => {
+const leave = (folder: string): void => {
+  try {
+    rmdirSync(folder)
+  } catch {
+    // others run
+  }
+}
+
+const KEYS = /^keys-(\d+)$/
+
+/** Where this process makes the keys of its server, which go with the scope. */
+export const ownKeys = (folder: string) =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => {
+        makeOwn(folder)
+        for (const name of namesIn(folder)) {
+          const [, pid] = KEYS.exec(name) ?? []
+          if (pid !== undefined && !isThere(Number(pid))) rmSync(join(folder, name), { recursive: true, force: true })
+        }
+        return join(folder, `keys-${process.pid}`)
+      },
+      catch: (error) => cannotWrite(folder, error),
+    }),
+    (keys) =>
+      Effect.sync(() => {
+        rmSync(keys, { recursive: true, force: true })
+        leave(folder)
+      }),
+  )
+
+const cannotWrite = (folder: string, error: unknown) =>
+  new CommandFailed({ reason: `cannot write to ${folder}: ${error instanceof Error ? error.message : error}` })
+
+const makeOwn = (folder: string): void => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const { uid } = lstatSync(folder)
   if (process.getuid !== undefined && uid !== process.getuid()) throw new Error("it belongs to another user")
+}
+
+const write = (folder: string, entry: Running): void => {
+  makeOwn(folder)
   const file = join(folder, `${entry.name}.json`)
   writeFileSync(`${file}.${process.pid}`, JSON.stringify(entry), { mode: 0o600 })
   renameSync(`${file}.${process.pid}`, file)
 }
 
-const filesIn = (folder: string): ReadonlyArray<string> => {
+const filesIn = (folder: string): ReadonlyArray<string> => namesIn(folder).filter((name) => name.endsWith(".json"))
+
+const namesIn = (folder: string): ReadonlyArray<string> => {
   try {
-    return readdirSync(folder).filter((file) => file.endsWith(".json"))
+    return readdirSync(folder)
   } catch {
     return []
   }
@@ -87,13 +123,16 @@ const read = (file: string): Running | undefined => {
   }
 }
 
-const isAlive = ({ pid, processStart }: Running): boolean => {
+const isAlive = ({ pid, processStart }: Running): boolean =>
+  isThere(pid) && (processStart === "" || processStart === startOf(pid))
+
+const isThere = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
+    return true
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code !== "EPERM") return false
+    return error instanceof Error && "code" in error && error.code === "EPERM"
   }
-  return processStart === "" || processStart === startOf(pid)
 }
 
 /** Field 22 of /proc/PID/stat: when the process started, in ticks since boot. */

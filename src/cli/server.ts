@@ -6,25 +6,42 @@ import { CommandFailed, UsageError } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { folderOf, running } from "./runtimeState.ts"
 
-export const serverFlag = flags.nats.pipe(
-  Flag.withDescription("the NATS server (default: that of `chorus up` on this machine)"),
-  Flag.optional,
-)
+export const serverFlags = {
+  nats: flags.nats.pipe(
+    Flag.withDescription("the NATS server (default: that of `chorus up` on this machine)"),
+    Flag.optional,
+  ),
+  keys: flags.keys,
+}
 
-/** Runs `use` with a connection to it. */
-export const onServer = <A, E, R>(given: Option.Option<string>, use: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(urlOf(given), (url) => Effect.provide(Effect.scoped(use), Nats.layer({ url, name: "chorus" })))
+type Given = flags.Values<typeof serverFlags>
 
-const urlOf = (given: Option.Option<string>): Effect.Effect<string, CommandFailed | UsageError> =>
-  Effect.suspend((): Effect.Effect<string, CommandFailed | UsageError> => {
-    if (Option.isSome(given)) return Effect.succeed(given.value)
-    const [only, ...others] = new Set(running(folderOf(process.env)).map(({ nats }) => nats))
+export interface Server {
+  readonly url: string
+  readonly keys: string | null // folder; null: what the environment says
+}
+
+/** Runs `use` with a connection to it, as an operator. */
+export const onServer = <A, E, R>(given: Given, use: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(serverOf(given), (server) => at(server, use))
+
+export const at = <A, E, R>({ url, keys }: Server, use: Effect.Effect<A, E, R>) =>
+  Effect.provide(Effect.scoped(use), Nats.layer({ url, name: "chorus", role: "operator", keys }))
+
+/** The servers of what `chorus up` runs here, each once. */
+export const serversHere = (): ReadonlyArray<Server> => [
+  ...new Map(running(folderOf(process.env)).map(({ nats, keys }) => [nats, { url: nats, keys }])).values(),
+]
+
+const serverOf = ({ nats, keys }: Given): Effect.Effect<Server, CommandFailed | UsageError> =>
+  Effect.suspend((): Effect.Effect<Server, CommandFailed | UsageError> => {
+    if (Option.isSome(nats)) return Effect.succeed({ url: nats.value, keys: Option.getOrNull(keys) })
+    const [only, ...others] = serversHere()
     if (others.length > 0) {
-      return Effect.fail(
-        new UsageError({ reason: `here run ${[only, ...others].join(" and ")}: say which with --nats` }),
-      )
+      const urls = serversHere().map(({ url }) => url)
+      return Effect.fail(new UsageError({ reason: `here run ${urls.join(" and ")}: say which with --nats` }))
     }
-    if (only !== undefined) return Effect.succeed(only)
+    if (only !== undefined) return Effect.succeed({ ...only, keys: Option.getOrElse(keys, () => only.keys) })
     const reason = "nothing runs on this machine. Start it with `chorus up`, or name a server with --nats."
     return Effect.fail(new CommandFailed({ reason }))
   })

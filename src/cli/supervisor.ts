@@ -1,6 +1,6 @@
 // chorus supervisor: serves the deployments of a NATS server. Several share the sessions; one of them at a time places ranks.
 // SIGTERM lets its sessions end for a while, hands the others over, and exits with 0.
-import { Console, Effect, Layer } from "effect"
+import { Console, Effect, Layer, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"
 import { telemetry } from "../fabric/telemetry.ts"
@@ -9,8 +9,8 @@ import { terminated } from "./run.ts"
 
 export const supervisor = Command.make(
   "supervisor",
-  { nats: flags.nats.pipe(Flag.withDescription("the NATS server to serve at")) },
-  ({ nats: url }) =>
+  { nats: flags.nats.pipe(Flag.withDescription("the NATS server to serve at")), keys: flags.keys },
+  ({ nats: url, keys }) =>
     Effect.raceFirst(
       terminated,
       Effect.gen(function* () {
@@ -21,7 +21,12 @@ export const supervisor = Command.make(
         return yield* Effect.never
       }).pipe(
         Effect.scoped,
-        Effect.provide(Layer.merge(Nats.layer({ url, name: "chorus.supervisor" }), telemetry("chorus-supervisor"))),
+        Effect.provide(
+          Layer.merge(
+            Nats.layer({ url, name: "chorus.supervisor", role: "supervisor", keys: Option.getOrNull(keys) }),
+            telemetry("chorus-supervisor"),
+          ),
+        ),
       ),
     ),
 ).pipe(

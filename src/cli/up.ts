@@ -1,5 +1,5 @@
 // chorus up: a deployment with all that it needs on this machine, until Ctrl-C. SIGTERM drains it and exits with 0.
-import { basename } from "node:path"
+import { basename, join } from "node:path"
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { nameOfMachine } from "../supervisor/host.ts"
@@ -11,7 +11,7 @@ import { deploymentOf } from "./placement.ts"
 import { progressOn } from "./progress.ts"
 import { counted } from "./quantities.ts"
 import { terminated } from "./run.ts"
-import { announce, folderOf } from "./runtimeState.ts"
+import { announce, folderOf, ownKeys } from "./runtimeState.ts"
 
 const options = {
   ...flags.placement,
@@ -24,6 +24,11 @@ const options = {
     Flag.withDescription("use this NATS server (default: starts one, on a free port of this machine)"),
     Flag.optional,
   ),
+  keys: flags.keys.pipe(
+    Flag.withDescription(
+      "folder of keys for --nats, as `chorus keys` makes it (default: CHORUS_NATS_KEYS; a server of its own has new ones)",
+    ),
+  ),
   "idle-timeout": flags
     .duration("idle-timeout")
     .pipe(
@@ -34,7 +39,7 @@ const options = {
     ),
   ...flags.http,
   retention: flags.retention,
-  json: flags.jsonOf("when ready, print one object instead of a line: nats, http, deployment, pids"),
+  json: flags.jsonOf("when ready, print one object instead of a line: nats, keys, http, deployment, pids"),
 }
 
 type Options = flags.Values<typeof options>
@@ -78,6 +83,8 @@ const serve = Effect.fnUntraced(function* (given: Options) {
     yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
   }
   const idleTimeoutMillis = Option.getOrNull(given["idle-timeout"])
+  const nats = Option.getOrNull(given.nats)
+  const keys = nats === null ? yield* ownKeys(folderOf(process.env)) : Option.getOrNull(given.keys)
   const machine = yield* startMachine(
     {
       ...deployment,
@@ -86,13 +93,13 @@ const serve = Effect.fnUntraced(function* (given: Options) {
       replicas: { ...ALWAYS.replicas, min: idleTimeoutMillis === null ? 1 : 0 },
     },
     {
-      nats: Option.getOrNull(given.nats),
+      ...{ nats, keys },
       host: `${nameOfMachine()}-${name}`.slice(0, 64),
       gateway: flags.httpEnvironment(given),
       progress,
     },
   )
-  yield* announce(folderOf(process.env), name, machine.url)
+  yield* announce(folderOf(process.env), { name, nats: machine.url, keys: machine.keys })
   progress.clear()
   const up = { name, machine }
   yield* Console.log(given.json ? JSON.stringify(objectOf(up)) : lineOf(up, Date.now() - started))
@@ -118,9 +125,15 @@ interface Up {
   readonly machine: Machine
 }
 
-const objectOf = ({ name, machine: { url, http, pids } }: Up) => ({ nats: url, http, deployment: name, pids })
+const objectOf = ({ name, machine: { url, keys, http, pids } }: Up) => ({
+  nats: url,
+  keys,
+  http,
+  deployment: name,
+  pids,
+})
 
-const lineOf = ({ name, machine: { url, http, pids } }: Up, millis: number): string => {
+const lineOf = ({ name, machine: { url, keys, http, pids } }: Up, millis: number): string => {
   const ranks = [counted(pids.base.length, "base rank"), counted(pids.draft.length, "draft rank")].join(" and ")
-  return `${name} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s. Try: npx chorus generate --name ${name} --prompt 'export class'`
+  return `${name} is ready at ${http}/v1 and ${url}: ${ranks}, in ${(millis / 1000).toFixed(1)} s.${keys === null ? "" : ` Clients of NATS show ${join(keys, "client/client.nk")}.`} Try: npx chorus generate --name ${name} --prompt 'export class'`
 }

@@ -1,5 +1,7 @@
 // The client as an Effect service: typed failures, streams, and interruption that cancels. The same calls as index.ts.
 import { Context, Effect, Layer, Schema, Stream } from "effect"
+import { BadKey } from "../fabric/access.ts"
+import { NatsRefused, NatsUntrusted } from "../fabric/dial.ts"
 import { InferError, SessionExpired } from "../wire/errors.ts"
 import type { InferRequest, LoggedToken } from "../wire/infer.ts"
 import { Disconnected, NoAnswer, NotServed } from "./errors.ts"
@@ -8,7 +10,16 @@ import type { ServedModel } from "./models.ts"
 import type { Ending, Reading } from "./reading.ts"
 
 /** All that can go wrong on this side of a request. */
-const ClientError = Schema.Union([...InferError.members, SessionExpired, NotServed, NoAnswer, Disconnected])
+const ClientError = Schema.Union([
+  ...InferError.members,
+  SessionExpired,
+  NotServed,
+  NoAnswer,
+  Disconnected,
+  NatsRefused,
+  NatsUntrusted,
+  BadKey,
+])
 export type ClientError = typeof ClientError.Type
 
 /** A session that was accepted. Its tokens can be read once, or its ending waited for. */

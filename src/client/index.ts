@@ -1,12 +1,15 @@
 // The client: connect, generate, read the tokens as they come, come back to a stream, cancel. Promises and async iterators;
 // errors are tagged: the wire's, and those of errors.ts. effect.ts is the same as a service with streams.
-import { connect as dial, type NatsConnection, RequestError, TimeoutError } from "@nats-io/transport-node"
+import { type NatsConnection, RequestError, TimeoutError } from "@nats-io/transport-node"
 import { Result } from "effect"
+import { accessOf } from "../fabric/access.ts"
+import { dial, NatsUnreachable } from "../fabric/dial.ts"
 import { insist, onEvent } from "../fabric/nats.ts"
 import { traceHeaders } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
+import type { Role } from "../wire/permissions.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
@@ -30,6 +33,9 @@ const RECONNECTING = {
 export interface ClientOptions {
   readonly url: string
   readonly deployment: string
+  /** Folder with the key to show, and the certificate to trust; by default CHORUS_NATS_KEY and CHORUS_NATS_KEYS say. */
+  readonly keys?: string | null
+  readonly role?: Role // "client" by default
 }
 
 export interface GenerateOptions {
@@ -85,13 +91,12 @@ export interface Client extends AsyncDisposable {
  * const client = await connect({ url: "nats://127.0.0.1:4222", deployment: "demo" })
  * for await (const { text } of await client.generate({ prompt: "export class" })) process.stdout.write(text)
  */
-export const connect = async ({ url, deployment }: ClientOptions): Promise<Client> => {
-  try {
-    const connection = await dial({ servers: url.split(","), name: "chorus client", ...RECONNECTING })
-    return over({ connection, url }, deployment)
-  } catch (error) {
-    throw typed(error, url)
-  }
+export const connect = async ({ url, deployment, keys = null, role = "client" }: ClientOptions): Promise<Client> => {
+  const access = accessOf(role, keys, process.env)
+  const connection = await dial({ url, access, name: "chorus client", ...RECONNECTING }).catch((error: unknown) => {
+    throw error instanceof NatsUnreachable ? new Disconnected({ url, reason: error.reason }) : error
+  })
+  return over({ connection, url }, deployment)
 }
 
 interface Line {

@@ -5,7 +5,7 @@ import { type KV, type KvEntry, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { copiesAt } from "./copies.ts"
-import { Nats } from "./nats.ts"
+import { isForbidden, Nats } from "./nats.ts"
 
 export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
   bucket: Schema.String,
@@ -13,7 +13,7 @@ export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFail
   reason: Schema.String,
 }) {
   override get message() {
-    return `the NATS bucket ${this.bucket} cannot be used (${this.key}): ${this.reason}. Is JetStream on?`
+    return `the NATS bucket ${this.bucket} cannot be used (${this.key}): ${this.reason}`
   }
 }
 
@@ -167,4 +167,7 @@ export const keysOf = async (kv: KV, filter: string | Array<string> = ">"): Prom
   return keys
 }
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+const reasonOf = (error: unknown): string => {
+  if (isForbidden(error)) return "the key that was shown may not do that. An operator's or a supervisor's may"
+  return `${error instanceof Error ? error.message : error}. Is JetStream on?`
+}

@@ -227,7 +227,7 @@ const questions = (connection: NatsConnection, subject: () => string) => {
 /** The ranks' beats, in one epoch after the other. */
 const watchBeats = Effect.fnUntraced(function* (
   { deployment, group, epoch: first, standby }: GroupOptions,
-  whole: () => void, // called when all ranks are there again
+  again: () => void, // called when what was asked may not have been heard
 ) {
   const { connection, connected } = yield* Nats
   const { name, ranks } = group
@@ -274,9 +274,11 @@ const watchBeats = Effect.fnUntraced(function* (
     missed.set(rank, 0)
     // Its host has started it again: quicker than a silence.
     if (before !== undefined && before.pid !== pid) runFork(miss(rank, `rank ${rank} has begun anew`))
+    // It has lost its connection, unlike us, and is back: it may not have heard what it was asked.
+    if (before?.pid === pid && before.connections < beat.connections) again()
     yield* SubscriptionRef.update(heard, (known) => new Map(known).set(rank, beat))
     if (beat.state === "ready" && absent.delete(rank) && absent.size === 0) {
-      whole()
+      again()
       Latch.openUnsafe(gathered)
     }
   })

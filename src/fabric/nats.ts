@@ -1,21 +1,23 @@
 // The connection to NATS as a service. Reconnecting clients lose what they publish meanwhile without a word (see
 // ARCHITECTURE.md), so whoever waits for an answer watches `disconnects` and repeats by pass number.
 
-import { connect, type NatsConnection } from "@nats-io/transport-node"
-import { Context, Effect, Layer, PubSub, Schema, Stream, SubscriptionRef } from "effect"
-
-export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
-  url: Schema.String,
-  reason: Schema.String,
-}) {
-  override get message() {
-    return `cannot reach NATS at ${this.url}: ${this.reason}. Is nats-server running there? \`chorus up\` starts one when no --nats is given.`
-  }
-}
+import {
+  AuthorizationError,
+  type NatsConnection,
+  PermissionViolationError,
+  RequestError,
+} from "@nats-io/transport-node"
+import { Context, Effect, Layer, PubSub, Stream, SubscriptionRef } from "effect"
+import { MalformedMessage } from "../wire/errors.ts"
+import type { Role } from "../wire/permissions.ts"
+import { accessOf, OPEN } from "./access.ts"
+import { dial, dialError, NatsRefused } from "./dial.ts"
 
 export interface NatsOptions {
   readonly url: string
   readonly name: string // of the connection, as `nats server report connections` shows it
+  readonly role?: Role // whose key it shows; left out: none, which a server without users takes
+  readonly keys?: string | null // folder; left out or null: what the environment says
   readonly echo?: boolean // whether this connection hears what it publishes; ranks do not
 }
 
@@ -72,6 +74,27 @@ export const answered = async <A>(connection: NatsConnection, answer: Promise<A>
   }
 }
 
+/** How often a question is asked again, and the time between. */
+const ATTEMPTS = 50
+const ATTEMPT_AGAIN_MILLIS = 100
+
+/** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
+export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Promise<A>): Promise<A> => {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await answered(connection, ask())
+    } catch (error) {
+      const final =
+        connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage || isForbidden(error)
+      if (final) throw error
+      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
+    }
+  }
+}
+
+export const isForbidden = (error: unknown): boolean =>
+  error instanceof RequestError && error.cause instanceof PermissionViolationError
+
 /** Between two tries to say what a lost connection has swallowed. */
 const AGAIN_MILLIS = 100
 
@@ -87,13 +110,13 @@ export const insist = async (connection: NatsConnection, subject: string, messag
   }
 }
 
-const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOptions) {
+const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo = true }: NatsOptions) {
+  const access = role === undefined ? OPEN : accessOf(role, keys, process.env)
   const connection = yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: () =>
-        connect({
-          servers: url.split(","),
-          name,
+        dial({
+          ...{ url, access, name },
           noEcho: !echo,
           noAsyncTraces: true,
           maxReconnectAttempts: -1,
@@ -102,7 +125,7 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
           pingInterval: 1000, // a frozen server is noticed only by pings
           maxPingOut: 2,
         }),
-      catch: (error) => new NatsUnreachable({ url, reason: error instanceof Error ? error.message : String(error) }),
+      catch: (error) => dialError(error, url, access),
     }),
     (connection) =>
       Effect.tryPromise(() => connection.drain()).pipe(
@@ -111,11 +134,20 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
         Effect.when(Effect.sync(() => !connection.isClosed())),
       ),
   )
+  yield* Effect.forkScoped(
+    Effect.flatMap(
+      Effect.promise(() => connection.closed()),
+      (why) => (why instanceof AuthorizationError ? turnedOut(new NatsRefused({ url, key: access.key })) : Effect.void),
+    ),
+  )
   const disconnects = yield* PubSub.sliding<void>(1)
   const connected = yield* SubscriptionRef.make(true)
   yield* Effect.forkScoped(
     Stream.fromAsyncIterable(connection.status(), () => undefined).pipe(
-      Stream.runForEach(({ type }) => {
+      Stream.runForEach((status) => {
+        const { type } = status
+        if (type === "error" && status.error instanceof PermissionViolationError)
+          return Effect.logWarning(forbidden(name, status.error))
         if (type === "reconnect") return SubscriptionRef.set(connected, true)
         if (type !== "disconnect" && type !== "staleConnection") return Effect.void
         return Effect.andThen(SubscriptionRef.set(connected, false), PubSub.publish(disconnects, undefined))
@@ -125,3 +157,14 @@ const open = Effect.fnUntraced(function* ({ url, name, echo = true }: NatsOption
   )
   return Nats.of({ connection, disconnects, connected })
 })
+
+/** The server has other users since: this process can do nothing any more, and whoever has started it starts it anew. */
+const turnedOut = ({ message }: NatsRefused) =>
+  Effect.sync(() => {
+    process.stderr.write(`${message}\n`)
+    process.kill(process.pid, "SIGTERM")
+  })
+
+/** Nobody else hears of it: what is forbidden is not said, without a word to who said it. */
+const forbidden = (name: string, { operation, subject }: PermissionViolationError): string =>
+  `NATS does not let ${name} ${operation === "publish" ? "publish to" : "subscribe to"} ${subject}. Is its key the one of its role, and the server's users.conf of this version?`

@@ -56,6 +56,7 @@ export interface NatsServerOptions {
   readonly port?: number // a free one by default
   readonly folder?: string // for its store, kept; by default a temporary one that goes with the server
   readonly config?: string // path of a configuration; nats.conf by default
+  readonly args?: ReadonlyArray<string> // what else its command line says
 }
 
 export interface RunningServer {
@@ -168,7 +169,7 @@ const spawnGuarded = async (path: string, options: NatsServerOptions): Promise<G
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "chorus-nats-")))
   await mkdir(folder, { recursive: true })
   const config = options.config ?? join(ROOT, "nats.conf")
-  const server = [path, "--config", config, "--port", String(options.port ?? -1)]
+  const server = [path, "--config", config, "--port", String(options.port ?? -1), ...(options.args ?? [])]
   const guard = spawn("/bin/sh", ["-c", GUARD, "nats-server guard", temporary ? folder : "", ...server], {
     cwd: folder, // nats.conf's store is relative
     stdio: ["pipe", "pipe", "pipe"],

@@ -1,6 +1,8 @@
 // Registration with the NATS services protocol, by which `nats micro ls` and `chorus ps` find actors.
 import { type Endpoint, Svcm } from "@nats-io/services"
+import type { NatsConnection, SubscriptionOptions } from "@nats-io/transport-node"
 import { Effect } from "effect"
+import { isInbox } from "../wire/subjects.ts"
 import { Nats } from "./nats.ts"
 import type { Carrying } from "./telemetry.ts"
 
@@ -94,6 +96,27 @@ class Counters {
 /** The services protocol over this process's connection. */
 export const services = Effect.map(Nats, ({ connection }) => {
   // Its package brings an older nats-core of its own, whose types differ from those of the one in use; what runs is the same.
-  const sameAtRunTime: unknown = connection
+  const sameAtRunTime: unknown = toInboxesOnly(connection)
   return new Svcm(sameAtRunTime as ConstructorParameters<typeof Svcm>[0])
 })
+
+/**
+ * The connection for who answers whatever it is asked, as the services protocol's package does: questions that want their
+ * answer elsewhere than in an inbox are not heard, or their senders could have us write where only we may.
+ */
+const toInboxesOnly = (connection: NatsConnection): NatsConnection =>
+  new Proxy(connection, {
+    get: (target, name) => {
+      if (name === "subscribe") {
+        return (subject: string, { callback, ...options }: SubscriptionOptions = {}) =>
+          target.subscribe(subject, {
+            ...options,
+            callback: (error, message) => {
+              if (error !== null || isInbox(message.reply ?? "")) callback?.(error, message)
+            },
+          })
+      }
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === "function" ? value.bind(target) : value
+    },
+  })

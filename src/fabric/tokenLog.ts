@@ -2,8 +2,6 @@
 // stream that its user reads, so there is nothing to keep in step with it.
 import { randomUUID } from "node:crypto"
 import {
-  type ConsumerMessages,
-  DeliverPolicy,
   JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
@@ -16,11 +14,11 @@ import { type NatsConnection, nanos } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Result, Schedule, Schema } from "effect"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { MalformedMessage } from "../wire/errors.ts"
+import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
 import { copiesAt } from "./copies.ts"
-import { answered, Nats, onEvent } from "./nats.ts"
+import { answered, Nats, untilAnswered } from "./nats.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -162,22 +160,10 @@ const appendOnce = async (
   }
 }
 
-/** An entry, and its sequence in the log. */
+/** An entry, and its sequence in the stream. */
 export interface Logged {
   readonly entry: LogEntry
   readonly sequence: number
-}
-
-/** How often a reader asks again, and the time between. */
-const ATTEMPTS = 50
-const ATTEMPT_AGAIN_MILLIS = 100
-
-/** A reader to whom nothing comes for so long looks whether there is anything left to come. */
-const QUIET_MILLIS = 5_000
-
-export interface FollowOptions {
-  readonly after?: number // sequence; 0, the default, begins with what is left of the log
-  readonly signal?: AbortSignal // ends the iteration
 }
 
 const READ_ENTRIES = 256
@@ -208,125 +194,25 @@ const readSome = async (connection: NatsConnection, subject: string, seq: number
   return read
 }
 
-/** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
-const isRewritten = (last: Logged, newest: Logged | null): boolean =>
-  newest !== null &&
-  (last.sequence < newest.sequence ||
-    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
-
-/**
- * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
- * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
- */
-export async function* follow(
-  connection: NatsConnection,
-  subject: string,
-  { after = 0, signal }: FollowOptions = {},
-): AsyncGenerator<Logged, void, void> {
-  let newest: Logged | null = null
-  const isLeft = (): boolean => signal?.aborted === true
-  while (!connection.isClosed() && !isLeft()) {
-    const { messages, end } = await consume(connection, subject, newest?.sequence ?? after)
-    let again = false // the server has forgotten its side of this; the client would take half a minute to notice
-    const stop = (): void => messages.stop()
-    const unwatch = onEvent(connection, (event) => {
-      again = event === "reconnect"
-      if (event !== "disconnect") stop()
-    })
-    const look = setInterval(() => {
-      entryAt(connection, subject, "last").then((last) => {
-        if (last !== null && !isRewritten(last, newest)) return
-        again = last !== null
-        newest = null
-        stop()
-      }, ignore)
-    }, QUIET_MILLIS)
-    signal?.addEventListener("abort", stop)
-    if (isLeft()) stop()
-    try {
-      for await (const { data, seq } of messages) {
-        newest = { entry: entryOf(data), sequence: seq }
-        look.refresh()
-        yield newest
-        if (newest.entry._tag === "End") return
-      }
-    } finally {
-      clearInterval(look)
-      signal?.removeEventListener("abort", stop)
-      unwatch()
-      stop()
-      end()
-    }
-    if (!again) return
-  }
-}
-
-/**
- * From the entry after a sequence on. `end` frees what the server keeps for this reader, which it would otherwise do after
- * minutes.
- */
-const consume = (connection: NatsConnection, subject: string, after: number): Promise<Reader> =>
-  untilAnswered(
-    connection,
-    async () => {
-      const consumer = await jetstream(connection).consumers.get(TOKEN_STREAM, {
-        filter_subjects: subject,
-        ...(after === 0
-          ? { deliver_policy: DeliverPolicy.All }
-          : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: after + 1 }),
-      })
-      const messages = await consumer.consume()
-      return { messages, end: () => (connection.isClosed() ? undefined : void consumer.delete().catch(ignore)) }
-    },
-    ({ messages, end }) => {
-      messages.stop()
-      end()
-    },
-  )
-
-interface Reader {
-  readonly messages: ConsumerMessages
-  readonly end: () => void
-}
-
 /** A log's first or last entry; null where there is none, or none any more. */
-export const entryAt = (connection: NatsConnection, subject: string, which: "first" | "last"): Promise<Logged | null> =>
-  untilAnswered(connection, async () => {
-    const manager = await jetstreamManager(connection, { checkAPI: false })
-    const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
-    const message = await manager.direct.getMessage(TOKEN_STREAM, query).catch(async (error: unknown) => {
-      // Nobody answers for the stream: it is not there yet, or there is none, and so no session.
-      if ((await streamInfo(manager)) === undefined) return null
-      throw error
-    })
-    return message === null ? null : { entry: entryOf(message.data), sequence: message.seq }
+export const entryAt = async (
+  manager: JetStreamManager,
+  subject: string,
+  which: "first" | "last",
+): Promise<Logged | null> => {
+  const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
+  const message = await manager.direct.getMessage(TOKEN_STREAM, query).catch(async (error: unknown) => {
+    // Nobody answers for the stream: it is not there yet, or there is none, and so no session.
+    if ((await streamInfo(manager)) === undefined) return null
+    throw error
   })
-
-/** Asks again where the connection was lost meanwhile, or a server has just started and lacks its streams yet. */
-const untilAnswered = async <A>(
-  connection: NatsConnection,
-  ask: () => Promise<A>,
-  tooLate: (answer: A) => void = ignore,
-): Promise<A> => {
-  for (let attempt = 0; ; attempt++) {
-    const asked = ask()
-    try {
-      return await answered(connection, asked)
-    } catch (error) {
-      asked.then(tooLate, ignore)
-      const final = connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage
-      if (final) throw error
-      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
-    }
-  }
+  return message === null ? null : { entry: entryOf(message.data), sequence: message.seq }
 }
 
-const entryOf = (message: Uint8Array): LogEntry => {
+export const entryOf = (message: Uint8Array): LogEntry => {
   const entry: Result.Result<LogEntry, MalformedMessage> = entries.decode(message)
   if (Result.isFailure(entry)) throw entry.failure
   return entry.success
 }
-
-const ignore = (): void => {}
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -61,11 +61,11 @@ class Lately<Beat> {
   }
 
   hear(subject: string, beat: Beat): void {
-    this.#heard.set(subject, { beat, at: Date.now() })
+    this.#heard.set(subject, { beat, at: performance.now() })
   }
 
   now(): ReadonlyArray<Beat> {
-    const oldest = Date.now() - this.#millis
+    const oldest = performance.now() - this.#millis
     for (const [subject, { at }] of this.#heard) if (at < oldest) this.#heard.delete(subject)
     return [...this.#heard.values()].map(({ beat }) => beat)
   }

@@ -1,8 +1,8 @@
 // Who serves what: the models of a gateway are the deployments whose supervisors answer on its NATS server. They are asked
 // every now and then, and at once when somebody wants a model that is not known yet.
-import { createInbox } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
+import { inboxOf } from "../fabric/dial.ts"
 import { Nats } from "../fabric/nats.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { Options } from "./options.ts"
@@ -10,7 +10,7 @@ import { Options } from "./options.ts"
 export interface ServedModel {
   readonly name: string // of the deployment
   readonly created: number // when it was first seen here, in milliseconds since 1970
-  readonly seen: number // last
+  readonly seen: number // last, by performance's clock
   readonly metadata: Readonly<Record<string, string>>
 }
 
@@ -55,10 +55,10 @@ const open = Effect.fnUntraced(function* () {
   const known = new Map<string, ServedModel>()
   const { ask, heard } = yield* roll((name, metadata) => {
     const created = known.get(name)?.created ?? Date.now()
-    known.set(name, { name, created, seen: Date.now(), metadata })
+    known.set(name, { name, created, seen: performance.now(), metadata })
   })
   const forget = Effect.sync(() => {
-    for (const { name, seen } of known.values()) if (Date.now() - seen > REMEMBERED_MILLIS) known.delete(name)
+    for (const { name, seen } of known.values()) if (performance.now() - seen > REMEMBERED_MILLIS) known.delete(name)
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(forget, Effect.andThen(ask, Effect.sleep(ASK_MILLIS)))))
   // Whoever asks for a model that is not there waits with the others for one round of answers.
@@ -75,7 +75,7 @@ const open = Effect.fnUntraced(function* () {
     }),
     served: Effect.sync(() =>
       [...known.values()]
-        .filter(({ seen }) => Date.now() - seen < FRESH_MILLIS)
+        .filter(({ seen }) => performance.now() - seen < FRESH_MILLIS)
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     ),
   })
@@ -84,7 +84,7 @@ const open = Effect.fnUntraced(function* () {
 /** Asks all supervisors for their deployments, and hears the answers as they come. */
 const roll = Effect.fnUntraced(function* (hear: (name: string, metadata: Readonly<Record<string, string>>) => void) {
   const { connection } = yield* Nats
-  const inbox = createInbox()
+  const inbox = inboxOf(connection)
   const waiting = new Map<string, Set<() => void>>()
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -121,7 +121,7 @@ const connections = Effect.fnUntraced(function* (url: string) {
   const dialled: { client?: Promise<Client> } = {}
   yield* Effect.addFinalizer(() => Effect.promise(async () => (await dialled.client?.catch(() => undefined))?.close()))
   const dial = (deployment: string): Promise<Client> => {
-    const dialling = connect({ url, deployment })
+    const dialling = connect({ url, deployment, role: "gateway" })
     dialling.catch(() => delete dialled.client) // the next request tries again
     dialled.client = dialling
     return dialling

@@ -80,11 +80,19 @@ export const checkTensors = (
   }
 }
 
-/** Throws unless heads and widths go together. */
+/** What the native module takes: ten times and more of what there is, and little enough that nobody makes a list of it in vain. */
+const MOST = {
+  ...{ layers: 2 ** 10, width: 2 ** 20, heads: 2 ** 12, kvHeads: 2 ** 12, headDim: 2 ** 12 },
+  ...{ ffn: 2 ** 22, vocab: 2 ** 24, context: 2 ** 28 },
+} as const
+
+/** Throws unless the sizes are possible, and heads and widths go together. */
 export const checkShape = (file: string, shape: Shape): void => {
   const refuse = (reason: string) => new ModelUnsupported({ file, reason })
-  for (const key of ["layers", "width", "heads", "kvHeads", "headDim", "ffn", "vocab", "context"] as const) {
-    if (!(Number.isSafeInteger(shape[key]) && shape[key] > 0)) throw refuse(`${key} is ${shape[key]}`)
+  for (const [key, most] of Object.entries(MOST)) {
+    const size = shape[key as keyof typeof MOST]
+    if (!(Number.isSafeInteger(size) && size > 0)) throw refuse(`${key} is ${size}`)
+    if (size > most) throw refuse(`${key} is ${size}; up to ${most} is possible`)
   }
   if (shape.heads % shape.kvHeads !== 0) {
     throw refuse(`${shape.heads} heads cannot share ${shape.kvHeads} KV heads evenly`)

@@ -1,6 +1,6 @@
 // What a rank says of itself: four beats a second, and an entry in the NATS services protocol, so that `nats micro ls` and
 // `chorus ps` find it.
-import { Effect } from "effect"
+import { Effect, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { register as registerService } from "../fabric/services.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
@@ -25,20 +25,30 @@ export type Identity = Pick<RankBeat, "group" | "ranks" | "pid" | "strategy" | "
 
 /** Beats until the scope closes. */
 export const announce = Effect.fnUntraced(function* (deployment: string, identity: Identity) {
-  const { connection } = yield* Nats
+  const { connection, connected } = yield* Nats
   const { rank, epoch, ...constant } = identity
   let condition: Condition = {
     ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
     ...{ rank, epoch, load: () => ({ bytesOfKv: 0, sessions: 0, computeMillis: 0, kvMessages: 0, kvBytes: 0 }) },
   }
+  let connections = 0
   const subjects = () => groupSubjects({ deployment, epoch: condition.epoch, group: identity.group })
   const message = () => {
     const { load, ...rest } = condition
-    return beats.encode({ _tag: "RankBeat", ...constant, ...rest, ...load() })
+    return beats.encode({ _tag: "RankBeat", ...constant, ...rest, ...load(), connections })
   }
   const beat = Effect.sync(() => {
     if (!connection.isClosed()) connection.publish(subjects().beat(condition.rank), message())
   })
+  const beatAnew = Effect.suspend(() => {
+    connections += 1
+    return beat
+  })
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.filter((up) => up),
+    Stream.runForEach(() => beatAnew),
+    Effect.forkScoped,
+  )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat, Effect.sleep(BEAT_MILLIS))))
   const note = (change: Partial<Condition>): void => {
     condition = { ...condition, ...change }

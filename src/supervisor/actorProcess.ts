@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { join as path } from "node:path"
 import { Deferred, Effect, Schema } from "effect"
+import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 
 const ROOT = path(import.meta.dirname, "../..")
 
@@ -55,7 +56,7 @@ export const startActors = (wanted: ReadonlyArray<Actor>) =>
 
 const spawnActor = ({ name, file, environment }: Actor) => {
   const child = spawn(process.execPath, [path(ROOT, "actors", file)], {
-    env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...environment },
+    env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...NOT_INHERITED, ...environment },
     stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
     detached: true, // a terminal's Ctrl-C is for us: we end them, in order
   })
@@ -78,6 +79,14 @@ const spawnActor = ({ name, file, environment }: Actor) => {
     ended: Deferred.await(ended),
   }
   return { child, process: started }
+}
+
+/** Secrets of this process that an actor has only where it is given them. */
+const NOT_INHERITED = {
+  [ENVIRONMENT.natsKey]: undefined,
+  [ENVIRONMENT.natsKeys]: undefined,
+  [HTTP_ENVIRONMENT.keys]: undefined,
+  [HTTP_ENVIRONMENT.keysFile]: undefined,
 }
 
 const stopping = new WeakSet<ChildProcess>()

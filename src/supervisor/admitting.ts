@@ -1,6 +1,6 @@
 // Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
 // there is memory; what ended sessions leave is kept for a while.
-import { Clock, Deferred, Effect } from "effect"
+import { Deferred, Effect } from "effect"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
 import type { Admitted, Progress } from "../workflow/generation.ts"
 import { longest, type Prefix } from "../workflow/prefixes.ts"
@@ -45,10 +45,13 @@ export interface Admitting {
 /** Kept KV that nobody has asked for in its time is freed; looked for so often. */
 const SWEEP_MILLIS = 250
 
+/** A clock that is set keeps no KV for longer. */
+const monotonic = Effect.sync(() => performance.now())
+
 interface Rest {
   readonly prefix: Prefix
   readonly release: Effect.Effect<void>
-  until: number // millis, by the clock
+  until: number // by performance's clock
 }
 
 export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keepMillis }: AdmittingOptions) {
@@ -123,7 +126,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     leave: (prefix, release) =>
       keepMillis === 0
         ? release
-        : Effect.map(Clock.currentTimeMillis, (now) => {
+        : Effect.map(monotonic, (now) => {
             rests.set(prefix.session, { prefix, release, until: now + keepMillis })
           }),
     progressed: ({ tokens, drafted, accepted, iterations }) => {
@@ -141,13 +144,13 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     })
 
   const end = (session: string) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(monotonic, (now) => {
       begins.delete(session)
       const keep = rests.get(session)?.prefix.tokens.length ?? 0
       return Effect.asVoid(happen({ _tag: "Ended", session, keep, now }))
     })
 
-  const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+  const sweep = Effect.flatMap(monotonic, (now) =>
     Effect.forEach(
       state.kept.filter(({ session }) => (rests.get(session)?.until ?? 0) <= now),
       ({ session }) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),

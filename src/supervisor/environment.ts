@@ -1,5 +1,6 @@
 // The options of supervisors and hosts, as their environment gives them.
 import { Result, Schema } from "effect"
+import { accessOf } from "../fabric/access.ts"
 import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostOptions, nameOfMachine } from "./host.ts"
 import type { SupervisorOptions } from "./supervisor.ts"
@@ -56,7 +57,7 @@ export const readHostEnvironment = (environment: NodeJS.ProcessEnv): Result.Resu
   if (Result.isFailure(decoded)) return bad("a host", decoded.failure)
   const { CHORUS_NATS: url, CHORUS_HOST: given = {} } = decoded.success
   const { name = nameOfMachine(), cores = null, memory = null, drainMillis = 0 } = given
-  return Result.succeed({ url, name, cores, memory, drainMillis })
+  return Result.succeed({ url, access: accessOf("host", null, environment), name, cores, memory, drainMillis })
 }
 
 const bad = (actor: string, { message }: { readonly message: string }) =>

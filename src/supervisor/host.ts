@@ -1,11 +1,13 @@
 // A machine's host: says what the machine has and what it runs, looks at models, starts and stops ranks when told to.
 import { availableParallelism, hostname, totalmem } from "node:os"
+import type { Msg } from "@nats-io/transport-node"
 import { Effect, Schema } from "effect"
+import type { Access } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { register } from "../fabric/services.ts"
 import { codec } from "../wire/codec.ts"
 import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
-import { hostSubjects, isName, ROLL_CALL } from "../wire/subjects.ts"
+import { hostSubjects, isInbox, isName, ROLL_CALL } from "../wire/subjects.ts"
 import { loadDevices } from "./devices.ts"
 import { type HostRanks, hostRanks } from "./hostRanks.ts"
 import { lookAt } from "./look.ts"
@@ -24,6 +26,7 @@ const DRAIN_LOOK_MILLIS = 50
 
 export interface HostOptions {
   readonly url: string // of NATS, for its ranks
+  readonly access: Access // the host's own; the keys of ranks lie beside it
   readonly name: string
   readonly cores: number | null // of the machine's, where not all
   readonly memory: number | null // bytes, likewise
@@ -58,7 +61,7 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
     if (!connection.isClosed()) connection.publish(subjects.beat, message())
   }
   yield* Effect.addFinalizer(() => Effect.sync(say)) // without ranks, when they have ended
-  ranks = yield* hostRanks(options.url, say)
+  ranks = yield* hostRanks(options, say)
   const running = ranks
   const run = Effect.runPromiseWith(yield* Effect.context<never>())
   yield* register({
@@ -79,10 +82,8 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
         ),
       ),
   })
-  yield* Effect.acquireRelease(
-    Effect.sync(() => connection.subscribe(ROLL_CALL, { callback: say })),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* hear(ROLL_CALL, say)
+  yield* hear(subjects.taken, (message) => void (isInbox(message.reply ?? "") && message.respond()))
   let beatsSaid = 0
   const beat = Effect.gen(function* () {
     if (++beatsSaid % HOP_EVERY_BEATS === 0) hopMillis = yield* measureHop
@@ -99,6 +100,16 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
       say()
       yield* Effect.timeoutOption(left, options.drainMillis)
     }),
+  )
+})
+
+const hear = Effect.fnUntraced(function* (subject: string, heard: (message: Msg) => void) {
+  const { connection } = yield* Nats
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, { callback: (error, message) => (error === null ? heard(message) : undefined) }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
 })
 
@@ -136,9 +147,8 @@ const measureHop = Effect.flatMap(Nats, ({ connection }) =>
 /** Two hosts of one name would both start what one of them is told to. */
 const free = Effect.fnUntraced(function* (name: string) {
   const { connection } = yield* Nats
-  const look = requests.encode({ _tag: "Look", models: [] })
   const answered = yield* Effect.tryPromise(() =>
-    connection.request(hostSubjects(name).control, look, { timeout: TAKEN_MILLIS }),
+    connection.request(hostSubjects(name).taken, "", { timeout: TAKEN_MILLIS }),
   ).pipe(
     Effect.as(true),
     Effect.catch(() => Effect.succeed(false)), // nobody is there

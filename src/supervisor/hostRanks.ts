@@ -1,9 +1,11 @@
 // The ranks that a host runs: started when told to, started again when they end by themselves, given up visibly when that
 // happens too often, and gone with the scope.
 import { Effect, Exit, Fiber, Scope } from "effect"
+import { natsEnvironment, rankAccess } from "../fabric/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"
+import type { HostOptions } from "./host.ts"
 import { type History, RANK_RESTARTS, restart } from "./restart.ts"
 
 export interface RankOrder {
@@ -12,6 +14,9 @@ export interface RankOrder {
   readonly device: string
   readonly bytes: number // set aside
 }
+
+/** Where ranks connect to, and what their host shows there. */
+type RanksNats = Pick<HostOptions, "url" | "access">
 
 type Stopping = Omit<Extract<HostRequest, { readonly _tag: "StopRanks" }>, "_tag">
 
@@ -29,7 +34,7 @@ interface Hosted {
 }
 
 /** `changed` is called whenever a rank's state is another one. */
-export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () => void) {
+export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: () => void) {
   const hosted = new Map<string, Hosted>()
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
@@ -43,7 +48,7 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
     for (;;) {
       const ended = yield* Effect.scoped(
         Effect.gen(function* () {
-          const rank = yield* startActor(actorOf(url, order))
+          const rank = yield* startActor(actorOf(nats, order))
           note({ state: "running", pid: rank.pid })
           return yield* rank.ended
         }),
@@ -93,11 +98,11 @@ export const hostRanks = Effect.fnUntraced(function* (url: string, changed: () =
   return ranks
 })
 
-const actorOf = (url: string, { place, deployment, device }: RankOrder): Actor => ({
+const actorOf = ({ url, access }: RanksNats, { place, deployment, device }: RankOrder): Actor => ({
   name: `rank ${place.rank} of ${place.group}`,
   file: "rank.ts",
   environment: {
-    [ENVIRONMENT.nats]: url,
+    ...natsEnvironment(url, rankAccess(access, deployment.name)),
     [ENVIRONMENT.deployment]: JSON.stringify(deployment),
     [ENVIRONMENT.epoch]: `${place.epoch}`,
     [ENVIRONMENT.group]: place.group,

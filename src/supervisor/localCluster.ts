@@ -1,6 +1,7 @@
 // A deployment on this machine: a nats-server where none is given, its ranks and a supervisor as child processes. All of
 // them end with the scope, and with this process however it ends.
 import { Deferred, Effect, Layer, Stream, SubscriptionRef } from "effect"
+import { folderOfKeys, keyIn, natsEnvironment, rankAccess } from "../fabric/access.ts"
 import { type Group, join } from "../fabric/group.ts"
 import { Nats } from "../fabric/nats.ts"
 import type { RankBeat } from "../wire/beat.ts"
@@ -20,6 +21,7 @@ export interface Progress {
 
 export interface LocalCluster {
   readonly url: string
+  readonly keys: string | null // folder; null: the server asks for none
   readonly http: string | null // URL of the gateway; null where none was asked for
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
@@ -34,21 +36,27 @@ export interface LocalCluster {
 
 export interface StartOptions {
   readonly nats: string | null // URL; null starts a server
+  readonly keys?: string | null // folder, of a server that asks for keys; by default what the environment says
   readonly progress: Progress
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Everything is ready when this ends. */
-export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats, progress, gateway }: StartOptions) {
+export const start = Effect.fnUntraced(function* (
+  deployment: Deployment,
+  { nats, keys: given = null, progress, gateway }: StartOptions,
+) {
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
   if (nats === null) progress.report("Starting nats-server")
-  const server = nats === null ? yield* ownServer(ended) : null
+  const server = nats === null ? yield* ownServer({ ended, deployment: deployment.name }) : null
   const url = server?.url ?? nats ?? ""
+  const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   if (server === null) progress.report(`Connecting to ${url}`)
-  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
-  const http = gateway === undefined ? null : yield* ownGateway(url, gateway, ended)
+  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
+  const http =
+    gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway, ended)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
@@ -56,7 +64,8 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
     members.map(({ group, rank }) => ({
       ...{ name: `rank ${rank} of ${group.name}`, file: "rank.ts" },
       environment: {
-        ...environmentOf(url, deployment),
+        ...environmentOf(deployment),
+        ...natsEnvironment(url, rankAccess(keyIn(keys, "host"), deployment.name)),
         [ENVIRONMENT.group]: group.name,
         [ENVIRONMENT.rank]: `${rank}`,
       },
@@ -64,11 +73,16 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
     ended,
   )
   const [supervisor] = yield* actors(
-    [{ name: "the supervisor", file: "supervisor.ts", environment: environmentOf(url, deployment) }],
+    [
+      {
+        ...{ name: "the supervisor", file: "supervisor.ts" },
+        environment: { ...environmentOf(deployment), ...natsEnvironment(url, keyIn(keys, "supervisor")) },
+      },
+    ],
     ended,
   )
   const cluster: LocalCluster = {
-    url,
+    ...{ url, keys },
     http: http?.url ?? null,
     pids: {
       gateway: http?.pid ?? null,
@@ -84,8 +98,7 @@ export const start = Effect.fnUntraced(function* (deployment: Deployment, { nats
   return cluster
 })
 
-const environmentOf = (url: string, deployment: Deployment) => ({
-  [ENVIRONMENT.nats]: url,
+const environmentOf = (deployment: Deployment) => ({
   [ENVIRONMENT.deployment]: JSON.stringify(deployment),
   [ENVIRONMENT.epoch]: `${EPOCH}`,
 })

@@ -1,6 +1,7 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
 import { Deferred, Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
+import { folderOfKeys, keyIn, natsEnvironment } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { ENVIRONMENT, groupsOf, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
@@ -17,6 +18,7 @@ const LOOK_MILLIS = 250
 
 export interface MachineOptions {
   readonly nats: string | null // URL; null starts a server
+  readonly keys?: string | null // folder: of the server that there is, or to be made for the one that is started
   readonly host: string // its name
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
   readonly progress: Progress
@@ -24,6 +26,7 @@ export interface MachineOptions {
 
 export interface Machine {
   readonly url: string
+  readonly keys: string | null // folder; null: the server asks for none
   readonly http: string | null // URL of the gateway; null where none was asked for
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
@@ -40,30 +43,40 @@ export interface Machine {
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
 export const startMachine = Effect.fnUntraced(function* (
   deployment: StoredDeployment,
-  { nats, host: name, gateway, progress }: MachineOptions,
+  { nats, keys: folder = null, host: name, gateway, progress }: MachineOptions,
 ) {
   progress.report("Looking at the models")
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
   progress.report(nats === null ? "Starting nats-server" : `Connecting to ${nats}`)
-  const server = nats === null ? yield* ownServer(ended) : null
+  const server =
+    nats === null
+      ? yield* ownServer({ ended, deployment: deployment.name, ...(folder === null ? {} : { keys: folder }) })
+      : null
   const url = server?.url ?? nats ?? ""
-  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up` }))
-  const http = gateway === undefined ? null : yield* ownGateway(url, gateway, ended)
+  const keys = server?.keys ?? folder ?? folderOfKeys(process.env)
+  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
+  const http =
+    gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway, ended)
   progress.report("Starting the host and the supervisor")
   // The one that is started last is ended first: sessions end while their ranks are there.
   const host = yield* startOwn(ended, "the host", "host.ts", {
-    [ENVIRONMENT.nats]: url,
+    ...natsEnvironment(url, keyIn(keys, "host")),
     [ENVIRONMENT.host]: JSON.stringify({ name }),
   })
-  const supervisor = yield* startOwn(ended, "the supervisor", "supervisor.ts", { [ENVIRONMENT.nats]: url })
+  const supervisor = yield* startOwn(
+    ended,
+    "the supervisor",
+    "supervisor.ts",
+    natsEnvironment(url, keyIn(keys, "supervisor")),
+  )
   const ready = Effect.andThen(
     Effect.all([host.ready, supervisor.ready], { concurrency: "unbounded" }),
     Effect.provide(activated(deployment, progress), fabric),
   )
   const { base, draft } = yield* Effect.raceFirst(ready, Deferred.await(ended))
   const machine: Machine = {
-    ...{ url, http: http?.url ?? null },
+    ...{ url, keys, http: http?.url ?? null },
     pids: {
       ...{ natsServer: server?.pid ?? null, gateway: http?.pid ?? null },
       ...{ host: host.pid, supervisor: supervisor.pid, base, draft },

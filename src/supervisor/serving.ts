@@ -14,6 +14,7 @@ import { watchHosts } from "./hosts.ts"
 import { keep } from "./keeper.ts"
 import { type ModelShelf, modelShelf } from "./models.ts"
 import { observe } from "./observed.ts"
+import { serveReaders } from "./readers.ts"
 import { followReplicas, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 
@@ -35,6 +36,7 @@ const serving = Effect.gen(function* () {
   )
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
+  yield* serveReaders("*")
   yield* follow({ stored, records, shelf, encoder: yield* startEncoder })
 })
 

@@ -9,6 +9,7 @@ import type { Deployment } from "../wire/deployment.ts"
 import type { Models } from "../workflow/generation.ts"
 import { startEncoder } from "./encoder.ts"
 import { kvTokensOf } from "./memory.ts"
+import { serveReaders } from "./readers.ts"
 import { abort, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
@@ -44,6 +45,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
       ] as const),
     ),
   )
+  yield* serveReaders(deployment.name)
   // Its ranks are those of one process, which ends them.
   yield* Effect.provide(serve({ deployment, base: model, encoder, succeeded: () => false }), services)
 })

@@ -23,6 +23,7 @@ export const RankBeat = Schema.TaggedStruct("RankBeat", {
   kvMessages: Schema.Int, // of committed KV, sent to a standby so far: a counter
   kvBytes: Schema.Int, // a counter
   computeMillis: Schema.Finite, // of its device so far, a counter: two beats give its load
+  connections: Schema.Int, // to NATS, so far: what was on its way to the rank when this rises is lost
 })
 export type RankBeat = typeof RankBeat.Type
 

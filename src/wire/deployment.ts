@@ -64,6 +64,9 @@ export const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<Group> => (
 /** Environment of the actors. Deployment and host are JSON. */
 export const ENVIRONMENT = {
   nats: "CHORUS_NATS",
+  natsKey: "CHORUS_NATS_KEY", // path of the seed that this process shows
+  natsCa: "CHORUS_NATS_CA", // path of the certificate that it trusts
+  natsKeys: "CHORUS_NATS_KEYS", // folder that has both, for who starts others or is several things
   deployment: "CHORUS_DEPLOYMENT",
   group: "CHORUS_GROUP",
   rank: "CHORUS_RANK",

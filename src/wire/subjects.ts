@@ -13,6 +13,8 @@ export const subjectsOf = (deployment: string) => {
     infer: `${root}.infer`,
     /** A session's durable log, which is also its public token stream. */
     tokens: (session: string) => `${root}.tokens.${session}`,
+    /** Readers of logs: a supervisor has JetStream send a session's to whoever knows its name. */
+    read: `${root}.read`,
     /** How far the ranks are that a session waits for: told to whoever listens, and not stored. */
     progress: (session: string) => `${root}.progress.${session}`,
     /** A client's wish to end a session. */
@@ -28,6 +30,12 @@ export const subjectsOf = (deployment: string) => {
     /** All of them, for those who watch. */
     beats: `${root}.beat.>`,
   }
+}
+
+/** The deployment of any subject of it, and the session that a log's ends with. */
+export const placeOfLog = (subject: string): { readonly deployment: string; readonly session: string } => {
+  const tokens = subject.split(".")
+  return { deployment: tokens[2] ?? "", session: tokens.at(-1) ?? "" }
 }
 
 export interface GroupPlace {
@@ -74,8 +82,14 @@ export const hostSubjects = (host: string) => {
     /** Requests to look at models, to start and to stop ranks. */
     control: `${root}.ctl`,
     beat: `${root}.beat`,
+    /** Answered by who has the name: whether one may join by it. */
+    taken: `${root}.taken`,
   }
 }
+
+/** Where answers go. Nobody answers to another subject: whoever asks could have us write what he may not write himself. */
+const INBOX = /^_INBOX(\.[A-Za-z0-9_-]+)+$/
+export const isInbox = (subject: string): boolean => INBOX.test(subject)
 
 /** Hosts beat at once when they hear this. */
 export const ROLL_CALL = "chorus.v1.@host"

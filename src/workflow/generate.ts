@@ -30,8 +30,9 @@ export const Generate = Workflow.make("Generate", {
   idempotencyKey: ({ session }) => session,
 }).annotate(OwnJournal, true)
 
-/** How often a session begins anew on ranks, and after what pause: a host that is gone has to be noticed. */
-const AFTER_LOSS = { schedule: Schedule.spaced("250 millis"), times: 3 }
+/** How often a session begins anew on ranks without having come any further, and after what pause: a host that is gone has to be noticed. */
+const LOSSES = 3
+const AFTER_LOSS = Schedule.spaced("250 millis")
 
 /** How often a log that is not as it was left is read again. */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
@@ -78,9 +79,16 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
  * was accepted is prefilled there, and the next token is the one that it would have been.
  */
 const placed = (generation: Generation) =>
-  onReplica(generation).pipe(
-    Effect.retry({ while: ({ _tag }) => _tag === "GroupSilent" || _tag === "PeerSilent", ...AFTER_LOSS }),
-  )
+  Effect.suspend(() => {
+    let [losses, reached] = [0, generation.tokens.length]
+    const goesOn = ({ _tag }: { readonly _tag: string }): boolean => {
+      if (_tag !== "GroupSilent" && _tag !== "PeerSilent") return false
+      losses = generation.tokens.length > reached ? 1 : losses + 1
+      reached = generation.tokens.length
+      return losses <= LOSSES
+    }
+    return Effect.retry(onReplica(generation), { while: goesOn, schedule: AFTER_LOSS })
+  })
 
 const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   const place = yield* Place

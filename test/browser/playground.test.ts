@@ -19,7 +19,7 @@ describe.skipIf(executable() === undefined)(
     beforeAll(async () => {
       browser = await launch()
       cluster = await Cluster.start({ name: "demo", base: base.path, context: 1024 })
-      gateway = await startGateway(cluster.local.url)
+      gateway = await startGateway(cluster.local)
     })
     afterAll(async () => {
       await gateway?.[Symbol.asyncDispose]()
@@ -219,7 +219,7 @@ describe.skipIf(executable() === undefined)(
 
       test("a gateway that wants a key is given one", async () => {
         await page.close()
-        await using locked = await startGateway(cluster.local.url, { CHORUS_API_KEYS: "secret-of-the-test" })
+        await using locked = await startGateway(cluster.local, { CHORUS_API_KEYS: "secret-of-the-test" })
         ;({ page, complaints } = await watched(browser))
         await page.goto(locked.url)
         const key = page.getByLabel("API key")

@@ -3,7 +3,6 @@
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { connect as dial } from "@nats-io/transport-node"
 import { Effect, Exit, Fiber, Result, Scope, Stream } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { Chorus } from "../../src/client/effect.ts"
@@ -53,7 +52,7 @@ describe("one deployment", () => {
 
   test("an asker that is gone harms nobody: the session runs to its end, and the next one is served", async () => {
     const ended = endOf(cluster)
-    const asker = await dial({ servers: cluster.local.url })
+    const asker = await cluster.dial()
     asker.publish(subjects.infer, requests.encode(SHORT), { reply: "_INBOX.gone" })
     await asker.flush()
     await asker.close()
@@ -180,7 +179,7 @@ describe("one deployment", () => {
   })
 
   test("as an Effect service: streams, typed failures, interruption that cancels", async () => {
-    const layer = Chorus.layer({ url: cluster.local.url, deployment: "test" })
+    const layer = Chorus.layer({ url: cluster.local.url, keys: cluster.local.keys, deployment: "test" })
     const { tokens } = await cluster.generate(SHORT)
     const program = Effect.gen(function* () {
       const chorus = yield* Chorus

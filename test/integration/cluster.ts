@@ -1,10 +1,14 @@
 // A whole deployment of this machine, as `chorus up` starts it, for as long as a test needs it.
 import { join } from "node:path"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Exit, Scope } from "effect"
 import { type Client, connect, type Ending } from "../../src/client/index.ts"
+import { type Access, accessOf, OPEN } from "../../src/fabric/access.ts"
+import { dial } from "../../src/fabric/dial.ts"
 import { type LocalCluster, start } from "../../src/supervisor/localCluster.ts"
 import type { Deployment, Group } from "../../src/wire/deployment.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
+import { addTester } from "./tester.ts"
 
 const ROOT = join(import.meta.dirname, "../..")
 
@@ -21,6 +25,7 @@ export interface ClusterOptions {
   readonly deterministic?: boolean
   readonly limits?: Pick<Deployment, "kvTokens" | "queue" | "clientSessions" | "keepMillis">
   readonly nats?: string // URL; a server of its own by default
+  readonly keys?: string // folder, for that server
   readonly gateway?: Readonly<Record<string, string>> // its environment; no HTTP by default
 }
 
@@ -45,27 +50,41 @@ const groupOf = (name: Group["name"], model: string, ranks: number): Group => ({
 export class Cluster implements AsyncDisposable {
   readonly local: LocalCluster
   readonly client: Client
+  readonly keys: string | null // of a user who may do everything; those of the deployment are what its processes show
   readonly #scope: Scope.Closeable
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const scope = Scope.makeUnsafe()
     const deployment = deploymentOf(options)
-    const { nats = null, gateway } = options
+    const { nats = null, keys: given = null, gateway } = options
     const silent = { report: () => {} }
-    const starting = start(deployment, { nats, progress: silent, ...(gateway === undefined ? {} : { gateway }) })
+    const starting = start(deployment, {
+      nats,
+      keys: given,
+      progress: silent,
+      ...(gateway === undefined ? {} : { gateway }),
+    })
     try {
       const local = await Effect.runPromise(Scope.provide(starting, scope))
-      return new Cluster(local, await connect({ url: local.url, deployment: deployment.name }), scope)
+      const keys = local.pids.natsServer === null ? local.keys : letTesterIn(local.keys ?? "", local.pids.natsServer)
+      if (keys !== null && keys !== local.keys) await isLetIn(local.url, accessOf("client", keys, {}))
+      return new Cluster(local, await connect({ url: local.url, keys, deployment: deployment.name }), keys, scope)
     } catch (error) {
       await Effect.runPromise(Scope.close(scope, Exit.void))
       throw error
     }
   }
 
-  private constructor(local: LocalCluster, client: Client, scope: Scope.Closeable) {
+  private constructor(local: LocalCluster, client: Client, keys: string | null, scope: Scope.Closeable) {
     this.local = local
     this.client = client
+    this.keys = keys
     this.#scope = scope
+  }
+
+  /** Another connection, which may do everything. */
+  dial(): Promise<NatsConnection> {
+    return dial({ url: this.local.url, access: this.keys === null ? OPEN : accessOf("client", this.keys, {}) })
   }
 
   async generate(request: InferRequest): Promise<Ending> {
@@ -76,5 +95,25 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose]() {
     await this.client.close()
     await Effect.runPromise(Scope.close(this.#scope, Exit.void))
+  }
+}
+
+/** Adds the tester to a server that runs. */
+const letTesterIn = (keys: string, server: number): string => {
+  const folder = addTester(keys)
+  process.kill(server, "SIGHUP")
+  return folder
+}
+
+/** The server takes a moment to read its users again, and forgets about who asks in that moment. */
+const isLetIn = async (url: string, access: Access): Promise<void> => {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const connection = await dial({ url, access, timeout: 1_000, reconnect: false })
+      return await connection.close()
+    } catch (error) {
+      if (attempt === 50) throw error
+      await new Promise((again) => setTimeout(again, 20))
+    }
   }
 }

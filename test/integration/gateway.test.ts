@@ -295,7 +295,7 @@ describe("limits and keys", () => {
   const keys = "alice sk-alice\nsk-other # somebody's"
   let guarded: Gateway
   beforeAll(async () => {
-    guarded = await startGateway(cluster.local.url, {
+    guarded = await startGateway(cluster.local, {
       CHORUS_API_KEYS: keys.replace("\n", ",").replace(/ #.*/, ""),
       CHORUS_HTTP_RATE_LIMIT: "3",
       CHORUS_HTTP_CORS_ORIGINS: "https://app.example",
@@ -346,7 +346,7 @@ describe("limits and keys", () => {
   })
 
   test("an answer that takes too long is ended, and its session with it", async () => {
-    await using hurried = await startGateway(cluster.local.url, { CHORUS_HTTP_TIMEOUT: "0.05" })
+    await using hurried = await startGateway(cluster.local, { CHORUS_HTTP_TIMEOUT: "0.05" })
     const client = clientOf(hurried.url)
     const long = { ...request, max_tokens: 450 }
     await expect(client.completions.create(long)).rejects.toMatchObject({ status: 504, code: "timeout" })

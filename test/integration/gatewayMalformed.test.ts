@@ -16,7 +16,7 @@ let gateway: Gateway
 
 beforeAll(async () => {
   const { url } = await Effect.runPromise(Scope.provide(start(), scope))
-  gateway = await startGateway(url, { CHORUS_HTTP_BODY_LIMIT: `${BODY_LIMIT}` })
+  gateway = await startGateway({ url, keys: null }, { CHORUS_HTTP_BODY_LIMIT: `${BODY_LIMIT}` })
 })
 afterAll(async () => {
   agent.destroy()

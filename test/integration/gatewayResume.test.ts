@@ -3,7 +3,7 @@
 import { jetstreamManager } from "@nats-io/jetstream"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Ending } from "../../src/client/index.ts"
-import { entryAt } from "../../src/fabric/tokenLog.ts"
+import { entryAt } from "../../src/fabric/logReader.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { chatModel, type Gateway, startGateway } from "./gateways.ts"
@@ -22,7 +22,7 @@ beforeAll(async () => {
   // One long session at a time, or several shorter ones.
   const limits = { kvTokens: 1_024, queue: 8, keepMillis: 0 }
   cluster = await Cluster.start({ name: model, base: base.path, context: 1_024, limits })
-  gateway = await startGateway(cluster.local.url)
+  gateway = await startGateway(cluster.local)
 })
 afterAll(async () => {
   await gateway?.[Symbol.asyncDispose]()
@@ -102,7 +102,7 @@ const namesIn = (events: ReadonlyArray<Event>) =>
 
 /** Reads some events, kills the gateway, and reads what had left it by then. */
 const untilKilled = async (route: Route, body: object): Promise<ReadonlyArray<Event>> => {
-  await using doomed = await startGateway(cluster.local.url)
+  await using doomed = await startGateway(cluster.local)
   const had: Array<Event> = []
   for await (const event of eventsOf(await post(doomed.url, route, body))) {
     had.push(event)
@@ -236,7 +236,12 @@ describe("refusals", () => {
     const expired = { status: 404, code: "session_expired", param: "Last-Event-ID", type: "invalid_request_error" }
     const unknown = "cmpl.1767225600.00000000-0000-4000-8000-000000000000:3"
     expect(await refusal("completions", COMPLETION, { "last-event-id": unknown })).toMatchObject(expired)
-    await using other = await Cluster.start({ name: "other", draft: null, nats: cluster.local.url })
+    await using other = await Cluster.start({
+      name: "other",
+      draft: null,
+      nats: cluster.local.url,
+      keys: cluster.local.keys ?? "",
+    })
     expect(other.local.url).toBe(cluster.local.url)
     const elsewhere = { ...COMPLETION, model: "other" }
     expect(await refusal("completions", elsewhere, { "last-event-id": id })).toMatchObject(expired)

@@ -10,7 +10,7 @@ let gateway: Gateway
 let openai: OpenAI
 beforeAll(async () => {
   fleet = await Fleet.start({ hosts: [{ name: "a" }] })
-  gateway = await startGateway(fleet.url)
+  gateway = await startGateway(fleet)
   openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: "none", maxRetries: 0 })
 })
 afterAll(async () => {

@@ -4,6 +4,7 @@ import { once } from "node:events"
 import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { keyIn, natsEnvironment } from "../../src/fabric/access.ts"
 import { DEMO } from "./cluster.ts"
 
 const ACTOR = join(import.meta.dirname, "../../actors/gateway.ts")
@@ -15,10 +16,18 @@ export interface Gateway extends AsyncDisposable {
   readonly said: () => string
 }
 
+export interface Place {
+  readonly url: string // of NATS
+  readonly keys: string | null // folder; null: its server asks for none
+}
+
 /** Starts a gateway on a free port, of a NATS server that runs. */
-export const startGateway = async (nats: string, environment: Record<string, string> = {}): Promise<Gateway> => {
+export const startGateway = async (
+  { url, keys }: Place,
+  environment: Record<string, string> = {},
+): Promise<Gateway> => {
   const child = spawn(process.execPath, [ACTOR], {
-    env: { ...process.env, CHORUS_NATS: nats, CHORUS_HTTP_PORT: "0", ...environment },
+    env: { ...process.env, ...natsEnvironment(url, keyIn(keys, "gateway")), CHORUS_HTTP_PORT: "0", ...environment },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   })
   let said = ""

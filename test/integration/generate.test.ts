@@ -7,8 +7,8 @@ import { join } from "node:path"
 import { Effect, Exit, Result, Scope } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { connect, type Generation } from "../../src/client/index.ts"
+import { follow } from "../../src/fabric/logReader.ts"
 import { type RunningServer, start as startServer } from "../../src/fabric/natsServer.ts"
-import { follow } from "../../src/fabric/tokenLog.ts"
 import { start } from "../../src/supervisor/localCluster.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
@@ -133,7 +133,7 @@ describe("one deployment", () => {
   })
 
   test("nobody serves an unknown deployment, and the error says how one would", async () => {
-    await using other = await connect({ url: cluster.local.url, deployment: "other" })
+    await using other = await connect({ url: cluster.local.url, keys: cluster.local.keys, deployment: "other" })
     await expect(other.generate({ prompt: "a" })).rejects.toThrow(/nobody serves other at .*`chorus up --name other`/)
   })
 

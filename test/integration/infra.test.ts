@@ -1,7 +1,7 @@
 // The files of infra/, each checked by its own tool: nats-server, Kubernetes' and compose's schemas, a parser of Dockerfiles,
 // systemd-analyze where it is; and that what they name exists.
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Ajv2019 } from "ajv/dist/2019.js"
@@ -9,6 +9,7 @@ import { DockerfileParser } from "dockerfile-ast"
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
 import { parse } from "yaml"
+import { makeKeys } from "../../src/fabric/keyFolder.ts"
 import { findNatsServer } from "../../src/fabric/natsServer.ts"
 import { faultsOf, manifestsIn } from "./manifests.ts"
 
@@ -38,9 +39,16 @@ const isCommand = ([command = "", ...args]: ReadonlyArray<string>): void => {
 }
 
 describe("NATS", () => {
-  test.each(filesIn("nats"))("nats-server takes %s", async (file) => {
+  test.each(filesIn("nats").filter((file) => file.endsWith(".conf")))("nats-server takes %s", async (file) => {
     const { path } = await Effect.runPromise(findNatsServer)
-    expect(run(path, "-t", "-c", join(INFRA, "nats", file)).said).toMatch(/is valid/)
+    const folder = mkdtempSync(join(tmpdir(), "chorus-test-conf-"))
+    const keys = join(folder, "all")
+    await Effect.runPromise(makeKeys({ folder: keys, deployments: ["coder"], clients: [], servers: ["nats-1"] }))
+    cpSync(join(keys, "server"), join(folder, "keys"), { recursive: true })
+    cpSync(join(INFRA, "nats", file), join(folder, file))
+    const { stdout, stderr } = spawnSync(path, ["-t", "-c", file], { cwd: folder, encoding: "utf8" })
+    expect(`${stdout}${stderr}`).toMatch(/is valid/)
+    rmSync(folder, { recursive: true })
   })
 })
 

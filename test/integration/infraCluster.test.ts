@@ -3,17 +3,20 @@
 // gateway of that deployment.
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { jetstreamManager } from "@nats-io/jetstream"
-import { connect } from "@nats-io/transport-node"
 import { parser } from "@prometheus-io/lezer-promql"
 import { Effect } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { parse } from "yaml"
+import { accessOf } from "../../src/fabric/access.ts"
+import { dial } from "../../src/fabric/dial.ts"
+import { makeKeys } from "../../src/fabric/keyFolder.ts"
 import { findNatsServer } from "../../src/fabric/natsServer.ts"
+import { ENVIRONMENT } from "../../src/wire/deployment.ts"
 import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
@@ -30,6 +33,7 @@ const REQUEST = {
 } as const
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-cluster-"))
+const keys = join(folder, "all-keys")
 const servers = new Map<string, ChildProcess>()
 const actors: Array<ChildProcess> = []
 let urls: ReadonlyArray<string>
@@ -56,14 +60,16 @@ const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
 /** As the configuration's first lines say; ready when the cluster takes streams. */
 const startServers = async (): Promise<ReadonlyArray<string>> => {
   const { path } = await Effect.runPromise(findNatsServer)
+  await Effect.runPromise(makeKeys({ folder: keys, deployments: [], clients: [], servers: [...NAMES, "127.0.0.1"] }))
+  cpSync(join(keys, "server"), join(folder, "keys"), { recursive: true })
+  cpSync(join(INFRA, "nats/cluster.conf"), join(folder, "cluster.conf"))
   const ports = await freePorts(9)
   const port = (kind: number, server: number): number => ports[3 * kind + server] ?? 0
   const routes = NAMES.map((_, i) => `nats://127.0.0.1:${port(1, i)}`)
   for (const [i, name] of NAMES.entries()) {
     const own = ["--name", name, "--addr", "127.0.0.1", "--port", `${port(0, i)}`, "--http_port", `${port(2, i)}`]
     const joined = ["--cluster", `${routes[i]}`, "--routes", routes.join(","), "--store_dir", join(folder, name)]
-    const args = ["-c", join(INFRA, "nats/cluster.conf"), ...own, ...joined]
-    servers.set(name, spawn(path, args, { stdio: "ignore" }))
+    servers.set(name, spawn(path, ["-c", "cluster.conf", ...own, ...joined], { cwd: folder, stdio: "ignore" }))
   }
   await Promise.all(NAMES.map((_, i) => healthy(`http://127.0.0.1:${port(2, i)}/healthz`)))
   return NAMES.map((_, i) => `nats://127.0.0.1:${port(0, i)}`)
@@ -82,8 +88,8 @@ const healthy = async (url: string): Promise<void> => {
 
 beforeAll(async () => {
   urls = await startServers()
-  cluster = await Cluster.start({ name: "demo", nats: urls.join(",") })
-  gateway = await startGateway(urls.join(","))
+  cluster = await Cluster.start({ name: "demo", nats: urls.join(","), keys })
+  gateway = await startGateway({ url: urls.join(","), keys })
 })
 afterAll(async () => {
   await gateway?.[Symbol.asyncDispose]()
@@ -98,8 +104,11 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
+/** A connection that may look at the stream. */
+const supervising = () => dial({ url: urls.join(","), access: accessOf("supervisor", keys, {}) })
+
 const tokenStream = async () => {
-  const connection = await connect({ servers: [...urls] })
+  const connection = await supervising()
   try {
     return await (await jetstreamManager(connection)).streams.info(TOKEN_STREAM)
   } finally {
@@ -167,8 +176,12 @@ const read = (query: string) => {
   return { errors, metrics }
 }
 
+/** Whose keys a service has: the folder that it sees as /keys. */
+const roleOf = (volumes: ReadonlyArray<string>): string =>
+  volumes.map((volume) => /^\$\{KEYS:-..\/keys\}\/(\w+):\/keys:ro$/.exec(volume)?.[1]).find(Boolean) ?? ""
+
 /** What compose starts: the command line of each actor, with the addresses of this machine. */
-const composed = (): ReadonlyArray<{ readonly name: string; readonly args: ReadonlyArray<string> }> => {
+const composed = () => {
   const { services } = parse(readFileSync(join(INFRA, "compose.yaml"), "utf8"), { merge: true })
   const here: Record<string, string> = {
     [NAMES.map((name) => `nats://${name}:4222`).join(",")]: urls.join(","),
@@ -178,12 +191,14 @@ const composed = (): ReadonlyArray<{ readonly name: string; readonly args: Reado
   return ["host-1", "host-2", "supervisor", "supervisor", "gateway"].map((name) => ({
     name,
     args: services[name].command.map((arg: string) => here[arg] ?? arg),
+    environment: { [ENVIRONMENT.natsKeys]: join(keys, roleOf(services[name].volumes)) },
   }))
 }
 
 /** The command line; `said` ends with what it says when it is ready, or with all that it said. */
-const chorus = (args: ReadonlyArray<string>) => {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+const chorus = (args: ReadonlyArray<string>, environment: Readonly<Record<string, string>>) => {
+  const env = { ...process.env, ...environment }
+  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: ["ignore", "pipe", "pipe"] })
   actors.push(child)
   const said = new Promise<string>((resolve) => {
     let text = ""
@@ -199,7 +214,7 @@ const chorus = (args: ReadonlyArray<string>) => {
 }
 
 test("what compose starts on the cluster serves a deployment, and ends in order", async () => {
-  const services = composed().map(({ name, args }) => ({ name, ...chorus(args) }))
+  const services = composed().map(({ name, args, environment }) => ({ name, ...chorus(args, environment) }))
   const said = await Promise.all(services.map((service) => service.said))
   const http = /serves (http:\S+)/.exec(said.at(-1) ?? "")?.[1] ?? ""
   const deployment = JSON.parse(readFileSync(join(DEMO_FOLDER, "deployment.json"), "utf8"))
@@ -207,7 +222,8 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
   const at = (group: { model: string }) => ({ ...group, model: join(DEMO_FOLDER, group.model) })
   const { base, draft } = deployment
   writeFileSync(file, JSON.stringify({ ...deployment, name: "composed", base: at(base), draft: at(draft) }))
-  await chorus(["deploy", file, "--nats", urls.join(",")]).ended
+  const operating = { [ENVIRONMENT.natsKeys]: join(keys, "operator") }
+  await chorus(["deploy", file, "--nats", urls.join(",")], operating).ended
   const { text } = await cluster.generate({ ...REQUEST, speculation: "none" })
   const answer = await post(
     "/v1/completions",
@@ -215,13 +231,13 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
     http,
   )
   expect(JSON.parse(answer).choices[0].text).toBe(text)
-  const connection = await connect({ servers: [...urls] })
+  const connection = await supervising()
   const streams = await (await jetstreamManager(connection)).streams.list().next()
   await connection.close()
   const kept = streams.map(({ config }) => [config.name, config.num_replicas])
   expect(kept).toContainEqual(["KV_chorus_deployments", 3])
   expect(kept.filter(([, copies]) => copies !== 3)).toEqual([])
-  await chorus(["rm", "composed", "--nats", urls.join(",")]).ended // a host with ranks lets their sessions end first
+  await chorus(["rm", "composed", "--nats", urls.join(",")], operating).ended // a host with ranks lets their sessions end first
   for (const { child } of services) child.kill("SIGTERM")
   const codes = await Promise.all(services.map(({ ended }) => ended.then(([code]) => code)))
   expect(codes).toEqual([0, 0, 0, 0, 0])

@@ -13,7 +13,9 @@ test("whole answers, streams, cancelling and errors in Python", { timeout: 120_0
   const python = await pythonEnvironment()
   await using cluster = await Cluster.start()
   const script = join(import.meta.dirname, "../python/client.py")
-  const child = spawn(python, [script, cluster.local.url, "test"], { stdio: ["pipe", "pipe", "inherit"] })
+  const child = spawn(python, [script, cluster.local.url, "test", join(cluster.local.keys ?? "", "client/client.nk")], {
+    stdio: ["pipe", "pipe", "inherit"],
+  })
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
   const ask = async (command: "infer" | "stream", request: object): Promise<unknown> => {
     child.stdin.write(`${JSON.stringify([command, request])}\n`)

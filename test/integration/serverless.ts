@@ -1,19 +1,26 @@
 // Hosts and supervisors as processes of their own on one nats-server, deployments in its bucket: several hosts on this
 // machine stand in for several machines.
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { RequestError } from "@nats-io/transport-node"
 import { Effect, Exit, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { type Client, connect } from "../../src/client/index.ts"
+import { keyIn, natsEnvironment } from "../../src/fabric/access.ts"
 import type { Bucket, Entries } from "../../src/fabric/bucket.ts"
+import { CONFIG, makeKeys } from "../../src/fabric/keyFolder.ts"
 import { Nats } from "../../src/fabric/nats.ts"
 import { type ActorProcess, startActor } from "../../src/supervisor/actorProcess.ts"
 import { openBuckets } from "../../src/supervisor/deployments.ts"
 import { type Hosts, watchHosts } from "../../src/supervisor/hosts.ts"
 import { ENVIRONMENT, type Scaling, type StoredDeployment } from "../../src/wire/deployment.ts"
 import type { HostBeat } from "../../src/wire/host.ts"
+import type { Role } from "../../src/wire/permissions.ts"
 import { COLD, type Replicas } from "../../src/wire/replicas.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { type ClusterOptions, deploymentOf } from "./cluster.ts"
 import { Server } from "./rankGroup.ts"
+import { addTester } from "./tester.ts"
 
 export interface HostSettings {
   readonly name: string
@@ -46,7 +53,9 @@ export class Fleet implements AsyncDisposable {
   readonly url: string
   readonly hosts = new Map<string, Own>()
   readonly supervisors: Array<Own> = []
+  readonly keys: string // folder: what its processes show
   readonly #server: Server
+  readonly #folder: string
   readonly #scope: Scope.Closeable
   readonly #clients: Array<Client> = []
   readonly #deployments: Bucket<StoredDeployment>
@@ -54,10 +63,14 @@ export class Fleet implements AsyncDisposable {
   readonly #seen: Hosts
 
   static async start({ hosts, supervisors = 1 }: FleetOptions): Promise<Fleet> {
-    const server = await Server.start()
+    const folder = await mkdtemp(join(tmpdir(), "chorus-test-fleet-"))
+    const keys = join(folder, "keys")
+    await Effect.runPromise(makeKeys({ folder: keys, deployments: [], clients: [], servers: [] }))
+    const tester = addTester(keys)
+    const server = await Server.start({ config: join(keys, CONFIG) })
     const scope = Scope.makeUnsafe()
     const watching = Effect.gen(function* () {
-      const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test" }))
+      const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test", role: "client", keys: tester }))
       return yield* Effect.provide(
         Effect.gen(function* () {
           const { deployments, replicas } = yield* openBuckets
@@ -67,7 +80,7 @@ export class Fleet implements AsyncDisposable {
       )
     })
     const { deployments, records, seen } = await Effect.runPromise(Scope.provide(watching, scope))
-    const fleet = new Fleet(server, scope, deployments, records, seen)
+    const fleet = new Fleet(server, folder, scope, deployments, records, seen)
     await Promise.all([
       ...hosts.map((host) => fleet.host(host)),
       ...Array.from({ length: supervisors }, () => fleet.supervisor()),
@@ -77,12 +90,15 @@ export class Fleet implements AsyncDisposable {
 
   private constructor(
     server: Server,
+    folder: string,
     scope: Scope.Closeable,
     deployments: Bucket<StoredDeployment>,
     records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>,
     seen: Hosts,
   ) {
     this.#server = server
+    this.#folder = folder
+    this.keys = join(folder, "keys")
     this.#scope = scope
     this.#deployments = deployments
     this.#records = records
@@ -91,12 +107,16 @@ export class Fleet implements AsyncDisposable {
   }
 
   async host(settings: HostSettings): Promise<void> {
-    const environment = { [ENVIRONMENT.nats]: this.url, [ENVIRONMENT.host]: JSON.stringify(settings) }
+    const environment = { ...this.#nats("host"), [ENVIRONMENT.host]: JSON.stringify(settings) }
     this.hosts.set(settings.name, await this.#start(`host ${settings.name}`, "host.ts", environment))
   }
 
   async supervisor(): Promise<void> {
-    this.supervisors.push(await this.#start("a supervisor", "supervisor.ts", { [ENVIRONMENT.nats]: this.url }))
+    this.supervisors.push(await this.#start("a supervisor", "supervisor.ts", this.#nats("supervisor")))
+  }
+
+  #nats(role: Role) {
+    return natsEnvironment(this.url, keyIn(this.keys, role))
   }
 
   async #start(name: string, file: string, environment: Record<string, string>): Promise<Own> {
@@ -146,7 +166,7 @@ export class Fleet implements AsyncDisposable {
 
   /** A client, when a supervisor serves the deployment. */
   async client(deployment: string): Promise<Client> {
-    const client = await connect({ url: this.url, deployment })
+    const client = await connect({ url: this.url, keys: join(this.keys, "tester"), deployment })
     this.#clients.push(client)
     while (!(await answers(client, deployment))) await new Promise((again) => setTimeout(again, 20))
     return client
@@ -158,6 +178,7 @@ export class Fleet implements AsyncDisposable {
     await Promise.all(own.map(({ scope }) => Effect.runPromise(Scope.close(scope, Exit.void))))
     await Effect.runPromise(Scope.close(this.#scope, Exit.void))
     await this.#server[Symbol.asyncDispose]()
+    await rm(this.#folder, { recursive: true })
   }
 }
 

@@ -1,7 +1,7 @@
 // A thousand read one token stream, as plain subscribers over some connections and as readers of the log, and all get the
 // same bytes. One of them takes its time, and costs nobody else anything.
 import { jetstream } from "@nats-io/jetstream"
-import { connect as dial, type NatsConnection } from "@nats-io/transport-node"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { type Client, connect } from "../../src/client/index.ts"
 import { codec } from "../../src/wire/codec.ts"
@@ -24,8 +24,8 @@ let connections: ReadonlyArray<NatsConnection> = []
 let slowly: Client
 beforeAll(async () => {
   cluster = await Cluster.start()
-  connections = await Promise.all(Array.from({ length: CONNECTIONS }, () => dial({ servers: cluster.local.url })))
-  slowly = await connect({ url: cluster.local.url, deployment: "test" })
+  connections = await Promise.all(Array.from({ length: CONNECTIONS }, () => cluster.dial()))
+  slowly = await connect({ url: cluster.local.url, keys: cluster.local.keys, deployment: "test" })
 })
 afterAll(async () => {
   await slowly.close()

@@ -2,7 +2,7 @@
 // ask for it. Beats say how long a rank's device has computed.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { follow } from "../../src/fabric/tokenLog.ts"
+import { follow } from "../../src/fabric/logReader.ts"
 import { traces } from "../../src/fabric/traces.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"

@@ -1,9 +1,6 @@
-"""A client of Chorus in Python, after docs/PROTOCOL.md: client.py URL DEPLOYMENT < commands, one JSON object a line."""
+"""A client of Chorus in Python, after docs/PROTOCOL.md: client.py URL DEPLOYMENT KEY < commands, one JSON object a line."""
 import asyncio, json, sys
-import msgpack, nats
-from nats.js.api import ConsumerConfig, DeliverPolicy
-
-STREAM = "CHORUS_TOKENS"
+import msgpack, nats, nkeys
 
 
 class Refused(Exception):
@@ -23,9 +20,10 @@ class Client:
 
     async def follow(self, session):
         """The log's entries from its beginning to its end."""
-        config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
-        subscription = await self.connection.jetstream().subscribe(
-            f"{self.root}.tokens.{session}", stream=STREAM, ordered_consumer=True, config=config)
+        inbox = self.connection.new_inbox()
+        subscription = await self.connection.subscribe(inbox)
+        request = {"_tag": "Follow", "session": session, "after": 0, "to": inbox}
+        await self.connection.request(f"{self.root}.read", msgpack.packb(request), timeout=10)
         try:
             async for message in subscription.messages:
                 entry = msgpack.unpackb(message.data)
@@ -47,8 +45,12 @@ class Client:
                 return {"session": session, "tokens": tokens, "finishReason": entry["finishReason"]}
 
 
-async def main(url, deployment):
-    connection = await nats.connect(url)
+async def main(url, deployment, key):
+    """`key` is the file of a seed; answers come to an inbox of its own."""
+    with open(key) as file:
+        seed = file.read().strip()
+    public = nkeys.from_seed(bytearray(seed, "ascii")).public_key.decode()
+    connection = await nats.connect(url, nkeys_seed_str=seed, inbox_prefix=f"_INBOX.{public}".encode())
     client = Client(connection, deployment)
     for line in sys.stdin:
         command, request = json.loads(line)

@@ -45,6 +45,7 @@ const LAYERS = [
   ["src/supervisor", "src/planner"],
   ["src/client"],
   ["src/gateway"],
+  ["src/chaos"],
   ["src/cli"],
   ["actors", "bench"],
 ]

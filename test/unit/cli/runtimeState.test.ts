@@ -19,11 +19,13 @@ it.effect("is seen while the scope is open, and leaves nothing behind", () =>
     Effect.gen(function* () {
       yield* Effect.scoped(
         Effect.gen(function* () {
-          yield* announce(folder, "demo", "nats://127.0.0.1:1")
+          yield* announce(folder, { name: "demo", nats: "nats://127.0.0.1:1", keys: null })
           expect(running(folder)).toMatchObject([{ name: "demo", nats: "nats://127.0.0.1:1", pid: process.pid }])
-          const again = yield* Effect.flip(Effect.scoped(announce(folder, "demo", "nats://127.0.0.1:2")))
+          const again = yield* Effect.flip(
+            Effect.scoped(announce(folder, { name: "demo", nats: "nats://127.0.0.1:2", keys: null })),
+          )
           expect(again.message).toContain(`demo runs here already, as process ${process.pid}`)
-          yield* Effect.scoped(announce(folder, "other", "nats://127.0.0.1:2"))
+          yield* Effect.scoped(announce(folder, { name: "other", nats: "nats://127.0.0.1:2", keys: null }))
           expect(running(folder)).toHaveLength(1)
         }),
       )
@@ -37,7 +39,7 @@ it.effect("does not believe files of processes that are gone, nor broken ones, a
     Effect.sync(() => {
       mkdirSync(folder)
       const { pid } = spawnSync("true")
-      const entry = { name: "a", nats: "nats://127.0.0.1:1", started: 1, processStart: "" }
+      const entry = { name: "a", nats: "nats://127.0.0.1:1", keys: null, started: 1, processStart: "" }
       writeFileSync(join(folder, "gone.json"), JSON.stringify({ ...entry, pid }))
       writeFileSync(join(folder, "reused.json"), JSON.stringify({ ...entry, pid: process.pid, processStart: "1" }))
       writeFileSync(join(folder, "broken.json"), "{")

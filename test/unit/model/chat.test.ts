@@ -73,8 +73,15 @@ describe("a template fails", () => {
   })
 
   test("that makes far more than it was given", async () => {
-    const error = await failure("{% for i in range(300000) %}x{% endfor %}")
-    expect(String(error)).toContain("it made 300000 characters of 6")
+    const error = await failure(
+      "{% set ns = namespace(x='x') %}{% for i in range(19) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
+    )
+    expect(String(error)).toContain("it made 524288 characters of 6")
+  })
+
+  test("that does not end", async () => {
+    const error = await failure("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    expect(String(error)).toContain("it took more than 2000 ms")
   })
 
   test("that is too long", async () => {

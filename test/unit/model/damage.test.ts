@@ -6,7 +6,7 @@ import { Effect, Exit } from "effect"
 import fc from "fast-check"
 import { expect, test } from "vitest"
 import { open } from "../../../src/model/index.ts"
-import { demo, gguf, temporaryFolder } from "./fixtures.ts"
+import { demo, gguf, refused, temporaryFolder, tinyConfig, tinyTokenizer, writeFolder } from "./fixtures.ts"
 
 /** Where to change a byte, as a fraction of the part that is worth changing, and to what. */
 const changes = fc.array(fc.tuple(fc.double({ min: 0, max: 0.999, noNaN: true }), fc.nat(255)), {
@@ -54,3 +54,20 @@ test.each(["model.safetensors", "config.json", "tokenizer.json", "tokenizer_conf
     )
   },
 )
+
+test("a vocabulary that a file of holes makes room for", async () => {
+  const rows = 2 ** 31 - 1
+  const folder = writeFolder({ config: { ...tinyConfig("llama"), vocab_size: rows } })
+  expect(await refused(folder)).toMatchObject({
+    _tag: "ModelUnsupported",
+    reason: `vocab is ${rows}; up to ${2 ** 24} is possible`,
+  })
+})
+
+test("a token whose id is a list in lists in lists", async () => {
+  const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`
+  const tokenizer = JSON.stringify(tinyTokenizer()).replace('"a":97', `"a":${deep}`)
+  expect(tokenizer).toContain(deep)
+  const error = await refused(writeFolder({ files: { "tokenizer.json": tokenizer } }))
+  expect(error).toMatchObject({ _tag: "ModelCorrupt", reason: expect.stringContaining("has the id of type object") })
+})

@@ -1,0 +1,136 @@
+// An installation of its own for a chaos run: NATS servers, two hosts, two supervisors, two gateways, each of them on this
+// machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { Effect, Layer, Schema } from "effect"
+import { type Client, connect } from "../client/index.ts"
+import { Nats } from "../fabric/nats.ts"
+import { startActor } from "../supervisor/actorProcess.ts"
+import { openDeployments } from "../supervisor/deployments.ts"
+import { ENVIRONMENT, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
+import { type Kept, keepRunning } from "./operator.ts"
+import type { Role } from "./plan.ts"
+import { proxyTo, type TcpProxy } from "./proxy.ts"
+import { freePorts, type Server, servers } from "./servers.ts"
+import { type Watch, watch } from "./watch.ts"
+
+export interface InstallationOptions {
+  readonly deployment: StoredDeployment
+  readonly folder: string
+  readonly mark: string // of the environment of every process, by which those that are left are found
+  readonly servers: 1 | 3
+  readonly disks: boolean
+  /** Hears of an actor or a server that has ended though nobody wished it to. */
+  readonly accident: (what: string) => void
+}
+
+/** Something with a way of its own to NATS. */
+export interface Site {
+  readonly role: Role
+  readonly name: string
+  readonly proxies: ReadonlyArray<TcpProxy> // one for each server
+}
+
+export interface Installation {
+  readonly servers: ReadonlyArray<Server>
+  readonly actors: ReadonlyArray<Kept> // hosts, supervisors, gateways
+  readonly sites: ReadonlyArray<Site> // of the actors and of the clients
+  readonly clients: ReadonlyArray<Client>
+  readonly gateways: ReadonlyArray<string> // their URLs
+  readonly watch: Watch
+  /** Whether all that there should be is there, and serves. */
+  readonly isWhole: () => Promise<boolean>
+}
+
+/** Of these there are two each, so that one can be lost. */
+const PAIR = [1, 2] as const
+
+/** By this variable a process is known to belong to the run. */
+export const MARK = "CHORUS_CHAOS_RUN"
+
+const CLOCK = pathToFileURL(join(import.meta.dirname, "wallClock.ts")).href
+
+/** Started; it is whole some seconds later. */
+export const install = Effect.fnUntraced(function* (options: InstallationOptions) {
+  const { deployment, mark, accident } = options
+  process.env[MARK] = mark // children inherit it, NATS servers too
+  const nats = yield* servers({ ...options, count: options.servers })
+  const siteOf = Effect.fnUntraced(function* (role: Role, number: number) {
+    const proxies = yield* Effect.forEach(nats, ({ port }) => proxyTo(port))
+    const site: Site = { role, name: `${role}-${number}`, proxies }
+    return site
+  })
+  const sites = (role: Role) => Effect.forEach(PAIR, (number) => siteOf(role, number))
+  const all = (yield* Effect.forEach(["host", "supervisor", "gateway", "client"] as const, sites)).flat()
+  const of = (role: Role) => all.filter((site) => site.role === role)
+  yield* healthy(nats)
+  const own = yield* Layer.build(Nats.layer({ url: nats.map(({ port }) => urlOf(port)).join(","), name: "chaos" }))
+  yield* Effect.provide(
+    Effect.flatMap(openDeployments, (bucket) => bucket.put(deployment.name, deployment)),
+    own,
+  )
+  const ports = yield* Effect.promise(() => freePorts(PAIR.length))
+  const actors = yield* Effect.forEach(
+    [
+      ...of("host").map((site) => ({ site, more: { [ENVIRONMENT.host]: JSON.stringify({ name: site.name }) } })),
+      ...of("supervisor").map((site) => ({ site, more: {} })),
+      ...of("gateway").map((site, i) => ({ site, more: { [HTTP_ENVIRONMENT.port]: `${ports[i]}` } })),
+    ],
+    ({ site, more }) => keepRunning(wantedOf(site, more), accident),
+  )
+  const clients = yield* Effect.forEach(of("client"), (site) =>
+    Effect.acquireRelease(
+      Effect.promise(() => connect({ url: throughProxies(site), deployment: deployment.name })),
+      (client) => Effect.promise(() => client.close()),
+    ),
+  )
+  const watching = yield* Effect.provide(watch(deployment), own)
+  const installation: Installation = {
+    ...{ servers: nats, actors, sites: all, clients, watch: watching },
+    gateways: ports.map((port) => `http://127.0.0.1:${port}`),
+    isWhole: async () => {
+      const up = [...actors, ...nats.map(({ kept }) => kept)].every((kept) => kept.isUp())
+      if (!up || !watching.isWhole(actors)) return false
+      return (await Promise.all(nats.map((server) => server.isHealthy()))).every((healthy) => healthy)
+    },
+  }
+  return installation
+})
+
+export class NotHealthy extends Schema.TaggedError<NotHealthy>()("NotHealthy", { millis: Schema.Int }) {
+  override get message() {
+    return `the NATS servers of the run were not healthy within ${this.millis / 1_000} s. Is the machine too busy?`
+  }
+}
+
+const HEALTHY_MILLIS = 60_000
+const HEALTHY_AGAIN_MILLIS = 100
+
+const healthy = (all: ReadonlyArray<Server>) =>
+  Effect.gen(function* () {
+    const look = Effect.promise(() => Promise.all(all.map((server) => server.isHealthy())))
+    while (!(yield* look).every((healthy) => healthy)) yield* Effect.sleep(HEALTHY_AGAIN_MILLIS)
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: HEALTHY_MILLIS,
+      orElse: () => Effect.fail(new NotHealthy({ millis: HEALTHY_MILLIS })),
+    }),
+  )
+
+const urlOf = (port: number): string => `nats://127.0.0.1:${port}`
+
+const throughProxies = ({ proxies }: Site): string => proxies.map(({ port }) => urlOf(port)).join(",")
+
+const wantedOf = (site: Site, more: Readonly<Record<string, string>>) => ({
+  ...{ name: site.name, role: site.role },
+  start: Effect.map(
+    startActor({
+      ...{ name: site.name, file: `${site.role}.ts` },
+      environment: {
+        ...{ [ENVIRONMENT.nats]: throughProxies(site), ...more },
+        NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import=${CLOCK}`,
+      },
+    }),
+    ({ pid, ready, ended }) => ({ pid, ready, ended: Effect.map(ended, ({ message }) => message) }),
+  ),
+})

@@ -1,0 +1,126 @@
+// A session's log as its readers see it: a supervisor is asked, JetStream sends. Whoever reads needs no more than an inbox.
+import type { NatsConnection } from "@nats-io/transport-node"
+import { Result } from "effect"
+import { codec } from "../wire/codec.ts"
+import { ReadAnswer, ReadRequest } from "../wire/read.ts"
+import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
+import { inboxOf } from "./dial.ts"
+import { onEvent, untilAnswered } from "./nats.ts"
+import { entryOf, type Logged } from "./tokenLog.ts"
+
+const requests = codec("read request", ReadRequest)
+const answers = codec("read answer", ReadAnswer)
+
+const ANSWER_MILLIS = 2_000
+
+/** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
+const QUIET_MILLIS = 5_000
+
+export interface FollowOptions {
+  readonly after?: number // sequence; 0, the default, begins with what is left of the log
+  readonly signal?: AbortSignal // ends the iteration
+}
+
+/** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
+const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+  newest !== null &&
+  (last.sequence < newest.sequence ||
+    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
+
+/** Whether more was written than has come, though nothing has been on its way for a while. */
+const isMissing = (last: Logged, newest: Logged | null): boolean => last.sequence > (newest?.sequence ?? 0)
+
+/**
+ * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
+ * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
+ */
+export async function* follow(
+  connection: NatsConnection,
+  subject: string,
+  { after = 0, signal }: FollowOptions = {},
+): AsyncGenerator<Logged, void, void> {
+  const { session } = placeOfLog(subject)
+  let newest: Logged | null = null
+  const isLeft = (): boolean => signal?.aborted === true
+  while (!connection.isClosed() && !isLeft()) {
+    const to = inboxOf(connection)
+    const messages = connection.subscribe(to)
+    let again = false // what JetStream sends has ended, or an entry of it was lost on the way
+    const stop = (): void => messages.unsubscribe()
+    const unwatch = onEvent(connection, (event) => {
+      again ||= event === "reconnect"
+      if (event !== "disconnect") stop()
+    })
+    const look = setInterval(() => {
+      const before: Logged | null = newest
+      entryAt(connection, subject, "last").then((last) => {
+        if (newest !== before) return // it goes on
+        const isRewrittenNow = last !== null && isRewritten(last, newest)
+        if (last !== null && !isRewrittenNow && !isMissing(last, newest)) return
+        again ||= last !== null
+        if (isRewrittenNow) newest = null
+        stop()
+      }, ignore)
+    }, QUIET_MILLIS)
+    signal?.addEventListener("abort", stop)
+    if (isLeft()) stop()
+    let delivered = 0
+    try {
+      await ask(connection, subject, { _tag: "Follow", session, after: newest?.sequence ?? after, to })
+      for await (const { data, reply = "" } of messages) {
+        const sent = sentAs(reply)
+        if (sent === null) continue
+        if (sent.delivery !== ++delivered) {
+          again = true
+          break
+        }
+        newest = { entry: entryOf(data), sequence: sent.sequence }
+        look.refresh()
+        yield newest
+        if (newest.entry._tag === "End") return
+      }
+    } finally {
+      clearInterval(look)
+      signal?.removeEventListener("abort", stop)
+      unwatch()
+      stop()
+    }
+    if (!again) return
+  }
+}
+
+interface Sent {
+  readonly sequence: number // in the stream
+  readonly delivery: number // counted from 1 for each reader
+}
+
+/** Out of the reply subject of a message that JetStream sends: $JS.ACK.[domain.account.]stream.consumer.times.sequence.delivery.time.pending */
+const sentAs = (reply: string): Sent | null => {
+  const tokens = reply.split(".")
+  if (tokens[0] !== "$JS" || tokens[1] !== "ACK") return null
+  const [sequence, delivery] = tokens.slice(tokens.length === 9 ? 5 : 7).map(Number)
+  return sequence === undefined || delivery === undefined ? null : { sequence, delivery }
+}
+
+/** A log's first or last entry; null where there is none, or none any more. */
+export const entryAt = async (
+  connection: NatsConnection,
+  subject: string,
+  which: "first" | "last",
+): Promise<Logged | null> => {
+  const answer = await ask(connection, subject, { _tag: "Look", session: placeOfLog(subject).session })
+  return answer._tag === "Looked" ? answer[which] : null
+}
+
+const ask = (connection: NatsConnection, subject: string, request: ReadRequest): Promise<ReadAnswer> => {
+  const { read } = subjectsOf(placeOfLog(subject).deployment)
+  const message = Result.getOrThrow(requests.tryEncode(request))
+  return untilAnswered(connection, async () => {
+    const { data } = await connection.request(read, message, { timeout: ANSWER_MILLIS })
+    const answer = Result.getOrThrow(answers.decode(data))
+    if (answer._tag === "NotRead") throw new Error(answer.reason)
+    return answer
+  })
+}
+
+const ignore = (): void => {}

@@ -1,0 +1,31 @@
+// How a session's log is read. Its name is the key: nobody can ask for the log of a session that he does not know, since a
+// supervisor, and not JetStream, is asked.
+import { Schema } from "effect"
+import { LogEntry } from "./infer.ts"
+import { isInbox, isName } from "./subjects.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+/** A literal: a wildcard would be the logs of all sessions. */
+const Session = Schema.String.pipe(Schema.check(Schema.makeFilter(isName)))
+const Inbox = Schema.String.pipe(Schema.check(Schema.makeFilter(isInbox)))
+
+/** Look: what the log begins and ends with. Follow: all of it, then what comes, sent to an inbox by JetStream itself. */
+export const ReadRequest = Schema.Union([
+  Schema.TaggedStruct("Look", { session: Session }),
+  Schema.TaggedStruct("Follow", {
+    session: Session,
+    after: Count, // sequence in the stream; 0 begins with the log's first entry
+    to: Inbox, // subscribed to before; the sending ends soon after the subscription
+  }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type ReadRequest = typeof ReadRequest.Type
+
+const Logged = Schema.Struct({ sequence: Count, entry: LogEntry })
+
+export const ReadAnswer = Schema.Union([
+  Schema.TaggedStruct("Looked", { first: Schema.NullOr(Logged), last: Schema.NullOr(Logged) }), // null: there is nothing
+  Schema.TaggedStruct("Following", {}),
+  Schema.TaggedStruct("NotRead", { reason: Schema.String }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type ReadAnswer = typeof ReadAnswer.Type
