@@ -102,7 +102,12 @@ const measure = (
     }
     const machine = yield* startMachine(stored, { nats: null, host: "bench", progress: { report: () => {} } })
     const all = async (): Promise<ReadonlyArray<Row>> => {
-      await using client = await connect({ url: machine.url, deployment: deployment.name })
+      await using client = await connect({
+        url: machine.url,
+        keys: machine.keys,
+        role: "operator",
+        deployment: deployment.name,
+      })
       await using watch = new Watch(client, deployment.name)
       const rows: Array<Row> = []
       for (const length of lengths) {

@@ -87,6 +87,8 @@ export interface Group {
   readonly silent: Effect.Effect<GroupSilent>
   /** The group goes on in another epoch: a standby has taken a rank's place. What is asked is asked there again. */
   readonly move: (epoch: number) => Effect.Effect<void>
+  /** The one that it is in. */
+  readonly epoch: () => number
 }
 
 export interface GroupOptions {
@@ -182,6 +184,7 @@ export const join = Effect.fnUntraced(function* (options: GroupOptions) {
       }),
     control: (said) => Effect.sync(() => control(said)),
     ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent, move },
+    epoch: () => now.epoch,
   }
   return service
 })

@@ -27,7 +27,7 @@ export const listen = Effect.fnUntraced(function* (place: GroupPlace, held: Held
     assemblies.set(subject, assembly)
     const delta = assembly.deliver(message)
     if (Result.isFailure(delta)) return void runFork(Effect.logWarning(delta.failure.message))
-    if (delta.success === null) return
+    if (delta.success === null || delta.success._tag !== "KvDelta") return
     const { session, rank } = delta.success
     const from = held.add(delta.success)
     if (from !== null) wish({ _tag: "Missing", session, rank, from })

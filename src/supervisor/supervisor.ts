@@ -58,7 +58,7 @@ const only = (deployment: Deployment, models: Models["Service"]) =>
       const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
       return ReplicaSet.of({
         ...{ admit: Effect.void, capacity, several: false, free: (session) => abort(models, session) },
-        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
+        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null, leaves: () => false }),
       })
     }),
   )

@@ -1,11 +1,12 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Exit, Option, Schedule } from "effect"
+import { Effect, Exit, Option, Schedule, Scope } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { OwnJournal } from "../durable/runs.ts"
 import type { Group } from "../fabric/group.ts"
+import { LogMoved } from "../fabric/tokenLog.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
@@ -18,6 +19,7 @@ import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
 import { prefill } from "./prefill.ts"
+import type { Reuse } from "./prefixes.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
 import { verify } from "./verify.ts"
@@ -90,25 +92,45 @@ const placed = (generation: Generation) =>
     return Effect.retry(onReplica(generation), { while: goesOn, schedule: AFTER_LOSS })
   })
 
+/** Where one drains, on another: the session moves there with its KV, which is freed when it has come. */
 const onReplica = Effect.fnUntraced(function* (generation: Generation) {
+  const all = yield* Effect.scope
+  let here = yield* arrive(generation, all, null)
+  for (;;) {
+    const finish = yield* Effect.provideService(iterate(generation, here.leaves), Models, here.models)
+    if (finish !== null) return finish
+    const { epoch } = here.models.base
+    const left = here
+    const moving = { base: generation.base.committed, draft: generation.draft.committed, epoch: epoch() }
+    here = yield* arrive(generation, all, { session: generation.request.session, ...moving })
+    yield* Scope.close(left.scope, Exit.void)
+  }
+}, Effect.scoped)
+
+/** On a replica, with KV for all that is accepted, until `scope` closes. */
+const arrive = Effect.fnUntraced(function* (generation: Generation, all: Scope.Scope, moving: Reuse | null) {
+  const scope = yield* Scope.fork(all)
   const place = yield* Place
-  const { models, coldStart } = yield* place.take
+  const { models, coldStart, leaves } = yield* Scope.provide(place.take, scope)
   generation.tally.placed()
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
-  return yield* iterate(generation).pipe(
-    Effect.onExit((exit) => release(generation, exit)),
-    Effect.provideService(Models, models),
-  )
-}, Effect.scoped)
+  const context = yield* Effect.context<Admitted | WorkflowEngine.WorkflowInstance>()
+  const freed = (exit: Exit.Exit<unknown, unknown>) =>
+    release(generation, exit).pipe(Effect.provideService(Models, models), Effect.provide(context))
+  yield* Scope.addFinalizerExit(scope, freed)
+  yield* Effect.provideService(fill(generation, moving), Models, models)
+  return { models, leaves, scope }
+})
 
-const iterate = Effect.fnUntraced(function* (generation: Generation) {
+/** The prompt's KV, or that of all that was accepted before. */
+const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse | null) {
   const models = yield* Models
   const admitted = yield* Admitted
-  if (generation.finish !== null) return generation.finish // all but the log's last entry was written
+  if (generation.finish !== null) return // all but the log's last entry was written
   const last = generation.tokens.length - 1
-  generation.reuse = admitted.reusable(models.base, generation.request.prompt)
+  generation.reuse = moving ?? admitted.reusable(models.base, generation.request.prompt)
   yield* prefill(generation, models.base, 0, last)
   generation.base = { committed: last, keep: [] }
   if (models.draft !== null && wonders(generation, models)) yield* firstLook(generation, models.draft)
@@ -116,10 +138,15 @@ const iterate = Effect.fnUntraced(function* (generation: Generation) {
   if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
-  for (;;) {
+})
+
+/** To its end, or, with null, until it has to go on elsewhere. */
+const iterate = Effect.fnUntraced(function* (generation: Generation, leaves: () => boolean) {
+  while (generation.finish === null) {
+    if (leaves()) return null
     yield* iteration(generation)
-    if (generation.finish !== null) return generation.finish
   }
+  return generation.finish
 })
 
 const iteration = Effect.fnUntraced(function* (generation: Generation) {
@@ -240,13 +267,10 @@ const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs>
   logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
-const release = Effect.fnUntraced(function* (
-  generation: Generation,
-  exit: Exit.Exit<unknown, { readonly _tag: string }>,
-) {
+const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {
   // Another owner may be at work on the same ranks: what it begins replaces what is there.
   const { abandoned } = yield* WorkflowEngine.WorkflowInstance
-  if (abandoned || Option.exists(Exit.findErrorOption(exit), ({ _tag }) => _tag === "LogMoved")) return
+  if (abandoned || Option.exists(Exit.findErrorOption(exit), (error) => error instanceof LogMoved)) return
   const { base, draft } = yield* Models
   const { leave } = yield* Admitted
   const { request, finish, tokens } = generation

@@ -61,7 +61,12 @@ export class Place extends Context.Service<
     readonly tokenizer: Tokenizer // of the base
     /** The session's models until the scope closes, when there is memory for all of its KV. */
     readonly take: Effect.Effect<
-      { readonly models: Models["Service"]; readonly coldStart: RankStart | null },
+      {
+        readonly models: Models["Service"]
+        readonly coldStart: RankStart | null
+        /** Whether the session should go on elsewhere: its ranks are to end, and others have room for it. */
+        readonly leaves: () => boolean
+      },
       NotReady,
       Scope.Scope
     >

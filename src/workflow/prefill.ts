@@ -8,6 +8,7 @@ import { Prefilled } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import { Admitted, type Generation } from "./generation.ts"
+import type { Reuse } from "./prefixes.ts"
 
 /** Tokens of one pass. */
 export const CHUNK = 128
@@ -31,7 +32,7 @@ export const prefill = Effect.fnUntraced(function* (generation: Generation, grou
 })
 
 /**
- * Begins with a copy of another session's KV and the first chunk after it, where there is one; gives how far that went.
+ * Begins with a copy of another session's KV, or with its own from the ranks that it leaves, and the first chunk after it, where there is one; gives how far that went.
  * A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
  */
 const begin = Effect.fnUntraced(function* (generation: Generation, group: Group, to: number) {
@@ -39,15 +40,15 @@ const begin = Effect.fnUntraced(function* (generation: Generation, group: Group,
   const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
   if (reuse === null || reused === 0) return 0
   const end = Math.min(reused + chunkOf(generation), to)
-  return yield* chunk(generation, group, reused, end, reuse.session).pipe(
-    Effect.tap(() => Effect.sync(() => (group.name === "base" ? generation.tally.reused(reused) : undefined))),
+  const moves = reuse.epoch !== undefined
+  const counts = group.name === "base" && !moves
+  return yield* chunk(generation, group, reused, end, reuse).pipe(
+    Effect.tap(() => Effect.sync(() => (counts ? generation.tally.reused(reused) : undefined))),
     Effect.as(end),
     Effect.catchTag("UnknownSession", () => {
       generation.reuse = null
-      return Effect.as(
-        Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session)),
-        0,
-      )
+      const forgotten = moves ? Effect.void : Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session))
+      return Effect.as(forgotten, 0)
     }),
   )
 })
@@ -77,15 +78,15 @@ const chunk = Effect.fnUntraced(function* (
   group: Group,
   from: number,
   to: number,
-  source?: string,
+  reuse?: Reuse,
 ) {
-  const { answer, millis, bytes } = yield* pass(generation, group, from, to, source)
+  const { answer, millis, bytes } = yield* pass(generation, group, from, to, reuse)
   generation.tally.pass("prefill", answer.cost, { millis, bytes })
   if (to > from)
     measure(generation, group.name === "base" ? "verify" : "calibrate", to - from, { ...answer.cost, millis })
 })
 
-const pass = (generation: Generation, group: Group, from: number, to: number, source: string | undefined) =>
+const pass = (generation: Generation, group: Group, from: number, to: number, reuse: Reuse | undefined) =>
   Activity.make({
     name: `prefill/${group.name}/${generation.passes++}`,
     success: Answered,
@@ -94,7 +95,8 @@ const pass = (generation: Generation, group: Group, from: number, to: number, so
       _tag: "Prefill",
       session: generation.request.session,
       committed: from,
-      ...(source === undefined ? {} : { from: source }),
+      ...(reuse === undefined ? {} : { from: reuse.session }),
+      ...(reuse?.epoch === undefined ? {} : { source: { epoch: reuse.epoch, group: group.name } }),
       tokens: generation.tokens.slice(from, to),
       sampling: generation.request.sampling,
     }),

@@ -15,6 +15,7 @@ export interface Reuse {
   readonly session: string
   readonly base: number // tokens that are the same and have KV there
   readonly draft: number
+  readonly epoch?: number // of the groups that have it, where they are others: the session itself moves from there
 }
 
 /** Copying less than this saves nothing. */
