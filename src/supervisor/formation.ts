@@ -1,4 +1,5 @@
 // A replica's ranks when a standby takes a place: who is which rank from then on.
+import type { GroupName } from "../wire/deployment.ts"
 import type { Formation } from "../wire/formation.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { LostRank } from "./reconcile.ts"
@@ -17,10 +18,16 @@ export const takenOver = (replica: Replica, lost: ReadonlyArray<LostRank>, forme
 
 /** What a replica's processes are told. */
 export const formationOf = ({ formed, ranks }: Replica): Formation => {
-  const membersOf = (group: "base" | "draft") =>
+  const membersOf = (group: GroupName) =>
     ranks
       .filter((one) => one.group === group)
       .sort((a, b) => a.rank - b.rank)
       .map(({ member }) => member)
-  return { _tag: "Formation", epoch: formed, base: membersOf("base"), draft: membersOf("draft") }
+  return {
+    _tag: "Formation",
+    epoch: formed,
+    base: membersOf("base"),
+    draft: membersOf("draft"),
+    prefill: membersOf("prefill"),
+  }
 }

@@ -34,7 +34,13 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     groupsOf(base, draft).map(({ ready }) => ready),
     { concurrency: "unbounded" },
   )
-  const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
+  const models: Models["Service"] = {
+    base,
+    draft,
+    prefill: null,
+    tokenizer: model.tokenizer,
+    learned: { current: undefined },
+  }
   const services = yield* Layer.build(
     Layer.mergeAll(
       ...([

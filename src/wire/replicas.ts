@@ -1,12 +1,12 @@
 // The replicas of a deployment: what the bucket `chorus_replicas` holds under its name, as JSON. The keeper alone writes it,
 // by revision; supervisors follow it. And what the keeper hears from them: the demand.
 import { Schema } from "effect"
-import { Deployment } from "./deployment.ts"
+import { Deployment, GroupName } from "./deployment.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
 const process = {
-  group: Schema.Literals(["base", "draft"]),
+  group: GroupName,
   member: Count, // its number among the processes of its group, by which its host knows it; a rank's own until a standby takes its place
   host: Schema.String,
   device: Schema.String,

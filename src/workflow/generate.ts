@@ -18,7 +18,7 @@ import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
-import { prefill } from "./prefill.ts"
+import { prefill, prefillApart } from "./prefill.ts"
 import type { Reuse } from "./prefixes.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
@@ -99,10 +99,10 @@ const onReplica = Effect.fnUntraced(function* (generation: Generation) {
   for (;;) {
     const finish = yield* Effect.provideService(iterate(generation, here.leaves), Models, here.models)
     if (finish !== null) return finish
-    const { epoch } = here.models.base
     const left = here
-    const moving = { base: generation.base.committed, draft: generation.draft.committed, epoch: epoch() }
-    here = yield* arrive(generation, all, { session: generation.request.session, ...moving })
+    const held = { base: generation.base.committed, draft: generation.draft.committed }
+    const source = { epoch: left.models.base.epoch() }
+    here = yield* arrive(generation, all, { session: generation.request.session, ...held, source })
     yield* Scope.close(left.scope, Exit.void)
   }
 }, Effect.scoped)
@@ -131,14 +131,34 @@ const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse 
   if (generation.finish !== null) return // all but the log's last entry was written
   const last = generation.tokens.length - 1
   generation.reuse = moving ?? admitted.reusable(models.base, generation.request.prompt)
-  yield* prefill(generation, models.base, 0, last)
+  yield* fillBase(generation, models, last)
   generation.base = { committed: last, keep: [] }
+  if (models.draft !== null && moving !== null && moving.draft > 0) yield* catchUp(generation, models.draft)
+  if (moving !== null) generation.reuse = null // where it was, it is freed
   if (models.draft !== null && wonders(generation, models)) yield* firstLook(generation, models.draft)
   learn(generation, models, null)
   if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
 })
+
+/** By the base's ranks, or, where others are there for it and there is something to fill in, by those. */
+const fillBase = (generation: Generation, { base, prefill: apart }: Models["Service"], last: number) => {
+  if (apart === null || generation.reuse !== null || last === 0) return prefill(generation, base, 0, last)
+  const { session } = generation.request
+  return prefillApart(generation, apart, last).pipe(
+    Effect.flatMap((reuse) => {
+      generation.reuse = reuse
+      return prefill(generation, base, 0, last)
+    }),
+    Effect.ensuring(
+      Effect.andThen(
+        apart.control({ _tag: "Abort", session }),
+        Effect.sync(() => (generation.reuse = null)),
+      ),
+    ),
+  )
+}
 
 /** To its end, or, with null, until it has to go on elsewhere. */
 const iterate = Effect.fnUntraced(function* (generation: Generation, leaves: () => boolean) {

@@ -48,6 +48,7 @@ export class Models extends Context.Service<
   {
     readonly base: Group
     readonly draft: Group | null
+    readonly prefill: Group | null // ranks that fill prompts in for the base's
     readonly tokenizer: Tokenizer
     /** What the adaptive control has learned of this deployment. */
     readonly learned: { current: Known | undefined }

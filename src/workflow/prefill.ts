@@ -16,7 +16,8 @@ export const CHUNK = 128
 /** While others run: their tokens come between two chunks, and no chunk keeps them waiting for long. */
 const SHORT_CHUNK = 48
 
-const chunkOf = ({ running }: Generation): number => (running() > 1 ? SHORT_CHUNK : CHUNK)
+const chunkOf = ({ running }: Generation, group: Group): number =>
+  running() > 1 && group.name !== "prefill" ? SHORT_CHUNK : CHUNK
 
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
@@ -24,23 +25,30 @@ const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes
 export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
   const copied = from === 0 ? yield* begin(generation, group, to) : from
   for (let at = copied; at < to || at === 0; ) {
-    const end = Math.min(at + chunkOf(generation), to)
+    const end = Math.min(at + chunkOf(generation, group), to)
     yield* chunk(generation, group, at, end)
     if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
     at = end
   }
 })
 
+/** On ranks that are there for it, whence the base's have the KV. */
+export const prefillApart = (generation: Generation, apart: Group, to: number) =>
+  Effect.map(prefill(generation, apart, 0, to), (): Reuse => {
+    const { session } = generation.request
+    return { session, base: to, draft: 0, source: { epoch: apart.epoch(), group: apart.name } }
+  })
+
 /**
- * Begins with a copy of another session's KV, or with its own from the ranks that it leaves, and the first chunk after it, where there is one; gives how far that went.
- * A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
+ * Begins with a copy of another session's KV, or with its own from ranks elsewhere, and the first chunk after it, where there
+ * is one; gives how far that went. A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
  */
 const begin = Effect.fnUntraced(function* (generation: Generation, group: Group, to: number) {
   const { reuse } = generation
   const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
   if (reuse === null || reused === 0) return 0
-  const end = Math.min(reused + chunkOf(generation), to)
-  const moves = reuse.epoch !== undefined
+  const end = Math.min(reused + chunkOf(generation, group), to)
+  const moves = reuse.source !== undefined
   const counts = group.name === "base" && !moves
   return yield* chunk(generation, group, reused, end, reuse).pipe(
     Effect.tap(() => Effect.sync(() => (counts ? generation.tally.reused(reused) : undefined))),
@@ -82,7 +90,7 @@ const chunk = Effect.fnUntraced(function* (
 ) {
   const { answer, millis, bytes } = yield* pass(generation, group, from, to, reuse)
   generation.tally.pass("prefill", answer.cost, { millis, bytes })
-  if (to > from)
+  if (to > from && group.name !== "prefill")
     measure(generation, group.name === "base" ? "verify" : "calibrate", to - from, { ...answer.cost, millis })
 })
 
@@ -96,7 +104,7 @@ const pass = (generation: Generation, group: Group, from: number, to: number, re
       session: generation.request.session,
       committed: from,
       ...(reuse === undefined ? {} : { from: reuse.session }),
-      ...(reuse?.epoch === undefined ? {} : { source: { epoch: reuse.epoch, group: group.name } }),
+      ...(reuse?.source === undefined ? {} : { source: { group: group.name, ...reuse.source } }),
       tokens: generation.tokens.slice(from, to),
       sampling: generation.request.sampling,
     }),

@@ -15,7 +15,8 @@ export interface Reuse {
   readonly session: string
   readonly base: number // tokens that are the same and have KV there
   readonly draft: number
-  readonly epoch?: number // of the groups that have it, where they are others: the session itself moves from there
+  /** Other groups that have it: the session itself moves from there. */
+  readonly source?: { readonly epoch: number; readonly group?: string } // left out: the group of the same name
 }
 
 /** Copying less than this saves nothing. */

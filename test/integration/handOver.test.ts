@@ -47,3 +47,27 @@ test.each([
     await fleet.clear()
   },
 )
+
+test.each([
+  ["single", 1],
+  ["layer", 2],
+] as const)(
+  "%s on %i: prompts are filled in by ranks of their own, and not a token is another",
+  async (strategy, ranks) => {
+    const name = `apart-${strategy}`
+    const stored = storedOf({ name, baseRanks: ranks, context: 1024 })
+    const base = { ...stored.base, strategy }
+    await fleet.deploy({ ...stored, base })
+    const client = await fleet.client(name)
+    const whole = await (await client.generate(REQUEST)).ending()
+    await fleet.deploy({ ...stored, base, prefill: { ...base, name: "prefill" } })
+    await fleet.until(name, ({ replicas }) => replicas.length === 0) // of what it was: nobody needs it
+    const ending = await (await client.generate(REQUEST)).ending()
+    expect(ending).toMatchObject({ error: "", tokens: whole.tokens })
+    const places = fleet.replicas(name).replicas.flatMap(({ ranks }) => ranks.map(({ group }) => group))
+    expect(places.filter((group) => group === "prefill").length).toBe(ranks)
+    // All chunks of the prompt, and one pass in which the base's ranks have got the KV.
+    expect(ending.stats.passes.prefill?.count).toBe((whole.stats.passes.prefill?.count ?? 0) + 1)
+    await fleet.clear()
+  },
+)
