@@ -2,7 +2,7 @@
 // of its own where this machine lets us make one, so that it can be filled.
 import { execFileSync } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { Effect } from "effect"
@@ -64,7 +64,7 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   mkdirSync(disk)
   if (disks) yield* mounted(disk)
   const args = ["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, ...cluster]
-  const config = join(ROOT, cluster.length === 0 ? "nats.conf" : "infra/nats/cluster.conf")
+  const config = cluster.length === 0 ? join(ROOT, "nats.conf") : open(folder)
   const kept = yield* keepRunning(
     {
       ...{ name, role: "server" },
@@ -89,6 +89,14 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   }
   return served
 })
+
+/** The cluster's configuration for whoever is on this machine: without users and TLS, since the run looks at everything. */
+const open = (folder: string): string => {
+  const config = join(folder, "cluster.conf")
+  const locked = readFileSync(join(ROOT, "infra/nats/cluster.conf"), "utf8").split("\n")
+  writeFileSync(config, locked.filter((line) => !/^\s*(include|tls)\b/.test(line)).join("\n"))
+  return config
+}
 
 /** Enough for the logs of a run, little enough to be filled in a moment. */
 const DISK_MEBIBYTES = 192
