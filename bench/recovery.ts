@@ -12,6 +12,7 @@ import { hostSubjects, subjectsOf } from "../src/wire/subjects.ts"
 import type { Benchmark } from "./benchmark.ts"
 import { type Chart, writeChart } from "./chart.ts"
 import { BenchFailed } from "./failure.ts"
+import { THREADS } from "./machine.ts"
 import { pathsOf } from "./models.ts"
 import { median } from "./statistics.ts"
 
@@ -73,13 +74,13 @@ const pairsOf = (quick: boolean): ReadonlyArray<Subject> => {
   if (quick) return [{ title: "demo", deployment: demo, lengths: [256] }]
   const { smollm2 } = pathsOf(["smollm2"])
   return [
-    { title: "demo", deployment: demo, lengths: [64, 256, 512, 960] },
-    { title: "smollm2", deployment: deploymentOf("smollm2", smollm2, null, 4608), lengths: [256, 1024, 2048, 4096] },
+    { title: "demo", deployment: demo, lengths: [64, 256, 960] },
+    { title: "smollm2", deployment: deploymentOf("smollm2", smollm2, null, 2304), lengths: [256, 1024, 2048] },
   ]
 }
 
 const deploymentOf = (name: string, base: string, draft: string | null, context: number): Deployment => {
-  const group = { strategy: "single", ranks: 1, threads: 1, device: "CPU" } as const
+  const group = { strategy: "single", ranks: 1, threads: THREADS, device: "CPU" } as const
   return {
     name,
     base: { name: "base", model: base, ...group },
@@ -248,7 +249,7 @@ const chartOf = (rows: ReadonlyArray<Row>): Chart => ({
 const markdownOf = (rows: ReadonlyArray<Row>, rounds: number): string => {
   const millis = (value: number) => value.toFixed(0)
   return [
-    `Median of ${rounds} kills (the longest in brackets), ms. A base rank of one thread, for demo with a draft rank beside it; host, supervisor and standbys on the same machine. A stream is silent from the kill until the next token that was not computed before. *noticed* is the part of it until the host has said that its rank is gone; the rest is recovery. With a prefill, the host starts the rank again first.`,
+    `Median of ${rounds} kills (the longest in brackets), ms. A base rank, for demo with a draft rank beside it; host, supervisor and standbys on the same machine. A stream is silent from the kill until the next token that was not computed before. *noticed* is the part of it until the host has said that its rank is gone; the rest is recovery. With a prefill, the host starts the rank again first.`,
     "",
     "| pair | context | noticed | silent, standby | silent, prefill |",
     "|---|---:|---:|---:|---:|",
