@@ -5,7 +5,11 @@ import type { Replica } from "../wire/replicas.ts"
 import type { LostRank } from "./reconcile.ts"
 
 /** The replica with its standbys in the places of the lost ranks, in a new epoch. Null where one has no standby. */
-export const takenOver = (replica: Replica, lost: ReadonlyArray<LostRank>, formed: number): Replica | null => {
+export const takenOver = (
+  replica: Replica,
+  lost: ReadonlyArray<LostRank>,
+  { formed, now }: { readonly formed: number; readonly now: number },
+): Replica | null => {
   let { ranks, standbys } = replica
   for (const { group, rank } of lost) {
     const standby = standbys.find((one) => one.group === group)
@@ -13,7 +17,7 @@ export const takenOver = (replica: Replica, lost: ReadonlyArray<LostRank>, forme
     standbys = standbys.filter((one) => one !== standby)
     ranks = ranks.map((one) => (one.group === group && one.rank === rank ? { ...standby, rank } : one))
   }
-  return { ...replica, formed, ranks, standbys }
+  return { ...replica, formed, ranks, standbys, since: now }
 }
 
 /** What a replica's processes are told. */

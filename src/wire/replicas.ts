@@ -23,7 +23,7 @@ export const Replica = Schema.Struct({
   epoch: Count, // of the activation, by which hosts know its processes
   formed: Count, // the epoch of its groups: the same until a standby takes a rank's place, which forms them anew
   state: Schema.Literals(["activating", "ready", "draining"]),
-  since: Schema.Finite, // of the state, milliseconds since 1970 on the keeper's clock
+  since: Schema.Finite, // of the state, or of the place that was taken last, milliseconds since 1970 on the keeper's clock
   deployment: Deployment, // that its ranks run: a change of the deployment needs another replica
   ranks: Schema.Array(PlacedRank),
   standbys: Schema.Array(PlacedStandby), // one of a group at most
