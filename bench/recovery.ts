@@ -74,7 +74,7 @@ const pairsOf = (quick: boolean): ReadonlyArray<Subject> => {
   if (quick) return [{ title: "demo", deployment: demo, lengths: [256] }]
   const { smollm2 } = pathsOf(["smollm2"])
   return [
-    { title: "demo", deployment: demo, lengths: [64, 256, 960] },
+    { title: "demo", deployment: demo, lengths: [64, 256, 768] },
     { title: "smollm2", deployment: deploymentOf("smollm2", smollm2, null, 2304), lengths: [256, 1024, 2048] },
   ]
 }
