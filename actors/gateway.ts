@@ -3,16 +3,14 @@
 import { Effect, Layer } from "effect"
 import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
+import { tellParent } from "../src/fabric/pulse.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/gateway/environment.ts"
 import { gateway } from "../src/gateway/server.ts"
 
 const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readEnvironment(process.env))
-  const serving = Effect.tap(
-    gateway(options),
-    (url) => Effect.sync(() => process.send?.({ url })), // whoever started us may be waiting
-  )
+  const serving = Effect.tap(gateway(options), (url) => Effect.sync(() => tellParent({ _tag: "Serving", url })))
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-gateway")),
     Layer.provide(Nats.layer({ url: options.url, name: "chorus gateway", role: "gateway" })),

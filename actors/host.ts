@@ -3,6 +3,7 @@
 import { Effect, Layer } from "effect"
 import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
+import { tellParent } from "../src/fabric/pulse.ts"
 import { readHostEnvironment } from "../src/supervisor/environment.ts"
 import { host } from "../src/supervisor/host.ts"
 
@@ -10,7 +11,7 @@ const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readHostEnvironment(process.env))
   const serving = Effect.andThen(
     host(options),
-    Effect.sync(() => process.send?.("ready")), // whoever started us may be waiting
+    Effect.sync(() => tellParent({ _tag: "Serving" })),
   )
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(Nats.layer({ url: options.url, name: `host.${options.name}`, role: "host" })),

@@ -3,6 +3,7 @@
 import { Effect, Layer } from "effect"
 import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
+import { tellParent } from "../src/fabric/pulse.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/rank/environment.ts"
 import { rank } from "../src/rank/rank.ts"
@@ -10,7 +11,11 @@ import { rank } from "../src/rank/rank.ts"
 const actor = Effect.gen(function* () {
   const { url, ...options } = yield* Effect.fromResult(readEnvironment(process.env))
   const name = `${options.deployment.name}.${options.group.name}.${options.member}`
-  return yield* Layer.effectDiscard(rank(options)).pipe(
+  const serving = Effect.andThen(
+    rank(options),
+    Effect.sync(() => tellParent({ _tag: "Serving" })),
+  )
+  return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-rank")),
     Layer.provide(Nats.layer({ url, name, role: "rank", echo: false })), // a rank's own broadcasts do not come back to it
     Layer.launch,

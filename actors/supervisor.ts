@@ -3,6 +3,7 @@
 import { Effect, Layer } from "effect"
 import { runActor } from "../src/fabric/actor.ts"
 import { Nats } from "../src/fabric/nats.ts"
+import { tellParent } from "../src/fabric/pulse.ts"
 import { telemetry } from "../src/fabric/telemetry.ts"
 import { readEnvironment } from "../src/supervisor/environment.ts"
 import { serveAll } from "../src/supervisor/serving.ts"
@@ -13,7 +14,7 @@ const actor = Effect.gen(function* () {
   const serving = Effect.gen(function* () {
     if (fixed === null) yield* serveAll
     else yield* supervisor(fixed)
-    process.send?.("ready") // whoever started us may be waiting
+    tellParent({ _tag: "Serving" })
   })
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-supervisor")),

@@ -86,7 +86,9 @@ const measure = (deployment: Deployment, rounds: number, say: (line: string) => 
       ...deployment,
       ...{ idleTimeoutMillis: IDLE_MILLIS, replicas: { min: 0, max: 1, sessions: 8 }, queue: 8 },
     }
-    const machine = yield* startMachine(stored, { nats: null, host: "bench", progress: { report: () => {} } })
+    const machine = yield* startMachine(stored, {
+      ...{ nats: null, host: "bench", progress: { report: () => {} }, tell: () => {} },
+    })
     const fabric = yield* Layer.build(
       Nats.layer({ url: machine.url, name: "bench", role: "operator", keys: machine.keys }),
     )

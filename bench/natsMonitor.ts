@@ -23,6 +23,8 @@ export interface MonitoredServer {
   readonly pid: number
   /** What has passed so far, and what is connected now. */
   readonly traffic: () => Promise<Traffic>
+  /** What the monitoring port answers: "/subsz?subs=1", "/jsz?consumers=1". */
+  readonly look: (path: string) => Promise<unknown>
 }
 
 /** Runs until the scope closes. */
@@ -35,11 +37,9 @@ export const monitoredServer = Effect.gen(function* () {
   const config = join(folder, "nats.conf")
   yield* Effect.promise(async () => writeFile(config, `${await readFile(CONFIG, "utf8")}\nhttp: "127.0.0.1:${port}"\n`))
   const { url, pid } = yield* start({ config })
-  const traffic = async () => {
-    const answer: unknown = await (await fetch(`http://127.0.0.1:${port}/varz`)).json()
-    return Schema.decodeUnknownSync(Traffic)(answer)
-  }
-  const server: MonitoredServer = { url, pid, traffic }
+  const look = async (path: string): Promise<unknown> => (await fetch(`http://127.0.0.1:${port}${path}`)).json()
+  const traffic = async () => Schema.decodeUnknownSync(Traffic)(await look("/varz"))
+  const server: MonitoredServer = { url, pid, traffic, look }
   return server
 })
 

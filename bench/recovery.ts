@@ -101,7 +101,12 @@ const measure = (
       ...deployment,
       ...{ idleTimeoutMillis: null, replicas: { min: 1, max: 1, sessions: 8 }, standby: way === "standby" ? 1 : 0 },
     }
-    const machine = yield* startMachine(stored, { nats: null, host: "bench", progress: { report: () => {} } })
+    const machine = yield* startMachine(stored, {
+      nats: null,
+      host: "bench",
+      progress: { report: () => {} },
+      tell: () => {},
+    })
     const all = async (): Promise<ReadonlyArray<Row>> => {
       await using client = await connect({
         url: machine.url,

@@ -4,6 +4,8 @@ import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { Effect, Layer, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
+import { keyIn, natsEnvironment } from "../fabric/access.ts"
+import { addOverseer, makeKeys } from "../fabric/keyFolder.ts"
 import { Nats } from "../fabric/nats.ts"
 import { startActor } from "../supervisor/actorProcess.ts"
 import { openDeployments } from "../supervisor/deployments.ts"
@@ -26,7 +28,7 @@ export interface InstallationOptions {
 
 /** Something with a way of its own to NATS. */
 export interface Site {
-  readonly role: Role
+  readonly role: Exclude<Role, "server">
   readonly name: string
   readonly proxies: ReadonlyArray<TcpProxy> // one for each server
 }
@@ -54,17 +56,21 @@ const CLOCK = pathToFileURL(join(import.meta.dirname, "wallClock.ts")).href
 export const install = Effect.fnUntraced(function* (options: InstallationOptions) {
   const { deployment, mark, accident } = options
   process.env[MARK] = mark // children inherit it, NATS servers too
-  const nats = yield* servers({ ...options, count: options.servers })
-  const siteOf = Effect.fnUntraced(function* (role: Role, number: number) {
+  const keys = join(options.folder, "keys")
+  yield* makeKeys({ folder: keys, deployments: [deployment.name], clients: [], servers: ["127.0.0.1"] })
+  const overseer = addOverseer(keys)
+  const nats = yield* servers({ ...options, keys, count: options.servers })
+  const siteOf = Effect.fnUntraced(function* (role: Site["role"], number: number) {
     const proxies = yield* Effect.forEach(nats, ({ port }) => proxyTo(port))
     const site: Site = { role, name: `${role}-${number}`, proxies }
     return site
   })
-  const sites = (role: Role) => Effect.forEach(PAIR, (number) => siteOf(role, number))
+  const sites = (role: Site["role"]) => Effect.forEach(PAIR, (number) => siteOf(role, number))
   const all = (yield* Effect.forEach(["host", "supervisor", "gateway", "client"] as const, sites)).flat()
   const of = (role: Role) => all.filter((site) => site.role === role)
   yield* healthy(nats)
-  const own = yield* Layer.build(Nats.layer({ url: nats.map(({ port }) => urlOf(port)).join(","), name: "chaos" }))
+  const url = nats.map(({ port }) => urlOf(port)).join(",")
+  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "operator", keys: overseer }))
   yield* Effect.provide(
     Effect.flatMap(openDeployments, (bucket) => bucket.put(deployment.name, deployment)),
     own,
@@ -76,11 +82,11 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
       ...of("supervisor").map((site) => ({ site, more: {} })),
       ...of("gateway").map((site, i) => ({ site, more: { [HTTP_ENVIRONMENT.port]: `${ports[i]}` } })),
     ],
-    ({ site, more }) => keepRunning(wantedOf(site, more), accident),
+    ({ site, more }) => keepRunning(wantedOf(site, keys, more), accident),
   )
   const clients = yield* Effect.forEach(of("client"), (site) =>
     Effect.acquireRelease(
-      Effect.promise(() => connect({ url: throughProxies(site), deployment: deployment.name })),
+      Effect.promise(() => connect({ url: throughProxies(site), keys, deployment: deployment.name })),
       (client) => Effect.promise(() => client.close()),
     ),
   )
@@ -121,13 +127,13 @@ const urlOf = (port: number): string => `nats://127.0.0.1:${port}`
 
 const throughProxies = ({ proxies }: Site): string => proxies.map(({ port }) => urlOf(port)).join(",")
 
-const wantedOf = (site: Site, more: Readonly<Record<string, string>>) => ({
+const wantedOf = (site: Site, keys: string, more: Readonly<Record<string, string>>) => ({
   ...{ name: site.name, role: site.role },
   start: Effect.map(
     startActor({
       ...{ name: site.name, file: `${site.role}.ts` },
       environment: {
-        ...{ [ENVIRONMENT.nats]: throughProxies(site), ...more },
+        ...{ ...natsEnvironment(throughProxies(site), keyIn(keys, site.role)), ...more },
         NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import=${CLOCK}`,
       },
     }),

@@ -41,11 +41,11 @@ export const left = (before: Rest, after: Rest): ReadonlyArray<string> =>
     return is > was ? [`${what}: ${is}, before ${was}`] : []
   })
 
-/** Those that somebody waits at: the ones of readers that were killed, the server takes away by itself. */
+/** Those that somebody listens to: the ones of readers that were killed, the server takes away by itself. */
 const readers = async ({ watch }: Installation): Promise<number> => {
   const manager = await jetstreamManager(watch.connection)
   let count = 0
-  for await (const { num_waiting } of manager.consumers.list(TOKEN_STREAM)) if (num_waiting > 0) count += 1
+  for await (const { push_bound } of manager.consumers.list(TOKEN_STREAM)) if (push_bound === true) count += 1
   return count
 }
 

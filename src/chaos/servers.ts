@@ -2,10 +2,11 @@
 // of its own where this machine lets us make one, so that it can be filled.
 import { execFileSync } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, copyFileSync, cpSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { Effect } from "effect"
+import { CONFIG } from "../fabric/keyFolder.ts"
 import { start } from "../fabric/natsServer.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 
@@ -13,6 +14,7 @@ const ROOT = join(import.meta.dirname, "../..")
 
 export interface ServersOptions {
   readonly folder: string
+  readonly keys: string // folder, with the users of all servers
   readonly count: 1 | 3
   readonly disks: boolean // whether each is to have one of its own
   readonly accident: (what: string) => void
@@ -29,7 +31,7 @@ export interface Server {
 }
 
 /** Started, and kept running until the scope closes. */
-export const servers = Effect.fnUntraced(function* ({ folder, count, disks, accident }: ServersOptions) {
+export const servers = Effect.fnUntraced(function* ({ folder, keys, count, disks, accident }: ServersOptions) {
   const ports = yield* Effect.promise(() => freePorts(3 * count))
   const port = (kind: number, server: number): number => ports[kind * count + server] ?? 0
   const routes = Array.from({ length: count }, (_, i) => `nats://127.0.0.1:${port(1, i)}`)
@@ -40,7 +42,7 @@ export const servers = Effect.fnUntraced(function* ({ folder, count, disks, acci
   return yield* Effect.forEach(routes, (route, i) =>
     server(
       {
-        ...{ name: `nats-${i + 1}`, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`) },
+        ...{ name: `nats-${i + 1}`, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`), keys },
         cluster: count === 1 ? [] : clustered(route),
       },
       disks,
@@ -54,17 +56,18 @@ interface Place {
   readonly port: number
   readonly http: number
   readonly folder: string
+  readonly keys: string
   readonly cluster: ReadonlyArray<string> // of its command line
 }
 
 const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
-  const { name, port, http, folder, cluster } = place
+  const { name, port, http, folder, keys, cluster } = place
   mkdirSync(folder)
   const disk = join(folder, ".chorus") // where nats.conf has the store; a cluster's has to be told
   mkdirSync(disk)
   if (disks) yield* mounted(disk)
   const args = ["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, ...cluster]
-  const config = cluster.length === 0 ? join(ROOT, "nats.conf") : open(folder)
+  const config = cluster.length === 0 ? join(keys, CONFIG) : clusterConfig(folder, keys)
   const kept = yield* keepRunning(
     {
       ...{ name, role: "server" },
@@ -90,11 +93,11 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   return served
 })
 
-/** The cluster's configuration for whoever is on this machine: without users and TLS, since the run looks at everything. */
-const open = (folder: string): string => {
+/** As its first lines say: beside its keys, in the folder that the server is started in. */
+const clusterConfig = (folder: string, keys: string): string => {
   const config = join(folder, "cluster.conf")
-  const locked = readFileSync(join(ROOT, "infra/nats/cluster.conf"), "utf8").split("\n")
-  writeFileSync(config, locked.filter((line) => !/^\s*(include|tls)\b/.test(line)).join("\n"))
+  copyFileSync(join(ROOT, "infra/nats/cluster.conf"), config)
+  cpSync(join(keys, "server"), join(folder, "keys"), { recursive: true })
   return config
 }
 

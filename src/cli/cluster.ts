@@ -19,14 +19,14 @@ export interface LocalCluster extends Cluster, Omit<Local, "url" | "keys"> {}
 
 export interface LocalOptions {
   readonly nats: Option.Option<string>
-  readonly keys: Option.Option<string>
+  readonly keys: string | null
   readonly progress: Progress
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
 /** Ranks of one's own, until the scope closes. */
 export const localCluster = (deployment: Deployment, { nats, keys, ...options }: LocalOptions) =>
-  start(deployment, { nats: Option.getOrNull(nats), keys: Option.getOrNull(keys), ...options }).pipe(
+  start(deployment, { nats: Option.getOrNull(nats), keys, ...options }).pipe(
     Effect.map((local): LocalCluster => ({ ...local, deployment: deployment.name })),
   )
 

@@ -32,7 +32,7 @@ export const demo = Command.make(
       fuzzy: Option.none(),
       context: 1024,
     })
-    const cluster = yield* localCluster(deployment, { nats: Option.none(), keys: Option.none(), progress })
+    const cluster = yield* localCluster(deployment, { nats: Option.none(), keys: null, progress })
     progress.clear()
     yield* Console.log(
       ink(

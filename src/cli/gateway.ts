@@ -7,6 +7,7 @@ import { telemetry } from "../fabric/telemetry.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
+import { keysFor } from "./server.ts"
 
 const options = {
   nats: flags.nats.pipe(Flag.withDescription("the NATS server whose deployments it serves")),
@@ -30,7 +31,7 @@ export const gateway = Command.make("gateway", options, (given) =>
 )
 
 const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
-  const keys = Option.getOrNull(given.keys)
+  const keys = keysFor({ nats: Option.some(url), keys: given.keys })
   // Loaded here, for the other commands need no HTTP.
   const { readEnvironment } = yield* Effect.promise(() => import("../gateway/environment.ts"))
   const { gateway } = yield* Effect.promise(() => import("../gateway/server.ts"))

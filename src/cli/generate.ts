@@ -13,6 +13,7 @@ import { deploymentOf, modelsOf, placementGiven } from "./placement.ts"
 import { type Progress, progressOn } from "./progress.ts"
 import { readPrompt } from "./prompt.ts"
 import { requestOf } from "./request.ts"
+import { keysFor } from "./server.ts"
 import { summary } from "./summary.ts"
 
 const options = {
@@ -91,7 +92,7 @@ export const generate = Command.make(
 
 /** A deployment that runs, where one is asked for or found, else ranks of one's own until the scope closes. */
 const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progress) {
-  const keys = Option.getOrNull(given.keys)
+  const keys = keysFor(given)
   if (Option.isSome(given.name)) {
     return Option.isSome(given.nats)
       ? ({ ...{ url: given.nats.value, keys }, deployment: given.name.value } satisfies Cluster)
@@ -107,7 +108,7 @@ const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progre
     fuzzy: given.fuzzy,
     context: yield* contextOf(given),
   })
-  return yield* localCluster(deployment, { nats: given.nats, keys: given.keys, progress })
+  return yield* localCluster(deployment, { nats: given.nats, keys, progress })
 })
 
 const tell = Effect.fnUntraced(function* (given: Options, answer: Answer) {

@@ -7,6 +7,7 @@ import { Nats } from "../fabric/nats.ts"
 import { nameOfMachine, host as serveHost } from "../supervisor/host.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
+import { keysFor } from "./server.ts"
 
 /** Sessions that are running have so long to end. */
 const DRAIN_MILLIS = 20_000
@@ -34,7 +35,7 @@ export const host = Command.make("host", options, (given) =>
 )
 
 const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
-  const keys = Option.getOrNull(given.keys)
+  const keys = keysFor({ nats: Option.some(url), keys: given.keys })
   const access = accessOf("host", keys, process.env)
   const name = Option.getOrElse(given.name, nameOfMachine)
   const [cores, memory] = [Option.getOrNull(given.cores), Option.getOrNull(given.memory)]

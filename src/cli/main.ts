@@ -7,6 +7,7 @@ import { chaos } from "./chaos.ts"
 import { demo } from "./demo.ts"
 import { deploy } from "./deploy.ts"
 import { doctor } from "./doctor.ts"
+import { drain } from "./drain.ts"
 import { gateway } from "./gateway.ts"
 import { generate } from "./generate.ts"
 import { host } from "./host.ts"
@@ -23,7 +24,9 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
-  Command.withSubcommands([generate, up, deploy, ls, rm, ps, host, supervisor, gateway, keys, doctor, chaos, demo]),
+  Command.withSubcommands([
+    ...([generate, up, deploy, ls, rm, ps, host, drain, supervisor, gateway, keys, doctor, chaos, demo] as const),
+  ]),
 )
 
 chorus.pipe(

@@ -6,7 +6,7 @@ import { type Census, census, type HostSeen } from "./census.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { bytes, counted, milliseconds } from "./quantities.ts"
-import { at, type Server, serversHere } from "./server.ts"
+import { at, keysFor, type Server, serversHere } from "./server.ts"
 import { table } from "./table.ts"
 
 export const ps = Command.make(
@@ -20,7 +20,7 @@ export const ps = Command.make(
     json: flags.jsonOf("print one array, an object for each server"),
   },
   Effect.fnUntraced(function* ({ nats, keys, json }) {
-    const given = Option.map(nats, (url): Server => ({ url, keys: Option.getOrNull(keys) }))
+    const given = Option.map(nats, (url): Server => ({ url, keys: keysFor({ nats, keys }) }))
     const looked = Option.isSome(given) ? [given.value] : yield* here
     const servers = yield* Effect.forEach(
       looked,

@@ -36,6 +36,10 @@ export const running = (folder: string): ReadonlyArray<Running> =>
     })
     .sort((a, b) => a.started - b.started)
 
+/** The keys of a server that `chorus up` has started here; null where it has none, or none is known. */
+export const keysAt = (folder: string, url: string): string | null =>
+  running(folder).find(({ nats }) => nats === url)?.keys ?? null
+
 /** Announces a deployment until the scope closes. Fails where one of that name runs already. */
 export const announce = (folder: string, { name, nats, keys }: Pick<Running, "name" | "nats" | "keys">) =>
   Effect.acquireRelease(
@@ -54,62 +58,29 @@ export const announce = (folder: string, { name, nats, keys }: Pick<Running, "na
     () =>
       Effect.sync(() => {
         rmSync(join(folder, `${name}.json`), { force: true })
-        leave(folder)
-      }),
-  )
-
-const leave = (folder: string): void => {
-  try {
-    rmdirSync(folder)
-  } catch {
-    // others run
-  }
-}
-
-const KEYS = /^keys-(\d+)$/
-
-/** Where this process makes the keys of its server, which go with the scope. */
-export const ownKeys = (folder: string) =>
-  Effect.acquireRelease(
-    Effect.try({
-      try: () => {
-        makeOwn(folder)
-        for (const name of namesIn(folder)) {
-          const [, pid] = KEYS.exec(name) ?? []
-          if (pid !== undefined && !isThere(Number(pid))) rmSync(join(folder, name), { recursive: true, force: true })
+        try {
+          rmdirSync(folder)
+        } catch {
+          // others run
         }
-        return join(folder, `keys-${process.pid}`)
-      },
-      catch: (error) => cannotWrite(folder, error),
-    }),
-    (keys) =>
-      Effect.sync(() => {
-        rmSync(keys, { recursive: true, force: true })
-        leave(folder)
       }),
   )
 
 const cannotWrite = (folder: string, error: unknown) =>
   new CommandFailed({ reason: `cannot write to ${folder}: ${error instanceof Error ? error.message : error}` })
 
-const makeOwn = (folder: string): void => {
+const write = (folder: string, entry: Running): void => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const { uid } = lstatSync(folder)
   if (process.getuid !== undefined && uid !== process.getuid()) throw new Error("it belongs to another user")
-}
-
-const write = (folder: string, entry: Running): void => {
-  makeOwn(folder)
   const file = join(folder, `${entry.name}.json`)
   writeFileSync(`${file}.${process.pid}`, JSON.stringify(entry), { mode: 0o600 })
   renameSync(`${file}.${process.pid}`, file)
 }
 
-const filesIn = (folder: string): ReadonlyArray<string> => namesIn(folder).filter((name) => name.endsWith(".json"))
-
-const namesIn = (folder: string): ReadonlyArray<string> => {
+const filesIn = (folder: string): ReadonlyArray<string> => {
   try {
-    return readdirSync(folder)
+    return readdirSync(folder).filter((file) => file.endsWith(".json"))
   } catch {
     return []
   }
@@ -123,16 +94,13 @@ const read = (file: string): Running | undefined => {
   }
 }
 
-const isAlive = ({ pid, processStart }: Running): boolean =>
-  isThere(pid) && (processStart === "" || processStart === startOf(pid))
-
-const isThere = (pid: number): boolean => {
+const isAlive = ({ pid, processStart }: Running): boolean => {
   try {
     process.kill(pid, 0)
-    return true
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM"
+    if (error instanceof Error && "code" in error && error.code !== "EPERM") return false
   }
+  return processStart === "" || processStart === startOf(pid)
 }
 
 /** Field 22 of /proc/PID/stat: when the process started, in ticks since boot. */

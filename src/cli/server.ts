@@ -4,7 +4,7 @@ import { Flag } from "effect/cli"
 import { Nats } from "../fabric/nats.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import * as flags from "./flags.ts"
-import { folderOf, running } from "./runtimeState.ts"
+import { folderOf, keysAt, running } from "./runtimeState.ts"
 
 export const serverFlags = {
   nats: flags.nats.pipe(
@@ -14,12 +14,16 @@ export const serverFlags = {
   keys: flags.keys,
 }
 
-type Given = flags.Values<typeof serverFlags>
+type Given = Pick<flags.Values<typeof serverFlags>, "nats" | "keys">
 
 export interface Server {
   readonly url: string
   readonly keys: string | null // folder; null: what the environment says
 }
+
+/** The keys that a command shows to the server that it names: those it was given, or those of a server that runs here. */
+export const keysFor = ({ nats, keys }: Given): string | null =>
+  Option.getOrElse(keys, () => (Option.isSome(nats) ? keysAt(folderOf(process.env), nats.value) : null))
 
 /** Runs `use` with a connection to it, as an operator. */
 export const onServer = <A, E, R>(given: Given, use: Effect.Effect<A, E, R>) =>
@@ -33,9 +37,10 @@ export const serversHere = (): ReadonlyArray<Server> => [
   ...new Map(running(folderOf(process.env)).map(({ nats, keys }) => [nats, { url: nats, keys }])).values(),
 ]
 
-const serverOf = ({ nats, keys }: Given): Effect.Effect<Server, CommandFailed | UsageError> =>
+const serverOf = (given: Given): Effect.Effect<Server, CommandFailed | UsageError> =>
   Effect.suspend((): Effect.Effect<Server, CommandFailed | UsageError> => {
-    if (Option.isSome(nats)) return Effect.succeed({ url: nats.value, keys: Option.getOrNull(keys) })
+    const { nats, keys } = given
+    if (Option.isSome(nats)) return Effect.succeed({ url: nats.value, keys: keysFor(given) })
     const [only, ...others] = serversHere()
     if (others.length > 0) {
       const urls = serversHere().map(({ url }) => url)

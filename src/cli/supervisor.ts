@@ -6,6 +6,7 @@ import { Nats } from "../fabric/nats.ts"
 import { telemetry } from "../fabric/telemetry.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
+import { keysFor } from "./server.ts"
 
 export const supervisor = Command.make(
   "supervisor",
@@ -23,7 +24,12 @@ export const supervisor = Command.make(
         Effect.scoped,
         Effect.provide(
           Layer.merge(
-            Nats.layer({ url, name: "chorus.supervisor", role: "supervisor", keys: Option.getOrNull(keys) }),
+            Nats.layer({
+              url,
+              name: "chorus.supervisor",
+              role: "supervisor",
+              keys: keysFor({ nats: Option.some(url), keys }),
+            }),
             telemetry("chorus-supervisor"),
           ),
         ),

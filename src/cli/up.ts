@@ -11,7 +11,8 @@ import { deploymentOf } from "./placement.ts"
 import { progressOn } from "./progress.ts"
 import { counted } from "./quantities.ts"
 import { terminated } from "./run.ts"
-import { announce, folderOf, ownKeys } from "./runtimeState.ts"
+import { announce, folderOf } from "./runtimeState.ts"
+import { keysFor } from "./server.ts"
 
 const options = {
   ...flags.placement,
@@ -83,8 +84,6 @@ const serve = Effect.fnUntraced(function* (given: Options) {
     yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
   }
   const idleTimeoutMillis = Option.getOrNull(given["idle-timeout"])
-  const nats = Option.getOrNull(given.nats)
-  const keys = nats === null ? yield* ownKeys(folderOf(process.env)) : Option.getOrNull(given.keys)
   const machine = yield* startMachine(
     {
       ...deployment,
@@ -93,10 +92,14 @@ const serve = Effect.fnUntraced(function* (given: Options) {
       replicas: { ...ALWAYS.replicas, min: idleTimeoutMillis === null ? 1 : 0 },
     },
     {
-      ...{ nats, keys },
+      ...{ nats: Option.getOrNull(given.nats), keys: keysFor(given) },
       host: `${nameOfMachine()}-${name}`.slice(0, 64),
       gateway: flags.httpEnvironment(given),
       progress,
+      tell: (line) => {
+        progress.clear()
+        process.stderr.write(`chorus: ${line}\n`)
+      },
     },
   )
   yield* announce(folderOf(process.env), { name, nats: machine.url, keys: machine.keys })

@@ -1,4 +1,5 @@
 // What a client hears of itself, beside the wire's errors.
+import { RequestError } from "@nats-io/transport-node"
 import { Schema } from "effect"
 
 /** No supervisor of that deployment listens. */
@@ -31,8 +32,9 @@ export class Disconnected extends Schema.TaggedError<Disconnected>()("Disconnect
   }
 }
 
-/** A tagged error as it is; what else NATS says means that it could not be asked. */
-export const typed = (error: unknown, url: string): unknown =>
-  error instanceof Error && "_tag" in error
-    ? error
-    : new Disconnected({ url, reason: error instanceof Error ? error.message : String(error) })
+/** A tagged error as it is; what else NATS says means that nobody is there, or that it could not be asked. */
+export const typed = (error: unknown, { url, deployment }: Pick<NotServed, "url" | "deployment">): unknown => {
+  if (error instanceof Error && "_tag" in error) return error
+  if (error instanceof RequestError && error.isNoResponders()) return new NotServed({ url, deployment })
+  return new Disconnected({ url, reason: error instanceof Error ? error.message : String(error) })
+}

@@ -1,6 +1,6 @@
 // The client: connect, generate, read the tokens as they come, come back to a stream, cancel. Promises and async iterators;
 // errors are tagged: the wire's, and those of errors.ts. effect.ts is the same as a service with streams.
-import { type NatsConnection, RequestError, TimeoutError } from "@nats-io/transport-node"
+import { type NatsConnection, TimeoutError } from "@nats-io/transport-node"
 import { Result } from "effect"
 import { accessOf } from "../fabric/access.ts"
 import { dial, NatsUnreachable } from "../fabric/dial.ts"
@@ -11,7 +11,7 @@ import { MalformedMessage } from "../wire/errors.ts"
 import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
 import type { Role } from "../wire/permissions.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { Disconnected, NoAnswer, NotServed, typed } from "./errors.ts"
+import { Disconnected, NoAnswer, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
 import { beginningOf, type From, type Reading, read } from "./reading.ts"
 
@@ -180,9 +180,8 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
     if (answer._tag === "Refused") throw answer.error
     return answer
   } catch (error) {
-    if (error instanceof RequestError && error.isNoResponders()) throw new NotServed({ deployment, url })
     if (error instanceof TimeoutError) throw new NoAnswer({ deployment, millis: ACCEPT_MILLIS })
-    throw typed(error, url)
+    throw typed(error, { url, deployment })
   } finally {
     unwatch()
   }

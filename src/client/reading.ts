@@ -8,6 +8,7 @@ import { SessionExpired } from "../wire/errors.ts"
 import type { Answer, LogEntry, LoggedToken, TokenLogProbs } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, typed } from "./errors.ts"
+import { Position } from "./position.ts"
 
 export type Ending = Answer
 
@@ -71,31 +72,26 @@ async function* tokensOf(
     const start = await startOf(of, subject)
     renewing = renew(of, start.interestMillis)
     if (start.end !== undefined) return gathered.end(start.end)
-    let at = start.at
-    let after = start.after
-    for (let missed = false; ; ) {
-      let gap = false
+    const position = new Position(start.at)
+    for (let gap = true, { after } = start; gap; after = 0) {
+      gap = false
       for await (const { entry } of follow(connection, subject, { after, signal: stopped })) {
-        gap = entry.at > at
-        if (gap) break
-        if (entry._tag === "Tokens") {
-          for (const token of entry.tokens.slice(at - entry.at)) {
-            at++
-            missed = false
-            gathered.token(token)
-            yield token
-          }
-        } else if (entry._tag === "End") {
-          gathered.end(entry)
-          if (entry.text !== "") yield { id: -1, text: entry.text, origin: "plain" }
+        const taken = position.take(entry)
+        if (taken._tag === "Expired") throw new SessionExpired({ session })
+        if (taken._tag === "Gap") {
+          gap = true
+          break
+        }
+        if (taken._tag === "End") {
+          gathered.end(taken.end)
+          if (taken.end.text !== "") yield { id: -1, text: taken.end.text, origin: "plain" }
           return
         }
+        for (const token of taken.tokens) {
+          gathered.token(token)
+          yield token
+        }
       }
-      if (!gap) break
-      // A log that has lost its tail has what is missing under numbers that were read already; or its retention is over.
-      if (missed) throw new SessionExpired({ session })
-      missed = true
-      after = 0
     }
     signal?.throwIfAborted()
     if (leaving.aborted) return
@@ -103,7 +99,7 @@ async function* tokensOf(
     throw new SessionExpired({ session })
   } catch (error) {
     signal?.throwIfAborted()
-    throw typed(error, url)
+    throw typed(error, of)
   } finally {
     clearInterval(renewing)
     of.ended?.()
@@ -112,13 +108,13 @@ async function* tokensOf(
 
 /** The first entry of a session's log. Throws SessionExpired where there is none, or none any more. */
 export const beginningOf = async (of: Pick<Readable, "connection" | "url" | "deployment" | "session">) => {
-  const { connection, url, deployment, session } = of
+  const { connection, deployment, session } = of
   try {
     const first = await entryAt(connection, subjectsOf(deployment).tokens(session), "first")
     if (first?.entry._tag !== "Begin") throw new SessionExpired({ session })
     return first.entry
   } catch (error) {
-    throw typed(error, url)
+    throw typed(error, of)
   }
 }
 

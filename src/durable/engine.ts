@@ -10,7 +10,7 @@ import { ACTIVITY, encodePayload, resultCodec } from "./codec.ts"
 import { type Execution, handedOver } from "./ownership.ts"
 import { Presence } from "./presence.ts"
 import { keepsJournal, type Owned, type Registered, runs, SUSPENDED } from "./runs.ts"
-import { openStore } from "./store.ts"
+import { openStore, type Store } from "./store.ts"
 
 export interface EngineOptions {
   /** Of the executions: only engines of the same one take over from each other. A name that may stand in a subject. */
@@ -42,11 +42,14 @@ export class Executions extends Context.Service<
 >()("chorus/durable/Executions") {}
 
 /** Needs `Presence`, which a process has one of. */
-export const layer = (options: EngineOptions) => Layer.effectContext(make(options))
+export const layer = ({ namespace, bucket = BUCKET, keepMillis = KEEP_MILLIS }: EngineOptions) =>
+  Layer.effectContext(Effect.flatMap(openStore({ bucket, namespace, keepMillis }), make))
 
-const make = Effect.fnUntraced(function* ({ namespace, bucket = BUCKET, keepMillis = KEEP_MILLIS }: EngineOptions) {
+/** On any store of that kind. */
+export const layerOn = (store: Store) => Layer.effectContext(make(store))
+
+const make = Effect.fnUntraced(function* (store: Store) {
   const presence = yield* Presence
-  const store = yield* openStore({ bucket, namespace, keepMillis })
   const scope = yield* Scope.make()
   const registered = new Map<string, Registered>()
   const changed = changes()

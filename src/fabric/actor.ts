@@ -3,6 +3,7 @@
 import { fstatSync } from "node:fs"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime" // the whole package takes half a second to load
 import { Cause, Effect, Exit } from "effect"
+import { pulse } from "./pulse.ts"
 
 /** Longer than a drain takes. */
 const GRACE_MILLIS = 10_000
@@ -10,6 +11,7 @@ const GRACE_MILLIS = 10_000
 /** Runs an actor until a signal or its parent's end interrupts it: exit code 0 then, 1 when it fails, which stderr tells. */
 export const runActor = <A, E extends Error>(actor: Effect.Effect<A, E>): void => {
   endWithParent()
+  pulse()
   actor.pipe(
     Effect.tapError((error) => Effect.sync(() => process.stderr.write(`${error.message}\n`))),
     Effect.tapDefect((defect) => Effect.sync(() => console.error(defect))), // a bug of ours: with its trace

@@ -1,7 +1,7 @@
 // Makes the keys of a NATS server's users: a seed for each role, in a folder that is handed to whom it is for, and for the
 // server the public keys with what each may do. With TLS, a CA of its own whose key is thrown away once it has signed.
 import { execFile } from "node:child_process"
-import { existsSync } from "node:fs"
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { isIP } from "node:net"
 import { tmpdir } from "node:os"
@@ -9,7 +9,7 @@ import { dirname, join, resolve } from "node:path"
 import { promisify } from "node:util"
 import { nkeys } from "@nats-io/transport-node"
 import { Effect, Schema } from "effect"
-import { permissionsOf, ROLES, type User } from "../wire/permissions.ts"
+import { inboxPrefixOf, permissionsOf, ROLES, type User } from "../wire/permissions.ts"
 import { CA_FILE, keyFile } from "./access.ts"
 
 const NATS_CONF = join(import.meta.dirname, "../../nats.conf")
@@ -52,7 +52,10 @@ export const makeKeys = Effect.fn("makeKeys")(function* (wanted: KeysWanted) {
   return yield* Effect.tryPromise({
     try: () => write(folder, wanted),
     catch: (error) => new KeysFailed({ folder, reason: error instanceof Error ? error.message : String(error) }),
-  }).pipe(Effect.tapError(() => Effect.promise(() => rm(folder, { recursive: true, force: true }))))
+  }).pipe(
+    Effect.tapError(() => Effect.promise(() => rm(folder, { recursive: true, force: true }))),
+    Effect.uninterruptible, // what is half done would come after whoever cleans up
+  )
 })
 
 /** Gives the seeds' files. */
@@ -72,7 +75,10 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
     await mkdir(join(folder, dirname(file)), { recursive: true, mode: 0o700 })
     await writeFile(join(folder, file), text, { mode: 0o600, flag: "wx" })
   }
-  for (const { file, seed } of all) await put(file, `${seed}\n`)
+  for (const { file, seed, user } of all) {
+    await put(file, `${seed}\n`)
+    if (user.role === "client") await put(join(dirname(file), "inbox"), `${inboxPrefixOf(user.publicKey)}\n`)
+  }
   await put(join("server", "users.conf"), usersConf(all))
   await put(CONFIG, await serverConf(folder, servers.length > 0))
   if (servers.length > 0) {
@@ -84,6 +90,22 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
   }
   return all.map(({ file }) => file)
 }
+
+/** Adds a user who may do everything, for a run that looks behind everything; gives the folder of its key, shown as a client's. */
+export const addOverseer = (folder: string): string => {
+  const pair = nkeys.createUser()
+  const users = join(folder, "server", "users.conf")
+  writeFileSync(users, readFileSync(users, "utf8").replace(USERS, `${USERS}\n    { nkey: ${pair.getPublicKey()} }`))
+  const own = join(folder, "overseer")
+  mkdirSync(own, { mode: 0o700 })
+  writeFileSync(join(own, keyFile("client")), pair.getSeed(), { mode: 0o600 })
+  const ca = join(folder, "server", CA_FILE)
+  if (existsSync(ca)) copyFileSync(ca, join(own, CA_FILE))
+  return own
+}
+
+/** The line of users.conf that they follow. */
+const USERS = "  users: ["
 
 const made = (role: User["role"], file: string, deployment: string | null = null): Made => {
   const pair = nkeys.createUser()
@@ -115,7 +137,7 @@ const usersConf = (all: ReadonlyArray<Made>): string => {
     "# The users of a NATS server of Chorus, and what each may do: made by `chorus keys`. To be included by its configuration.",
     "authorization {",
     "  timeout: 10 # seconds that a client may take to show its key: on a busy machine two are few",
-    "  users: [",
+    USERS,
     ...lines,
     "  ]",
     "}",

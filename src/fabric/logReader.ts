@@ -14,7 +14,7 @@ const answers = codec("read answer", ReadAnswer)
 const ANSWER_MILLIS = 2_000
 
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
-const QUIET_MILLIS = 5_000
+const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {
   readonly after?: number // sequence; 0, the default, begins with what is left of the log
@@ -22,13 +22,10 @@ export interface FollowOptions {
 }
 
 /** Whether a log has lost its tail, and what was read is written anew: the same tokens, under other numbers. */
-const isRewritten = (last: Logged, newest: Logged | null): boolean =>
+export const isRewritten = (last: Logged, newest: Logged | null): boolean =>
   newest !== null &&
   (last.sequence < newest.sequence ||
     (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
-
-/** Whether more was written than has come, though nothing has been on its way for a while. */
-const isMissing = (last: Logged, newest: Logged | null): boolean => last.sequence > (newest?.sequence ?? 0)
 
 /**
  * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
@@ -51,14 +48,18 @@ export async function* follow(
       again ||= event === "reconnect"
       if (event !== "disconnect") stop()
     })
+    let waits = true // for JetStream, and not our reader for itself
     const look = setInterval(() => {
+      if (!waits) return
       const before: Logged | null = newest
       entryAt(connection, subject, "last").then((last) => {
         if (newest !== before) return // it goes on
-        const isRewrittenNow = last !== null && isRewritten(last, newest)
-        if (last !== null && !isRewrittenNow && !isMissing(last, newest)) return
+        const rewritten = last !== null && isRewritten(last, newest)
+        // A server of a cluster that dies takes what was to be sent along, though our connection may be to another.
+        const missed = last !== null && last.sequence > (newest?.sequence ?? after)
+        if (last !== null && !rewritten && !missed) return
         again ||= last !== null
-        if (isRewrittenNow) newest = null
+        if (rewritten) newest = null
         stop()
       }, ignore)
     }, QUIET_MILLIS)
@@ -75,8 +76,10 @@ export async function* follow(
           break
         }
         newest = { entry: entryOf(data), sequence: sent.sequence }
-        look.refresh()
+        waits = false
         yield newest
+        waits = true
+        look.refresh()
         if (newest.entry._tag === "End") return
       }
     } finally {

@@ -1,5 +1,6 @@
 // The real nats-server as a child of this process, for whoever has none running: on a free port of this machine, with
-// nats.conf, in a folder of its own. It never outlives its parent, and it is not restarted: when it stops, `stopped` says.
+// nats.conf, in a folder of its own. It never outlives its parent. When it stops, `stopped` says; who starts another one in
+// its place gives it the port and the folder.
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, rm } from "node:fs/promises"
@@ -55,6 +56,7 @@ export class NatsServerStopped extends Schema.TaggedError<NatsServerStopped>()("
 export interface NatsServerOptions {
   readonly port?: number // a free one by default
   readonly folder?: string // for its store, kept; by default a temporary one that goes with the server
+  readonly orphan?: "kept" | "removed" // what becomes of that folder when this process is killed; kept
   readonly config?: string // path of a configuration; nats.conf by default
   readonly args?: ReadonlyArray<string> // what else its command line says
 }
@@ -134,23 +136,34 @@ const isAtLeast = (version: string, minimum: ReadonlyArray<number>): boolean => 
   return different === -1 || (numbers[different] ?? 0) > (minimum[different] ?? 0)
 }
 
+/** A folder for the store of servers one after the other; it goes with the scope. */
+export const temporaryFolder = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "chorus-nats-"))),
+  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true })),
+)
+
 /**
- * Runs a command ("$@") behind a folder ("$1") that is removed when the command has ended; an empty name removes none.
- * Prints the command's pid. Our end of its stdin closes when this process ends, even by SIGKILL, and then the second
- * watch kills the server: nothing that was acknowledged is lost by that, since nats.conf syncs first.
+ * Runs a command ("$@") behind two folders, each of which may be "": the first is removed when the command has ended, the
+ * second when this process has. Prints the command's pid. Our end of its stdin closes when this process ends, even by
+ * SIGKILL, and then the second watch kills the server: nothing that was acknowledged is lost by that, since nats.conf syncs
+ * first.
  */
 const GUARD = `
-folder=$1; shift
+folder=$1; orphan=$2; shift 2
 exec 3<&0
 "$@" 3<&- &
 server=$!
 echo "$server"
-clean() { if [ -n "$folder" ]; then rm -rf "$folder"; fi; }
-( read -r _ <&3; kill -KILL "$server"; while kill -0 "$server"; do sleep 0.05; done; clean ) >/dev/null 2>&1 &
+clean() { if [ -n "$1" ]; then rm -rf "$1"; fi; }
+(
+  read -r _ <&3; trap '' TERM # not to be ended before it has cleaned
+  kill -KILL "$server"; while kill -0 "$server"; do sleep 0.05; done
+  clean "$folder"; clean "$orphan"
+) >/dev/null 2>&1 &
 watch=$!
 wait "$server"; code=$?
-kill -KILL "$watch"
-clean
+kill -TERM "$watch"
+clean "$folder"
 exit "$code"
 `
 
@@ -170,7 +183,8 @@ const spawnGuarded = async (path: string, options: NatsServerOptions): Promise<G
   await mkdir(folder, { recursive: true })
   const config = options.config ?? join(ROOT, "nats.conf")
   const server = [path, "--config", config, "--port", String(options.port ?? -1), ...(options.args ?? [])]
-  const guard = spawn("/bin/sh", ["-c", GUARD, "nats-server guard", temporary ? folder : "", ...server], {
+  const removed = [temporary ? folder : "", options.orphan === "removed" ? folder : ""]
+  const guard = spawn("/bin/sh", ["-c", GUARD, "nats-server guard", ...removed, ...server], {
     cwd: folder, // nats.conf's store is relative
     stdio: ["pipe", "pipe", "pipe"],
     detached: true, // the terminal's Ctrl-C is for us; the server goes last

@@ -11,12 +11,13 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream"
 import { type NatsConnection, nanos } from "@nats-io/transport-node"
-import { Context, Effect, Layer, Result, Schedule, Schema } from "effect"
+import { Context, Effect, Layer, Result } from "effect"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
+import { appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
 import { copiesAt } from "./copies.ts"
 import { answered, Nats, untilAnswered } from "./nats.ts"
 
@@ -25,25 +26,6 @@ const entries = codec("token log entry", LogEntry)
 /** How long a session's tokens can be read, unless a deployment says otherwise. */
 const RETENTION_MILLIS = 3_600_000
 const DUPLICATE_WINDOW_MILLIS = 120_000
-
-/** A lost acknowledgement is asked for again this often, and so long: a server needs some seconds to restart. */
-const AGAIN = { schedule: Schedule.spaced("200 millis"), times: 150 }
-
-export class LogFailed extends Schema.TaggedError<LogFailed>()("LogFailed", {
-  subject: Schema.String,
-  reason: Schema.String,
-}) {
-  override get message() {
-    return `the token log ${this.subject} cannot be written: ${this.reason}`
-  }
-}
-
-/** Somebody else has written to the log: this owner is one of former times. */
-export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subject: Schema.String }) {
-  override get message() {
-    return `the token log ${this.subject} has another writer`
-  }
-}
 
 export class TokenLog extends Context.Service<
   TokenLog,
@@ -73,15 +55,11 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
   })
   const subjects = subjectsOf(name)
   return TokenLog.of({
-    append: (session, entry, after) => {
-      const subject = subjects.tokens(session)
-      const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
-      return Effect.tryPromise({
-        try: () =>
-          answered(connection, appendOnce(stream, manager, { subject, message: entries.encode(entry), after, id })),
-        catch: (error) => (error instanceof LogMoved ? error : new LogFailed({ subject, reason: reasonOf(error) })),
-      }).pipe(Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }))
-    },
+    append: (session, entry, after) =>
+      Effect.suspend(() => {
+        const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
+        return appendTo(portOf(connection, stream, manager, subjects.tokens(session)), { entry, after, id })
+      }),
     read: (session) => {
       const subject = subjects.tokens(session)
       return Effect.tryPromise({
@@ -136,27 +114,36 @@ const create = async (manager: JetStreamManager, kept: Kept): Promise<void> => {
   }
 }
 
-interface Append {
-  readonly subject: string
-  readonly message: Uint8Array
-  readonly after: number
-  readonly id: string
-}
+/** "wrong last sequence" */
+const WRONG_SEQUENCE = 10071
 
-/** A repetition whose first try was stored is a duplicate to some servers and a wrong sequence to others: look who wrote last. */
-const appendOnce = async (
+const portOf = (
+  connection: NatsConnection,
   stream: JetStreamClient,
   manager: JetStreamManager,
-  { subject, message, after, id }: Append,
-): Promise<number> => {
-  try {
-    const { seq } = await stream.publish(subject, message, { msgID: id, expect: { lastSubjectSequence: after } })
-    return seq
-  } catch (error) {
-    if (!(error instanceof JetStreamApiError) || error.code !== 10071) throw error
-    const last = await manager.direct.getMessage(TOKEN_STREAM, { last_by_subj: subject })
-    if (last?.header.get("Nats-Msg-Id") === id) return last.seq
-    throw new LogMoved({ subject })
+  subject: string,
+): LogPort => {
+  const ask = <A>(question: () => Promise<A>): Effect.Effect<A, LogFailed> =>
+    Effect.tryPromise({
+      try: () => answered(connection, question()),
+      catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+    })
+  return {
+    subject,
+    publish: ({ entry, after, id }) =>
+      ask(async () => {
+        try {
+          const expect = { lastSubjectSequence: after }
+          return (await stream.publish(subject, entries.encode(entry), { msgID: id, expect })).seq
+        } catch (error) {
+          if (error instanceof JetStreamApiError && error.code === WRONG_SEQUENCE) return "wrong sequence"
+          throw error
+        }
+      }),
+    last: ask(async () => {
+      const last = await manager.direct.getMessage(TOKEN_STREAM, { last_by_subj: subject })
+      return last === null ? null : { id: last.header.get("Nats-Msg-Id"), sequence: last.seq }
+    }),
   }
 }
 

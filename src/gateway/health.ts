@@ -1,5 +1,5 @@
-// GET /healthz: the gateway is alive. GET /readyz: a request would be served, since some deployment has all its ranks ready,
-// or has none and starts them with the next request.
+// GET /healthz: the gateway is alive. GET /readyz: a request would be served, since some deployment has all its ranks ready
+// and a supervisor has had a pass through them, or has none and starts them with the next request.
 import { Effect } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Beats, type RankHeard } from "./beats.ts"
@@ -12,10 +12,16 @@ export const readyz = HttpRouter.add(
   "/readyz",
   Effect.gen(function* () {
     const served = yield* (yield* Deployments).served
-    const heard = yield* (yield* Beats).ranks
+    const beats = yield* Beats
+    const heard = yield* beats.ranks
+    const serving = new Set(
+      (yield* beats.supervisors)
+        .filter(({ state, serving }) => state === "ready" && serving)
+        .map(({ deployment }) => deployment),
+    )
     const deployments = served.map((model) => {
       const ranks = heard.filter(({ deployment }) => deployment === model.name)
-      return { name: model.name, state: stateOf(model, ranks), ranks: ranks.length }
+      return { name: model.name, state: stateOf(model, ranks, serving), ranks: ranks.length }
     })
     const ready = deployments.some(({ state }) => state !== "starting")
     return HttpServerResponse.jsonUnsafe(
@@ -28,7 +34,11 @@ export const readyz = HttpRouter.add(
 type State = "ready" | "starting" | "idle"
 
 /** Ranks of one epoch are a replica. */
-const stateOf = ({ metadata: { base, draft } }: ServedModel, ranks: ReadonlyArray<RankHeard>): State => {
+const stateOf = (
+  { name, metadata: { base, draft } }: ServedModel,
+  ranks: ReadonlyArray<RankHeard>,
+  serving: ReadonlySet<string>,
+): State => {
   if (ranks.length === 0) return "idle"
   const epochs = new Set(ranks.map(({ epoch }) => epoch))
   const isWhole = (epoch: number, group: string, wanted: number) => {
@@ -38,7 +48,7 @@ const stateOf = ({ metadata: { base, draft } }: ServedModel, ranks: ReadonlyArra
   const whole = [...epochs].some(
     (epoch) => isWhole(epoch, "base", ranksOf(base)) && isWhole(epoch, "draft", ranksOf(draft)),
   )
-  return whole ? "ready" : "starting"
+  return whole && serving.has(name) ? "ready" : "starting"
 }
 
 /** A supervisor says "layer x 2", or "none". */

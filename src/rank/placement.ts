@@ -51,8 +51,16 @@ export const describeShard = ({ attention, mlp, embed, head }: Shard): string =>
     "; ",
   )
 
-const ranges = (layers: ReadonlyArray<number>): string => {
+const ranges = (layers: ReadonlyArray<number>): string =>
+  rangesOf(layers)
+    .map(({ from, to }) => (from + 1 === to ? `${from}` : `${from}-${to - 1}`))
+    .join(",") || "none"
+
+/** Layers that follow one another, from the first to the one after the last. */
+export const rangesOf = (
+  layers: ReadonlyArray<number>,
+): ReadonlyArray<{ readonly from: number; readonly to: number }> => {
   const starts = layers.filter((layer, i) => layer !== (layers[i - 1] ?? -2) + 1)
   const ends = layers.filter((layer, i) => layer !== (layers[i + 1] ?? -2) - 1)
-  return starts.map((start, i) => (start === ends[i] ? `${start}` : `${start}-${ends[i]}`)).join(",") || "none"
+  return starts.map((from, i) => ({ from, to: (ends[i] ?? from) + 1 }))
 }

@@ -9,6 +9,7 @@ import { groupSubjects } from "../wire/subjects.ts"
 import { Compute } from "./compute.ts"
 import { Deltas } from "./deltas.ts"
 import { STRATEGIES } from "./execute.ts"
+import { firstPass } from "./firstPass.ts"
 import { followFormation, type Station } from "./formation.ts"
 import { handOver } from "./handOver.ts"
 import { Held } from "./held.ts"
@@ -49,7 +50,9 @@ const start = Effect.fnUntraced(function* (options: RankOptions, status: Status)
   const { deterministic } = deployment
   const progress = (progress: number) => status.note({ progress })
   const services = yield* Layer.build(Compute.layer({ model, shard, device, threads, deterministic, progress }))
-  const { bytesOfWeights, device: chosen, kvTokens } = yield* Compute.pipe(Effect.provide(services))
+  const compute = yield* Compute.pipe(Effect.provide(services))
+  yield* firstPass(compute, shard, model.shape.width)
+  const { bytesOfWeights, device: chosen, kvTokens } = compute
   yield* status.set({ progress: 1, device: `${chosen.name} (${chosen.variant})`, bytesOfWeights })
   const held = standby ? new Held(group.ranks, kvTokens) : null
   const standing = stand({ options, status, model, deltas: new Deltas() }, stations, held).pipe(

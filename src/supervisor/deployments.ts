@@ -1,7 +1,8 @@
-// The two buckets that all of a server's actors share: what is to be served, and by which replicas it is.
+// The buckets that all of a server's actors share: what is to be served, by which replicas it is, and which hosts drain.
 import { Effect } from "effect"
 import { openBucket } from "../fabric/bucket.ts"
 import { StoredDeployment } from "../wire/deployment.ts"
+import { Drain } from "../wire/host.ts"
 import { Replicas } from "../wire/replicas.ts"
 
 export const openDeployments = openBucket("chorus_deployments", StoredDeployment)
@@ -10,3 +11,5 @@ export const openBuckets = Effect.all({
   deployments: openDeployments,
   replicas: openBucket("chorus_replicas", Replicas),
 })
+
+export const openDrains = openBucket("chorus_drains", Drain)

@@ -23,7 +23,7 @@ export interface Encoder {
 /** The process ended before it answered, or was ended because it did not. */
 class EncoderEnded extends Schema.TaggedError<EncoderEnded>()("EncoderEnded", {
   reason: Schema.String,
-  killed: Schema.Boolean, // by somebody else, so not by what it was asked for
+  ours: Schema.Boolean, // what it was asked for ended it; otherwise it is asked again
 }) {}
 
 /** One request is answered at a time. A process that has ended is started again with the next one. */
@@ -48,7 +48,7 @@ export const startEncoder = Effect.gen(function* () {
 
   const answer = Effect.fnUntraced(function* (request: EncodeRequest) {
     const said = yield* ask(request).pipe(
-      Effect.retry({ times: 1, while: ({ killed }) => killed }),
+      Effect.retry({ times: 1, while: ({ ours }) => !ours }),
       Effect.mapError(({ reason }) => new EncodingFailed({ file: request.path, reason })),
     )
     return said._tag === "Encoded" ? said.tokens : yield* Effect.fail(said.error)
@@ -83,16 +83,16 @@ const exchange = (child: ChildProcess, request: EncodeRequest): Effect.Effect<En
       child.channel?.unref()
       resume(result)
     }
-    const fail = (reason: string, killed = false) => settle(Effect.fail(new EncoderEnded({ reason, killed })))
+    const fail = (reason: string, ours: boolean) => settle(Effect.fail(new EncoderEnded({ reason, ours })))
     const answered = (message: unknown) => settle(Effect.orDie(Schema.decodeUnknownEffect(EncodeAnswer)(message)))
-    const failed = ({ message }: Error) => fail(message)
+    const failed = ({ message }: Error) => fail(message, false)
     const ended = (code: number | null, signal: string | null) => {
-      if (signal === "SIGKILL" || signal === "SIGTERM") fail("its process was killed twice. Try again", true)
+      if (signal === "SIGKILL" || signal === "SIGTERM") fail("its process was killed twice. Try again", false)
       else if (signal !== null)
-        fail(`it took more than ${HEAP_MEBIBYTES} MiB of memory`) // V8 aborts where its heap is full
-      else fail(`its process ended with exit code ${code}`)
+        fail(`it took more than ${HEAP_MEBIBYTES} MiB of memory`, true) // V8 aborts where its heap is full
+      else fail(`its process ended with exit code ${code}`, true)
     }
-    const late = setTimeout(() => fail(`it took more than ${ANSWER_MILLIS} ms`), ANSWER_MILLIS)
+    const late = setTimeout(() => fail(`it took more than ${ANSWER_MILLIS} ms`, true), ANSWER_MILLIS)
     child.on("message", answered).on("exit", ended).on("error", failed)
     child.channel?.ref()
     if (child.exitCode !== null || child.signalCode !== null) ended(child.exitCode, child.signalCode)

@@ -3,6 +3,7 @@ import type { HostedRank } from "../wire/host.ts"
 import type { PlacedRank, Replica, Standby } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { Observed } from "./observed.ts"
+import type { Proof } from "./proofs.ts"
 import type { Health, LostRank, StandbyHealth } from "./reconcile.ts"
 
 /** A process that is told to be a rank beats as that rank by then. */
@@ -14,6 +15,7 @@ const STARTED_MILLIS = 3_000
 export interface Seen {
   readonly hosts: Hosts
   readonly observed: Observed
+  readonly proof: (replica: Replica) => Proof
 }
 
 export const health = (replica: Replica, seen: Seen): Health => {
@@ -26,10 +28,13 @@ export const health = (replica: Replica, seen: Seen): Health => {
   const gone = ranks.find(({ host }) => !here.has(host))
   if (gone !== undefined)
     return seen.hosts.certain() ? { _tag: "Gone", reason: `host ${gone.host} is gone` } : { _tag: "Starting" }
-  if (ranks.some(({ host }) => here.get(host)?.state === "draining")) return { _tag: "Leaving" }
+  const limits = ranks.flatMap(({ host }) => here.get(host) ?? []).filter(({ state }) => state === "draining")
+  if (limits.length > 0) {
+    return { _tag: "Leaving", limitMillis: Math.min(...limits.map(({ drainMillis }) => drainMillis)) }
+  }
   let able = 0
   for (const placed of ranks) {
-    const hosted = hostedOf(replica, placed, seen)
+    const hosted = hostedOf(replica, placed, seen.hosts)
     if (hosted === undefined) {
       if (Date.now() - since > STARTED_MILLIS) return { _tag: "Unstarted" }
       continue
@@ -42,14 +47,17 @@ export const health = (replica: Replica, seen: Seen): Health => {
     if (beat?.state === "failed") return { _tag: "Failed", reason: `${named}: ${beat.reason}` }
     if (beat?.state === "ready") able += 1
   }
-  return { _tag: able === ranks.length ? "Ready" : "Starting" }
+  if (able < ranks.length) return { _tag: "Starting" }
+  const proof = seen.proof(replica)
+  if (typeof proof === "object") return { _tag: "Failed", reason: `its health pass: ${proof.failed}` }
+  return { _tag: proof === "healthy" ? "Ready" : "Starting" }
 }
 
 export const standbyHealth = (replica: Replica, standby: Standby, seen: Seen): StandbyHealth => {
   const { hosts, observed } = seen
   const host = hosts.all().get(standby.host)
   if (host === undefined) return hosts.certain() ? "lost" : "starting"
-  const hosted = hostedOf(replica, standby, seen)
+  const hosted = hostedOf(replica, standby, seen.hosts)
   if (host.state === "draining" || hosted?.state === "failed") return "lost"
   if (hosted === undefined) return "unstarted"
   const place = placeOf(replica, { ...standby, rank: standby.member })
@@ -69,7 +77,7 @@ const isLost = (replica: Replica, placed: PlacedRank, seen: Seen): boolean => {
   if (replica.state === "activating") return false
   const { hosts, observed } = seen
   if (!hosts.all().has(placed.host)) return hosts.certain()
-  const hosted = hostedOf(replica, placed, seen)
+  const hosted = hostedOf(replica, placed, seen.hosts)
   if (hosted === undefined) return false
   const place = placeOf(replica, placed)
   const beat = observed.rank(place)
@@ -89,10 +97,11 @@ const placeOf = ({ deployment, formed }: Replica, { group, rank }: LostRank) => 
   ...{ deployment: deployment.name, epoch: formed, group, rank },
 })
 
-const hostedOf = (
+/** What the host says of one of its processes. */
+export const hostedOf = (
   { deployment, epoch }: Replica,
   { host, group, member }: Standby,
-  { hosts }: Seen,
+  hosts: Hosts,
 ): HostedRank | undefined =>
   hosts
     .all()

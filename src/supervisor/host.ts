@@ -1,13 +1,14 @@
 // A machine's host: says what the machine has and what it runs, looks at models, starts and stops ranks when told to.
 import { availableParallelism, hostname, totalmem } from "node:os"
 import type { Msg } from "@nats-io/transport-node"
-import { Effect, Schema } from "effect"
+import { Effect, Schema, Stream, SubscriptionRef } from "effect"
 import type { Access } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
 import { register } from "../fabric/services.ts"
 import { codec } from "../wire/codec.ts"
 import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
 import { hostSubjects, isInbox, isName, ROLL_CALL } from "../wire/subjects.ts"
+import { openDrains } from "./deployments.ts"
 import { loadDevices } from "./devices.ts"
 import { type HostRanks, hostRanks } from "./hostRanks.ts"
 import { lookAt } from "./look.ts"
@@ -23,6 +24,9 @@ const HOP_EVERY_BEATS = 20
 const TAKEN_MILLIS = 2 * HOST_BEAT_MILLIS
 
 const DRAIN_LOOK_MILLIS = 50
+
+/** Sessions whose time here is over have moved, and the ranks have ended, by then. */
+const MOVE_MILLIS = 5_000
 
 export interface HostOptions {
   readonly url: string // of NATS, for its ranks
@@ -45,22 +49,39 @@ export class HostTaken extends Schema.TaggedError<HostTaken>()("HostTaken", { na
   }
 }
 
-/** Serves until the scope closes; then its ranks end first, when the keeper has placed others and their sessions are over. */
+/**
+ * Serves until the scope closes, and drains first: the keeper places others, and ends its ranks when their sessions are over
+ * or can go on elsewhere. It drains likewise, and stays, while its name is in the bucket of drains.
+ */
 export const host = Effect.fnUntraced(function* (options: HostOptions) {
   const { connection } = yield* Nats
   if (!isName(options.name)) return yield* Effect.die(new Error(`${options.name} is no name for a host`))
   yield* free(options.name)
   const subjects = hostSubjects(options.name)
-  let state: HostBeat["state"] = "ready"
+  const drains = yield* Effect.flatMap(openDrains, ({ follow }) => follow)
+  let leaving: "not yet" | "soon" | "now" = "not yet"
+  const drain = (): Pick<HostBeat, "state" | "drainMillis"> => {
+    if (leaving !== "not yet")
+      return { state: leaving === "now" ? "left" : "draining", drainMillis: options.drainMillis }
+    const told = SubscriptionRef.getUnsafe(drains).get(options.name)?.value
+    return told === undefined
+      ? { state: "ready", drainMillis: 0 }
+      : { state: "draining", drainMillis: told.limitMillis }
+  }
   const devices = yield* loadDevices
   let hopMillis = yield* measureHop
   let ranks: HostRanks | undefined
   const message = () =>
-    beats.encode(beatOf(options, { state, hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }))
+    beats.encode(beatOf(options, { ...drain(), hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }))
   const say = (): void => {
     if (!connection.isClosed()) connection.publish(subjects.beat, message())
   }
-  yield* Effect.addFinalizer(() => Effect.sync(say)) // without ranks, when they have ended
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      leaving = "now" // its ranks have ended
+      say()
+    }),
+  )
   ranks = yield* hostRanks(options, say)
   const running = ranks
   const run = Effect.runPromiseWith(yield* Effect.context<never>())
@@ -91,14 +112,18 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
     yield* Effect.sleep(HOST_BEAT_MILLIS)
   })
   yield* Effect.forkScoped(Effect.forever(beat))
+  yield* SubscriptionRef.changes(drains).pipe(
+    Stream.runForEach(() => Effect.sync(say)),
+    Effect.forkScoped,
+  )
   const left = Effect.gen(function* () {
     while (running.all().length > 0) yield* Effect.sleep(DRAIN_LOOK_MILLIS)
   })
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
-      state = "draining"
+      leaving = "soon"
       say()
-      yield* Effect.timeoutOption(left, options.drainMillis)
+      yield* Effect.timeoutOption(left, options.drainMillis === 0 ? 0 : options.drainMillis + MOVE_MILLIS)
     }),
   )
 })
@@ -156,7 +181,7 @@ const free = Effect.fnUntraced(function* (name: string) {
   if (answered) return yield* new HostTaken({ name })
 })
 
-type Condition = Pick<HostBeat, "state" | "hopMillis" | "devices" | "ranks">
+type Condition = Pick<HostBeat, "state" | "drainMillis" | "hopMillis" | "devices" | "ranks">
 
 const beatOf = ({ name, cores, memory }: HostOptions, condition: Condition): HostBeat => {
   const reserved = condition.ranks.reduce((sum, { bytes }) => sum + bytes, 0)

@@ -6,7 +6,7 @@ import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"
 import type { HostOptions } from "./host.ts"
-import { type History, RANK_RESTARTS, restart } from "./restart.ts"
+import { oneForOne } from "./supervision.ts"
 
 export interface RankOrder {
   readonly place: RankPlace
@@ -39,30 +39,20 @@ export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: 
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
 
-  const supervise = Effect.fnUntraced(function* (entry: Hosted, order: RankOrder) {
+  const supervise = (entry: Hosted, order: RankOrder) => {
     const note = (change: Partial<HostedRank>): void => {
       entry.state = { ...entry.state, ...change }
       changed()
     }
-    let history: History = []
-    for (;;) {
-      const ended = yield* Effect.scoped(
-        Effect.gen(function* () {
-          const rank = yield* startActor(actorOf(nats, order))
-          note({ state: "running", pid: rank.pid })
-          return yield* rank.ended
-        }),
-      )
-      const next = restart(history, Date.now(), RANK_RESTARTS)
-      if (next._tag === "GiveUp") {
-        const reason = `${ended.message}; given up after ${next.restarts} restarts`
-        return note({ state: "failed", pid: 0, reason })
-      }
-      history = next.history
-      note({ state: "restarting", pid: 0, restarts: entry.state.restarts + 1, reason: ended.message })
-      yield* Effect.sleep(next.afterMillis)
-    }
-  })
+    const actor = actorOf(nats, order)
+    return oneForOne({
+      name: actor.name,
+      start: startActor(actor),
+      running: ({ pid }) => note({ state: "running", pid }),
+      restarting: ({ message }) =>
+        note({ state: "restarting", pid: 0, restarts: entry.state.restarts + 1, reason: message }),
+    }).pipe(Effect.map(({ message }) => note({ state: "failed", pid: 0, reason: message })))
+  }
 
   const start = (order: RankOrder) =>
     Effect.gen(function* () {

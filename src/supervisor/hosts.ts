@@ -1,6 +1,7 @@
 // The hosts, as a supervisor sees them: their beats, and requests to them.
-import { Effect, Fiber, Result, Schema } from "effect"
+import { Effect, Fiber, Result, Schema, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
+import { Silence } from "../fabric/silence.ts"
 import { codec } from "../wire/codec.ts"
 import {
   HOST_BEAT_MILLIS,
@@ -43,17 +44,26 @@ export interface Hosts {
 
 /** Watches until the scope closes; `changed` is called when a host comes, goes, or says something new of its ranks. */
 export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
-  const { connection } = yield* Nats
-  const heard = new Map<string, { beat: HostBeat; missed: number }>()
+  const { connection, connected } = yield* Nats
+  const heard = new Map<string, HostBeat>()
+  const silence = new Silence<string>(
+    { everyMillis: HOST_BEAT_MILLIS, missed: HOST_BEATS_MISSED + 1 },
+    performance.now(),
+  )
   let ticks = 0
   const hear = (message: Uint8Array): void => {
     const decoded = beats.decode(message)
     if (Result.isFailure(decoded)) return
     const beat = decoded.success
-    const before = heard.get(beat.name)?.beat
-    if (beat.state === "draining" && beat.ranks.length === 0) heard.delete(beat.name)
-    else heard.set(beat.name, { beat, missed: 0 })
-    if (before === undefined || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
+    const before = heard.get(beat.name)
+    if (beat.state === "left") {
+      heard.delete(beat.name)
+      silence.forget(beat.name)
+    } else {
+      heard.set(beat.name, beat)
+      silence.heard(beat.name)
+    }
+    if (before?.state !== beat.state || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -66,15 +76,10 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
   const callRoll = Effect.sync(() => connection.publish(ROLL_CALL))
   yield* callRoll
   const settling = yield* Effect.forkScoped(Effect.sleep(ROLL_CALL_MILLIS))
-  // Ticks are counted, not time: who was busy itself finds the beats in its socket before the next tick.
   const tick = Effect.sync(() => {
+    if (!SubscriptionRef.getUnsafe(connected)) return // it is we who hear nobody
     ticks += 1
-    for (const [name, entry] of heard) {
-      entry.missed += 1
-      if (entry.missed <= HOST_BEATS_MISSED) continue
-      heard.delete(name)
-      changed()
-    }
+    for (const name of silence.tick(performance.now())) if (heard.delete(name)) changed()
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(HOST_BEAT_MILLIS), tick)))
   const ask = Effect.fnUntraced(function* (host: string, request: HostRequest) {
@@ -90,7 +95,7 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
     return answer
   })
   const hosts: Hosts = {
-    all: () => new Map([...heard].map(([name, { beat }]) => [name, beat])),
+    all: () => heard,
     settled: Effect.asVoid(Fiber.await(settling)),
     certain: () => ticks > HOST_BEATS_MISSED,
     ask,

@@ -8,16 +8,17 @@ import { codec } from "../wire/codec.ts"
 import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import { Formation } from "../wire/formation.ts"
 import type { HostedRank } from "../wire/host.ts"
-import { COLD, type Replica, type Replicas, type Standby } from "../wire/replicas.ts"
+import { COLD, type GivenUpRank, type Replica, type Replicas, type Standby } from "../wire/replicas.ts"
 import { formationSubject } from "../wire/subjects.ts"
 import { formationOf, takenOver } from "./formation.ts"
-import { health, isHeard, standbyHealth } from "./health.ts"
+import { health, hostedOf, isHeard, standbyHealth } from "./health.ts"
 import type { Hosts } from "./hosts.ts"
 import type { ModelShelf } from "./models.ts"
 import type { Observed } from "./observed.ts"
 import { Peak } from "./peak.ts"
 import type { Placement } from "./placement.ts"
 import { placeOn, placeStandby } from "./placing.ts"
+import { proofs } from "./proofs.ts"
 import { type LostRank, nextStep, type Step } from "./reconcile.ts"
 
 const formations = codec("formation", Formation)
@@ -27,6 +28,9 @@ const LOOK_MILLIS = 250
 
 /** Where no host had room for a standby, another one is sought after so long. */
 const STANDBY_AGAIN_MILLIS = 10_000
+
+/** What a host has given up it is not asked to run again for so long: the period of its restarts. */
+const AVOID_MILLIS = 60_000
 
 /** Extra replicas of a deployment that never idles go when they were not needed for so long. */
 const SCALE_DOWN_MILLIS = 30_000
@@ -39,6 +43,8 @@ export interface KeeperOptions {
   readonly shelf: ModelShelf
   /** Ends when something has changed since it was taken last. */
   readonly changes: Queue.Dequeue<void>
+  /** Something has. */
+  readonly changed: () => void
 }
 
 /** Keeps until interrupted. */
@@ -51,6 +57,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const written = new Map<string, Entry<Replicas>>()
   const peaks = new Map<string, Peak>()
   const working = yield* FiberMap.make<string, void>()
+  const proved = yield* proofs(observed, options.changed)
   const vain = new Map<string, number>() // when no place was found for a standby, by epoch and group
 
   const recordOf = (name: string): Entry<Replicas> => {
@@ -80,7 +87,8 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const add = Effect.fnUntraced(function* (name: string, stored: StoredDeployment) {
     const others = [...allRecords(followed, written).values()].flatMap(({ value }) => value.replicas)
     const deployment = ranksPart(stored)
-    const placement = yield* placeOn({ deployment, hosts, shelf: options.shelf, others })
+    const givenUp = lately(recordOf(name).value)
+    const placement = yield* placeOn({ deployment, hosts, shelf: options.shelf, others, givenUp })
     if (placement._tag === "Refused") {
       yield* fail(name, "placement", placement.reason)
       return
@@ -113,7 +121,8 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const standBy = Effect.fnUntraced(function* (name: string, replica: Replica, group: Standby["group"]) {
     const { epoch, deployment, ranks } = replica
     const others = [...allRecords(followed, written).values()].flatMap(({ value }) => value.replicas)
-    const placement = yield* placeStandby({ deployment, hosts, shelf: options.shelf, others }, ranks, group)
+    const givenUp = lately(recordOf(name).value)
+    const placement = yield* placeStandby({ deployment, hosts, shelf: options.shelf, others, givenUp }, ranks, group)
     const [placed] = placement._tag === "Placed" ? placement.ranks : []
     if (placed === undefined) {
       vain.set(`${epoch} ${group}`, Date.now())
@@ -182,10 +191,16 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
         return yield* setReplica(name, step.epoch, "ready")
       case "Drop": {
         if (step.failure !== null) yield* fail(name, "start", step.failure)
+        const { value } = recordOf(name)
+        const givenUp = givenUpOf(
+          value.replicas.filter(({ epoch }) => epoch === step.epoch),
+          hosts,
+        )
         // Whoever follows sees it first; then its ranks are strays.
         return yield* write(name, (record) => ({
           ...record,
           replicas: record.replicas.filter(({ epoch }) => epoch !== step.epoch),
+          givenUp: [...lately(record), ...givenUp],
         }))
       }
     }
@@ -200,11 +215,12 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     return replica === undefined ? Effect.void : Effect.asVoid(act(replica))
   }
 
-  const seen = { hosts, observed }
+  const seen = { hosts, observed, proof: proved.of }
   const look = Effect.gen(function* () {
     const stored = SubscriptionRef.getUnsafe(options.stored)
     const records = allRecords(followed, written)
     const now = Date.now()
+    yield* proved.renew([...records.values()].flatMap(({ value }) => value.replicas))
     for (const name of new Set([...stored.keys(), ...records.keys()])) {
       const wish = stored.get(name)?.value ?? null
       const record = recordOf(name).value
@@ -269,6 +285,20 @@ const peakOf = (
   peaks.set(name, peak)
   return peak
 }
+
+/** What hosts have given up not long ago: it is placed elsewhere until they may try again. */
+const lately = ({ givenUp = [] }: Replicas): ReadonlyArray<GivenUpRank> =>
+  givenUp.filter(({ at }) => Date.now() - at < AVOID_MILLIS)
+
+const givenUpOf = (replicas: ReadonlyArray<Replica>, hosts: Hosts): ReadonlyArray<GivenUpRank> =>
+  replicas.flatMap((replica) =>
+    replica.ranks.flatMap((placed) => {
+      const hosted = hostedOf(replica, placed, hosts)
+      if (hosted?.state !== "failed") return []
+      const { host, group, rank } = placed
+      return [{ host, group, rank, reason: hosted.reason, at: Date.now() }]
+    }),
+  )
 
 const replicaOf = (
   epoch: number,

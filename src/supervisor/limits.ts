@@ -29,15 +29,16 @@ export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) 
     ...{ deployment: deployment.name, limits: limits(yield* SubscriptionRef.get(capacity)) },
     keepMillis: several ? 0 : (deployment.keepMillis ?? KEEP_MILLIS), // what is kept is in the memory of one of them
   })
+  const beat = yield* announce(deployment.name, admission, () => SubscriptionRef.getUnsafe(capacity) > 0)
   yield* SubscriptionRef.changes(capacity).pipe(
-    Stream.runForEach((tokens) => admission.limit(limits(tokens))),
+    Stream.runForEach((tokens) => Effect.andThen(admission.limit(limits(tokens)), beat)),
     Effect.forkScoped,
   )
-  yield* announce(deployment.name, admission)
   return admission
 })
 
-const announce = Effect.fnUntraced(function* (deployment: string, { census }: Admitting) {
+/** Gives what beats at once. */
+const announce = Effect.fnUntraced(function* (deployment: string, { census }: Admitting, serving: () => boolean) {
   const { connection } = yield* Nats
   const id = randomUUID().slice(0, 8)
   const subject = subjectsOf(deployment).beat(`supervisor.${id}`)
@@ -45,7 +46,7 @@ const announce = Effect.fnUntraced(function* (deployment: string, { census }: Ad
     Effect.sync(() => {
       const { progress, ...rest } = census()
       const message: SupervisorBeat = {
-        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
+        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state, serving: serving() },
         ...rest,
         ...progress,
       }
@@ -53,4 +54,5 @@ const announce = Effect.fnUntraced(function* (deployment: string, { census }: Ad
     })
   yield* Effect.addFinalizer(() => beat("draining"))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat("ready"), Effect.sleep(SUPERVISOR_BEAT_MILLIS))))
+  return beat("ready")
 })

@@ -1,6 +1,7 @@
 // The way to one replica: its groups joined, joined again when their ranks were lost and are back, and how far they are.
 import { Effect, Stream, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
+import { healthPass } from "../fabric/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
@@ -71,7 +72,9 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
         Effect.forkScoped,
       )
     }
-    yield* Effect.forEach(joined, (group) => group.ready, { concurrency: "unbounded", discard: true })
+    yield* Effect.forEach(joined, (group) => Effect.andThen(group.ready, healthPass(group)), {
+      ...{ concurrency: "unbounded", discard: true },
+    })
     const named = (name: GroupName) => joined.find((group) => group.name === name)
     const [base, draft] = [named("base"), named("draft")]
     if (base === undefined) return

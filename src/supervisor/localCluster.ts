@@ -6,10 +6,11 @@ import { type Group, join } from "../fabric/group.ts"
 import { Nats } from "../fabric/nats.ts"
 import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
-import { type Actor, type ActorEnded, startActors } from "./actorProcess.ts"
+import { type ActorEnded, startActor, startActors } from "./actorProcess.ts"
 import { checkModels } from "./checkModels.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { ownServer } from "./ownServer.ts"
+import { ownPlace, ownServer } from "./ownServer.ts"
+import { oneForAll } from "./supervision.ts"
 
 /** This process is the first owner of the groups that it starts. */
 const EPOCH = 1
@@ -50,17 +51,16 @@ export const start = Effect.fnUntraced(function* (
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
   if (nats === null) progress.report("Starting nats-server")
-  const server = nats === null ? yield* ownServer({ ended, deployment: deployment.name }) : null
+  const server = nats === null ? yield* Effect.flatMap(ownPlace(deployment.name), (place) => ownServer(place)) : null
   const url = server?.url ?? nats ?? ""
   const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   if (server === null) progress.report(`Connecting to ${url}`)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
-  const http =
-    gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway, ended)
+  const http = gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
-  const ranks = yield* actors(
+  const ranks = yield* startActors(
     members.map(({ group, rank }) => ({
       ...{ name: `rank ${rank} of ${group.name}`, file: "rank.ts" },
       environment: {
@@ -70,15 +70,13 @@ export const start = Effect.fnUntraced(function* (
         [ENVIRONMENT.rank]: `${rank}`,
       },
     })),
-    ended,
   )
-  const [supervisor] = yield* actors(
-    [
-      {
-        ...{ name: "the supervisor", file: "supervisor.ts" },
-        environment: { ...environmentOf(deployment), ...natsEnvironment(url, keyIn(keys, "supervisor")) },
-      },
-    ],
+  const supervisor = yield* startActor({
+    ...{ name: "the supervisor", file: "supervisor.ts" },
+    environment: { ...environmentOf(deployment), ...natsEnvironment(url, keyIn(keys, "supervisor")) },
+  })
+  yield* oneForAll(
+    [server, http, ...ranks, supervisor].filter((child) => child !== null),
     ended,
   )
   const cluster: LocalCluster = {
@@ -87,29 +85,20 @@ export const start = Effect.fnUntraced(function* (
     pids: {
       gateway: http?.pid ?? null,
       natsServer: server?.pid ?? null,
-      supervisor: supervisor?.pid ?? 0,
+      supervisor: supervisor.pid,
       base: ranks.filter((_, i) => members[i]?.group.name === "base").map(({ pid }) => pid),
       draft: ranks.filter((_, i) => members[i]?.group.name === "draft").map(({ pid }) => pid),
     },
     failed: Deferred.await(ended),
   }
   const loading = Effect.scoped(reportLoading(deployment, groups, progress)).pipe(Effect.provide(fabric))
-  yield* Effect.raceFirst(Effect.raceFirst(supervisor?.ready ?? Effect.never, loading), cluster.failed)
+  yield* Effect.raceFirst(Effect.raceFirst(supervisor.ready, loading), cluster.failed)
   return cluster
 })
 
 const environmentOf = (deployment: Deployment) => ({
   [ENVIRONMENT.deployment]: JSON.stringify(deployment),
   [ENVIRONMENT.epoch]: `${EPOCH}`,
-})
-
-/** Actors that end with the scope, and with the first of them that ends by itself the whole. */
-const actors = Effect.fnUntraced(function* (wanted: ReadonlyArray<Actor>, ended: Deferred.Deferred<never, ActorEnded>) {
-  const started = yield* startActors(wanted)
-  for (const actor of started) {
-    yield* Effect.forkScoped(Effect.flatMap(actor.ended, (how) => Deferred.fail(ended, how)))
-  }
-  return started
 })
 
 /** Tells how far the ranks are, until interrupted. */

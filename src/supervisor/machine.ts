@@ -1,33 +1,39 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
-import { Deferred, Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
+import { Deferred, Effect, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment } from "../fabric/access.ts"
 import { Nats } from "../fabric/nats.ts"
-import { ENVIRONMENT, groupsOf, type StoredDeployment } from "../wire/deployment.ts"
+import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
+import { type HostedRank, placeKey } from "../wire/host.ts"
+import type { Role } from "../wire/permissions.ts"
 import { COLD, type Replica } from "../wire/replicas.ts"
-import { type ActorEnded, type ActorProcess, startActor } from "./actorProcess.ts"
+import { type ActorEnded, startServing } from "./actorProcess.ts"
 import { checkModels } from "./checkModels.ts"
 import { openBuckets } from "./deployments.ts"
+import { type Hosts, watchHosts } from "./hosts.ts"
 import type { Progress } from "./localCluster.ts"
 import { type Observed, observe } from "./observed.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { ownServer } from "./ownServer.ts"
+import { ownPlace, ownServer } from "./ownServer.ts"
+import { type Child, type ChildSpec, type GivenUp, supervised } from "./supervision.ts"
 
 const LOOK_MILLIS = 250
 
 export interface MachineOptions {
   readonly nats: string | null // URL; null starts a server
-  readonly keys?: string | null // folder: of the server that there is, or to be made for the one that is started
+  readonly keys?: string | null // folder, of a server that asks for keys; by default what the environment says
   readonly host: string // its name
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
   readonly progress: Progress
+  readonly tell: (line: string) => void // what was started again
 }
 
 export interface Machine {
   readonly url: string
   readonly keys: string | null // folder; null: the server asks for none
   readonly http: string | null // URL of the gateway; null where none was asked for
+  /** Of those that were started first. */
   readonly pids: {
     readonly natsServer: number | null // null where it is not ours
     readonly gateway: number | null
@@ -36,66 +42,87 @@ export interface Machine {
     readonly base: ReadonlyArray<number>
     readonly draft: ReadonlyArray<number>
   }
-  /** Fails when an actor ends that nobody has told to; ranks are started again by their host. */
-  readonly failed: Effect.Effect<never, ActorEnded>
+  /** Fails when an actor has ended too often. */
+  readonly failed: Effect.Effect<never, GivenUp>
 }
 
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
-export const startMachine = Effect.fnUntraced(function* (
-  deployment: StoredDeployment,
-  { nats, keys: folder = null, host: name, gateway, progress }: MachineOptions,
-) {
+export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeployment, options: MachineOptions) {
+  const { nats, keys: given = null, host: name, gateway, progress, tell } = options
   progress.report("Looking at the models")
   yield* checkModels(deployment)
-  const ended = yield* Deferred.make<never, ActorEnded>()
+  const givenUp = yield* Deferred.make<never, GivenUp>()
+  const keep = <C extends Child, E extends Error>(child: string, start: ChildSpec<C, E>["start"]) => {
+    const restarting = ({ message }: ActorEnded, millis: number) =>
+      tell(`${message}. It is started again in ${millis} ms.`)
+    return supervised({ name: child, start, restarting, running: () => tell(`${child} runs again`) }, givenUp)
+  }
   progress.report(nats === null ? "Starting nats-server" : `Connecting to ${nats}`)
-  const server =
-    nats === null
-      ? yield* ownServer({ ended, deployment: deployment.name, ...(folder === null ? {} : { keys: folder }) })
-      : null
+  const server = nats === null ? yield* keep("nats-server", yield* sameServer(deployment.name)) : null
   const url = server?.url ?? nats ?? ""
-  const keys = server?.keys ?? folder ?? folderOfKeys(process.env)
+  const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
-  const http =
-    gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway, ended)
+  const showing = (role: Role) => natsEnvironment(url, keyIn(keys, role))
+  const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(showing("gateway"), gateway))
   progress.report("Starting the host and the supervisor")
   // The one that is started last is ended first: sessions end while their ranks are there.
-  const host = yield* startOwn(ended, "the host", "host.ts", {
-    ...natsEnvironment(url, keyIn(keys, "host")),
-    [ENVIRONMENT.host]: JSON.stringify({ name }),
+  const [ofHost, ofSupervisor] = [yield* Scope.fork(yield* Effect.scope), yield* Scope.fork(yield* Effect.scope)]
+  const host = startServing({
+    ...{ name: "the host", file: "host.ts" },
+    environment: { ...showing("host"), [ENVIRONMENT.host]: JSON.stringify({ name }) },
   })
-  const supervisor = yield* startOwn(
-    ended,
-    "the supervisor",
-    "supervisor.ts",
-    natsEnvironment(url, keyIn(keys, "supervisor")),
+  const supervisor = startServing({
+    ...{ name: "the supervisor", file: "supervisor.ts", environment: showing("supervisor") },
+  })
+  const actors = yield* Effect.all(
+    {
+      host: Scope.provide(keep("the host", host), ofHost),
+      supervisor: Scope.provide(keep("the supervisor", supervisor), ofSupervisor),
+    },
+    { concurrency: "unbounded" },
   )
-  const ready = Effect.andThen(
-    Effect.all([host.ready, supervisor.ready], { concurrency: "unbounded" }),
-    Effect.provide(activated(deployment, progress), fabric),
-  )
-  const { base, draft } = yield* Effect.raceFirst(ready, Deferred.await(ended))
+  yield* Effect.provide(tellRestarts(name, tell), fabric)
+  const failed = Deferred.await(givenUp)
+  const ranks = yield* Effect.raceFirst(Effect.provide(activated(deployment, progress), fabric), failed)
   const machine: Machine = {
-    ...{ url, keys, http: http?.url ?? null },
+    ...{ url, keys, http: http?.url ?? null, failed },
     pids: {
       ...{ natsServer: server?.pid ?? null, gateway: http?.pid ?? null },
-      ...{ host: host.pid, supervisor: supervisor.pid, base, draft },
+      ...{ host: actors.host.pid, supervisor: actors.supervisor.pid, ...ranks },
     },
-    failed: Deferred.await(ended),
   }
   return machine
 })
 
-/** An actor whose end is the end of the whole. */
-const startOwn = Effect.fnUntraced(function* (
-  ended: Deferred.Deferred<never, ActorEnded>,
-  name: string,
-  file: string,
-  environment: Readonly<Record<string, string>>,
-): Effect.fn.Return<ActorProcess, never, Scope.Scope> {
-  const actor = yield* startActor({ name, file, environment })
-  yield* Effect.forkScoped(Effect.flatMap(actor.ended, (how) => Deferred.fail(ended, how)))
-  return actor
+/** Each time it is started it has the port, the store and the keys that it had before. */
+const sameServer = (deployment: string) =>
+  Effect.map(ownPlace(deployment), (place) => {
+    let port: number | undefined
+    const again = () => ownServer(place, port)
+    return Effect.suspend(again).pipe(Effect.tap(({ url }) => Effect.sync(() => (port = Number(new URL(url).port)))))
+  })
+
+/** Likewise its port, where any was good the first time. */
+const sameGateway = (nats: Readonly<Record<string, string>>, environment: Readonly<Record<string, string>>) => {
+  let given = environment
+  return Effect.suspend(() => ownGateway(nats, given)).pipe(
+    Effect.tap(({ url }) =>
+      Effect.sync(() => (given = { ...environment, [HTTP_ENVIRONMENT.port]: new URL(url).port })),
+    ),
+  )
+}
+
+/** The host starts its ranks again; whoever looks at this process is told all the same. */
+const tellRestarts = Effect.fnUntraced(function* (host: string, tell: (line: string) => void) {
+  const known = new Map<string, HostedRank>()
+  const hosts: Hosts = yield* watchHosts(() => {
+    for (const rank of hosts.all().get(host)?.ranks ?? []) {
+      const before = known.get(placeKey(rank))
+      known.set(placeKey(rank), rank)
+      if (rank.state === "failed" && before?.state !== "failed") tell(rank.reason)
+      else if (rank.restarts > (before?.restarts ?? 0)) tell(`${rank.reason}. The host starts it again.`)
+    }
+  })
 })
 
 /** Puts the deployment into the bucket until the scope closes, and waits until one replica of it is ready. */

@@ -1,5 +1,5 @@
 // What the keeper hears of all deployments: every rank's beats, and the demand of every supervisor.
-import { Effect, Result, Schema } from "effect"
+import { Effect, Result, Schema, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
@@ -34,7 +34,7 @@ export interface Observed {
 
 /** Listens until the scope closes; `changed` is called where the keeper may have to act. */
 export const observe = Effect.fnUntraced(function* (changed: () => void) {
-  const { connection } = yield* Nats
+  const { connection, connected } = yield* Nats
   const ranks = new Map<string, { beat: RankBeat; missed: number }>()
   const demand = new Map<string, { said: Demand; missed: number }>()
   const hearRank = (subject: string, message: Uint8Array): void => {
@@ -65,6 +65,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
     (subscriptions) => Effect.sync(() => subscriptions.forEach((subscription) => subscription.unsubscribe())),
   )
   const tick = Effect.sync(() => {
+    if (!SubscriptionRef.getUnsafe(connected)) return // it is we who hear nobody
     for (const [key, entry] of ranks) if (++entry.missed > 4 * RANK_SILENT_TICKS) ranks.delete(key)
     if ([...ranks.values()].some(({ missed }) => missed === RANK_QUIET_TICKS + 1)) changed()
     for (const [key, entry] of demand) if (++entry.missed > DEMAND_TICKS) demand.delete(key)

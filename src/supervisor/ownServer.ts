@@ -1,35 +1,33 @@
-// A nats-server of one's own, whose end is the end of all that needs it. Only who has its keys gets in, and they are made for
-// it alone: other users of this machine reach the port, and nothing behind it.
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+// A nats-server of one's own as a child. Only who has its keys gets in, and they are made for it alone: other users of this
+// machine reach the port, and nothing behind it.
 import { join } from "node:path"
-import { Deferred, Effect } from "effect"
+import { Effect } from "effect"
 import { CONFIG, makeKeys } from "../fabric/keyFolder.ts"
-import { start } from "../fabric/natsServer.ts"
+import { start, temporaryFolder } from "../fabric/natsServer.ts"
 import { ActorEnded } from "./actorProcess.ts"
 
-export interface OwnServerOptions {
-  readonly ended: Deferred.Deferred<never, ActorEnded>
-  readonly deployment: string // whose ranks have a key of their own
-  readonly keys?: string // folder that is made for the keys; by default a temporary one
+/** Where servers one after the other have their store and their keys. */
+interface Place {
+  readonly folder: string
+  readonly keys: string
 }
 
-export const ownServer = Effect.fnUntraced(function* ({ ended, deployment, keys }: OwnServerOptions) {
-  const folder = keys ?? (yield* temporary)
-  yield* makeKeys({ folder, deployments: [deployment], clients: [], servers: [] })
-  const server = yield* start({ config: join(folder, CONFIG) })
-  yield* Effect.forkScoped(
-    Effect.flatMap(server.stopped, ({ how, lastLines }) =>
-      Deferred.fail(ended, new ActorEnded({ actor: "nats-server", how, said: lastLines.join(" ") })),
-    ),
-  )
-  return { ...server, keys: folder }
+/** A new one, with a key of its own for the deployment's ranks. It goes with the scope, and with this process however it ends. */
+export const ownPlace = Effect.fnUntraced(function* (deployment: string) {
+  const folder = yield* temporaryFolder
+  const keys = join(folder, "keys")
+  yield* makeKeys({ folder: keys, deployments: [deployment], clients: [], servers: [] })
+  return { folder, keys } satisfies Place
 })
 
-const temporary = Effect.map(
-  Effect.acquireRelease(
-    Effect.promise(() => mkdtemp(join(tmpdir(), "chorus-keys-"))),
-    (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true })),
-  ),
-  (folder) => join(folder, "keys"),
-)
+export const ownServer = ({ folder, keys }: Place, port?: number) =>
+  Effect.map(
+    start({ folder, orphan: "removed", config: join(keys, CONFIG), ...(port === undefined ? {} : { port }) }),
+    ({ url, pid, stopped }) => ({
+      ...{ url, pid, keys },
+      ended: Effect.map(stopped, ({ how, lastLines }) => {
+        const said = how.startsWith("signal") ? "" : lastLines.join(" ") // a signal leaves no last words
+        return new ActorEnded({ actor: "nats-server", how, said })
+      }),
+    }),
+  )

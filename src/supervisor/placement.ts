@@ -25,6 +25,7 @@ export interface Offer {
   readonly devices: ReadonlyArray<HostDevice>
   readonly hopMillis: number
   readonly lacks: ReadonlyMap<string, string> // models that are not there, and why
+  readonly givenUp: ReadonlyArray<Pick<Placed, "group" | "rank"> & { readonly reason: string }> // ranks that kept ending there
 }
 
 export interface Placed {
@@ -83,6 +84,8 @@ class Desk {
   fit(need: RankNeed): Fit | string {
     const lacking = this.offer.lacks.get(need.model)
     if (lacking !== undefined) return `lacks the model: ${lacking}`
+    const before = this.offer.givenUp.find(({ group, rank }) => group === need.group && rank === need.rank)
+    if (before !== undefined) return `has given it up lately: ${before.reason}`
     if (need.threads > this.offer.cores) return `has ${this.offer.cores} cores, it wants ${need.threads} threads`
     const devices = this.offer.devices.filter(({ name }) => need.device === "auto" || need.device === name)
     if (devices.length === 0) {

@@ -2,7 +2,7 @@
 import { Effect, Result } from "effect"
 import { type Deployment, groupsOf } from "../wire/deployment.ts"
 import type { HostBeat } from "../wire/host.ts"
-import type { Replica, Standby } from "../wire/replicas.ts"
+import type { GivenUpRank, Replica, Standby } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { ModelShelf, Opened } from "./models.ts"
 import { type Offer, type Placement, place, type RankNeed } from "./placement.ts"
@@ -15,6 +15,7 @@ export interface Placing {
   readonly hosts: Hosts
   readonly shelf: ModelShelf
   readonly others: ReadonlyArray<Replica> // that there are, of all deployments
+  readonly givenUp: ReadonlyArray<GivenUpRank> // of this one, lately
 }
 
 /** The ranks of a new replica. */
@@ -33,7 +34,7 @@ export const placeStandby = (
 }
 
 const placeNeeds = Effect.fnUntraced(function* (
-  { deployment, hosts, shelf, others }: Placing,
+  { deployment, hosts, shelf, others, givenUp }: Placing,
   wanted: (opened: Opened) => ReadonlyArray<RankNeed>,
 ): Effect.fn.Return<Placement> {
   const opened = yield* Effect.result(shelf.open(deployment))
@@ -48,7 +49,10 @@ const placeNeeds = Effect.fnUntraced(function* (
   const offers = yield* Effect.forEach(
     ready,
     (beat) =>
-      Effect.map(looked(hosts, beat.name, models), (lacks) => offerOf(beat, lacks, threadsOn(beat.name, others))),
+      Effect.map(looked(hosts, beat.name, models), (lacks) => ({
+        ...offerOf(beat, lacks, threadsOn(beat.name, others)),
+        givenUp: givenUp.filter(({ host }) => host === beat.name),
+      })),
     { concurrency: "unbounded" },
   )
   return place(needs, offers)
@@ -70,7 +74,7 @@ const looked = (hosts: Hosts, host: string, models: ReadonlyMap<string, number>)
     Effect.catch(({ message }) => Effect.succeed(new Map([...models.keys()].map((path) => [path, message])))),
   )
 
-const offerOf = (beat: HostBeat, lacks: ReadonlyMap<string, string>, threads: number): Offer => {
+const offerOf = (beat: HostBeat, lacks: ReadonlyMap<string, string>, threads: number): Omit<Offer, "givenUp"> => {
   const { name, cores, memoryFree, devices, hopMillis } = beat
   return { name, cores, threads, memoryFree, devices, hopMillis, lacks }
 }

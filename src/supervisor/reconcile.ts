@@ -9,7 +9,7 @@ export type Health =
   | { readonly _tag: "Starting" }
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Unstarted" } // placed, but its hosts know nothing of it
-  | { readonly _tag: "Leaving" } // a host of it drains
+  | { readonly _tag: "Leaving"; readonly limitMillis: number } // a host of it drains; sessions have so long
   | { readonly _tag: "Lost"; readonly ranks: ReadonlyArray<LostRank> } // and a standby is ready for each of them
   | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is nobody's mistake
   | { readonly _tag: "Failed"; readonly reason: string }
@@ -68,14 +68,14 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
   if (found._tag === "Gone") return { _tag: "Drop", epoch, failure: null }
   if (found._tag === "Failed") return { _tag: "Drop", epoch, failure: state === "activating" ? found.reason : null }
   if (state === "draining") {
-    const over = sessions(epoch) === 0 && now - since >= SETTLE_MILLIS
+    const ended = sessions(epoch) === 0 && now - since >= SETTLE_MILLIS
+    const over = ended || (found._tag === "Leaving" && now - since >= found.limitMillis && isSucceeded(stored, record))
     return over ? { _tag: "Drop", epoch, failure: null } : undefined
   }
   if (stored === null || found._tag === "Leaving") return { _tag: "Drain", epoch }
   if (!isCurrent(stored, replica)) {
     // A successor that is ready first, so that nobody waits for it; but one that nobody waits for is not kept.
-    const succeeded = record.replicas.some((other) => isCurrent(stored, other) && other.state === "ready")
-    return succeeded || stored.replicas.min === 0 ? { _tag: "Drain", epoch } : undefined
+    return isSucceeded(stored, record) || stored.replicas.min === 0 ? { _tag: "Drain", epoch } : undefined
   }
   if (found._tag === "Unstarted") return { _tag: "Start", epoch }
   return state === "activating" && found._tag === "Ready" ? { _tag: "Ready", epoch } : undefined
@@ -127,6 +127,10 @@ const pauseAfter = (failures: number): number => Math.min(LONGEST_PAUSE_MILLIS, 
 /** Whether a replica's ranks run what the deployment says now. */
 const isCurrent = (stored: StoredDeployment, { deployment }: Replica): boolean =>
   Equal.equals(ranksPart(stored), deployment)
+
+/** Whether sessions may go on elsewhere. */
+const isSucceeded = (stored: StoredDeployment | null, { replicas }: Replicas): boolean =>
+  stored !== null && replicas.some((one) => one.state === "ready" && isCurrent(stored, one))
 
 const first = <A, B>(all: ReadonlyArray<A>, use: (one: A) => B | undefined): B | undefined => {
   for (const one of all) {

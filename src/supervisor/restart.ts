@@ -8,14 +8,15 @@ export interface RestartPolicy {
   readonly longestPauseMillis: number
 }
 
-export const RANK_RESTARTS: RestartPolicy = {
+/** Of every child, counted for each by itself: that one keeps ending says nothing of the others. */
+export const RESTARTS: RestartPolicy = {
   intensity: 5,
   periodMillis: 60_000,
   pauseMillis: 100,
   longestPauseMillis: 5_000,
 }
 
-/** When restarts were made, in milliseconds, the oldest first; those of the period alone count. */
+/** When restarts were made, in milliseconds of a clock that nobody sets, the oldest first; those of the period alone count. */
 export type History = ReadonlyArray<number>
 
 export type Restart =

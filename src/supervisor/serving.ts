@@ -34,7 +34,7 @@ const serving = Effect.gen(function* () {
     Stream.runForEach(() => Effect.sync(changed)),
     Effect.forkScoped,
   )
-  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes })
+  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
   yield* serveReaders("*")
   yield* follow({ stored, records, shelf, encoder: yield* startEncoder })

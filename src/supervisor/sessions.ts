@@ -1,7 +1,8 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
-import { Context, Deferred, Effect, Exit, Layer } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Semaphore } from "effect"
 import { layer as durable, Executions } from "../durable/engine.ts"
+import { Ownership } from "../durable/ownership.ts"
 import { Nats } from "../fabric/nats.ts"
 import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
 import type { Model } from "../model/index.ts"
@@ -12,7 +13,7 @@ import { type Answer, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { GenerateError } from "../workflow/errors.ts"
 import { Generate, generate } from "../workflow/generate.ts"
-import { Admitted, Cancellation, type GenerateRequest, Place } from "../workflow/generation.ts"
+import { Admitted, Cancellation, type GenerateRequest, kvOf, Place } from "../workflow/generation.ts"
 import type { Admitting } from "./admitting.ts"
 import { answered } from "./answers.ts"
 import type { Endings } from "./endings.ts"
@@ -51,6 +52,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const replicas = yield* ReplicaSet
   const subjects = subjectsOf(deployment.name)
   const accepted = new Map<string, Accepted>()
+  const suspects = Semaphore.makeUnsafe(1)
 
   /** Told to whoever listens. */
   const tell = (session: string) => (fraction: number) =>
@@ -58,7 +60,8 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
 
   const takeOver = Effect.fnUntraced(function* (request: GenerateRequest) {
     const { session, client, prompt, maxTokens } = request
-    yield* replicas.free(session)
+    const { epoch } = yield* Ownership
+    for (let former = 1; former < epoch; former++) yield* replicas.free(kvOf(session, former))
     endings.open(session, request)
     const admitted = yield* admission.takeOver({ session, client, prompt: prompt.length, maxTokens })
     return { admitted, since: performance.now(), headers: undefined }
@@ -76,7 +79,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { session, prompt, maxTokens, model } = request
     const reason = `it began with ${model}, and the deployment has ${deployment.base.model} now`
     return Place.of({
-      tokenizer: base.tokenizer,
+      ...{ tokenizer: base.tokenizer, suspects },
       take:
         model === deployment.base.model
           ? replicas.take({ since, told: tell(session), tokens: prompt.length + maxTokens, admitted })

@@ -2,6 +2,7 @@
 import { Effect, Layer, SubscriptionRef } from "effect"
 import { Presence } from "../durable/presence.ts"
 import { type Group, join } from "../fabric/group.ts"
+import { healthPass } from "../fabric/healthPass.ts"
 import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
@@ -30,10 +31,9 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   const model = yield* open(deployment.base.model, { context: deployment.context })
   const encoder = yield* startEncoder
   yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
-  yield* Effect.all(
-    groupsOf(base, draft).map(({ ready }) => ready),
-    { concurrency: "unbounded" },
-  )
+  yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
+    ...{ concurrency: "unbounded", discard: true },
+  })
   const models: Models["Service"] = {
     base,
     draft,

@@ -35,6 +35,7 @@ export const SupervisorBeat = Schema.TaggedStruct("SupervisorBeat", {
   deployment: Schema.String,
   pid: Schema.Int,
   state: Schema.Literals(["ready", "draining"]),
+  serving: Schema.Boolean, // whether ranks are there for its sessions: a pass ran through them
   sessions: Schema.Int, // that run
   waiting: Schema.Int, // for memory
   tokens: Schema.Int, // generated so far: a counter

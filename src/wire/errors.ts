@@ -102,6 +102,18 @@ export class SessionFailed extends Schema.TaggedError<SessionFailed>()("SessionF
   }
 }
 
+/** A session loses its ranks wherever it runs: it brings them down itself, as far as anybody can tell. */
+export class PoisonSession extends Schema.TaggedError<PoisonSession>()("PoisonSession", {
+  session: Schema.String,
+  at: Schema.Int, // position of the token that does not come
+  losses: Schema.Int, // in a row
+  reason: Schema.String, // of the last one
+}) {
+  override get message() {
+    return `session ${this.session} has brought down its ranks ${this.losses} times at token ${this.at} (${this.reason}) and is not tried again. \`chorus ps\` shows how ranks ended; what is asked for, or a model's file, has to be another.`
+  }
+}
+
 /** The whole answer is there, and larger than a message may be. */
 export class AnswerTooLarge extends Schema.TaggedError<AnswerTooLarge>()("AnswerTooLarge", {
   session: Schema.String,

@@ -46,7 +46,8 @@ export type HostDevice = typeof HostDevice.Type
 export const HostBeat = Schema.TaggedStruct("HostBeat", {
   name: Schema.String,
   pid: Schema.Int,
-  state: Schema.Literals(["ready", "draining"]),
+  state: Schema.Literals(["ready", "draining", "left"]), // draining: it takes no ranks, and those that it has go; left: its last word
+  drainMillis: Count, // while it drains: how long sessions may go on here before they do so elsewhere
   cores: Schema.Int, // that it may use
   memoryFree: Schema.Finite, // bytes, of the limit that it was given and of what the machine has
   memoryTotal: Schema.Finite,
@@ -55,6 +56,10 @@ export const HostBeat = Schema.TaggedStruct("HostBeat", {
   ranks: Schema.Array(HostedRank),
 })
 export type HostBeat = typeof HostBeat.Type
+
+/** What the bucket `chorus_drains` holds under the name of a host that is to drain, as JSON: the host follows it. */
+export const Drain = Schema.Struct({ limitMillis: Count })
+export type Drain = typeof Drain.Type
 
 /** What is there of each model: paths are the host's own. */
 const Look = Schema.TaggedStruct("Look", { models: Schema.Array(Schema.String) })

@@ -141,8 +141,8 @@ export const InferAnswer = Schema.Union([InferAccepted, InferAnswered, InferRefu
 export type InferAnswer = typeof InferAnswer.Type
 
 /**
- * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, or
- * the end. `at` is the position of the first token among the answer's; `epoch` the number of the session's owner, 1 for who
+ * One entry of a session's token log: its beginning, written before the session is told to anyone, an iteration's tokens, a
+ * loss of its ranks, or the end. `at` is the position of the first token among the answer's; `epoch` the number of the session's owner, 1 for who
  * has accepted it.
  */
 export const LogEntry = Schema.Union([
@@ -156,6 +156,8 @@ export const LogEntry = Schema.Union([
   /** Another supervisor goes on from here: who wrote before cannot write any more. Says nothing to readers. */
   Schema.TaggedStruct("Owner", { epoch: Count, at: Count }),
   Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
+  /** The ranks went while a pass of the session ran, so many times in a row at this position. Says nothing to readers. */
+  Schema.TaggedStruct("Lost", { epoch: Count, at: Count, count: Count }),
   Schema.TaggedStruct("End", {
     epoch: Count,
     at: Count, // tokens in all

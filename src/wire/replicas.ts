@@ -18,6 +18,14 @@ const PlacedStandby = Schema.Struct(process)
 export type PlacedRank = typeof PlacedRank.Type
 export type Standby = typeof PlacedStandby.Type
 
+/** A rank that ended too often where it was. */
+const GivenUpRank = Schema.Struct({
+  ...{ host: Schema.String, group: PlacedRank.fields.group, rank: Count },
+  reason: Schema.String, // how it ended last
+  at: Schema.Finite, // milliseconds since 1970 on the keeper's clock
+})
+export type GivenUpRank = typeof GivenUpRank.Type
+
 /** draining: it gets no new sessions, and stops when those that it has are over. */
 export const Replica = Schema.Struct({
   epoch: Count, // of the activation, by which hosts know its processes
@@ -33,6 +41,7 @@ export type Replica = typeof Replica.Type
 export const Replicas = Schema.Struct({
   epoch: Count, // the highest that was given; it rises with every activation and is kept while the deployment is cold
   replicas: Schema.Array(Replica),
+  givenUp: Schema.optionalKey(Schema.Array(GivenUpRank)), // by hosts, lately: they are placed elsewhere
   failure: Schema.NullOr(
     Schema.Struct({
       kind: Schema.Literals(["placement", "start"]), // no host would do; or the ranks could not start, or ended

@@ -35,14 +35,14 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
 })
 
 const burst = (generation: Generation, group: Group, steps: number) => {
-  const { request, tokens, base } = generation
+  const { request, kv, tokens, base } = generation
   return Activity.make({
     name: `decode/${generation.passes++}`,
     success: Answered,
     error: GroupError,
     execute: group.decode({
       _tag: "Decode",
-      session: request.session,
+      session: kv,
       committed: base.committed + base.keep.length,
       keep: base.keep,
       token: tokens.at(-1) ?? 0,

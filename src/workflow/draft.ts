@@ -70,7 +70,7 @@ const tree = (generation: Generation, group: Group, shape: TreeShape) =>
     error: GroupError,
     execute: group.draft({
       _tag: "Draft",
-      session: generation.request.session,
+      session: generation.kv,
       committed: generation.draft.committed,
       accepted: generation.tokens.slice(generation.draft.committed),
       fuzzy: generation.request.fuzzy,

@@ -1,15 +1,15 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Exit, Option, Schedule, Scope } from "effect"
-import { Workflow, WorkflowEngine } from "effect/workflow"
+import { Effect, Exit, Schedule, Scope } from "effect"
+import { Workflow } from "effect/workflow"
 import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { OwnJournal } from "../durable/runs.ts"
 import type { Group } from "../fabric/group.ts"
-import { LogMoved } from "../fabric/tokenLog.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
+import { GroupSilent } from "../wire/errors.ts"
 import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
 import { begin, choose, learn, left, prepares, wonders } from "./control.ts"
@@ -18,6 +18,7 @@ import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
+import { outlasting } from "./poison.ts"
 import { prefill, prefillApart } from "./prefill.ts"
 import type { Reuse } from "./prefixes.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
@@ -31,10 +32,6 @@ export const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 }).annotate(OwnJournal, true)
-
-/** How often a session begins anew on ranks without having come any further, and after what pause: a host that is gone has to be noticed. */
-const LOSSES = 3
-const AFTER_LOSS = Schedule.spaced("250 millis")
 
 /** How often a log that is not as it was left is read again. */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
@@ -80,20 +77,16 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
  * On a replica, as soon as there is one for it; and on another, or the same when it is whole again, if ranks were lost. What
  * was accepted is prefilled there, and the next token is the one that it would have been.
  */
-const placed = (generation: Generation) =>
-  Effect.suspend(() => {
-    let [losses, reached] = [0, generation.tokens.length]
-    const goesOn = ({ _tag }: { readonly _tag: string }): boolean => {
-      if (_tag !== "GroupSilent" && _tag !== "PeerSilent") return false
-      losses = generation.tokens.length > reached ? 1 : losses + 1
-      reached = generation.tokens.length
-      return losses <= LOSSES
-    }
-    return Effect.retry(onReplica(generation), { while: goesOn, schedule: AFTER_LOSS })
-  })
+const placed = (generation: Generation) => outlasting(generation, onReplica(generation))
+
+const onReplica = (generation: Generation) =>
+  Effect.catchTag(onReplicas(generation), "Cancelled", () =>
+    // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
+    Effect.fail(new GroupSilent({ group: "base", reason: "a pass of the session was stopped there" })),
+  )
 
 /** Where one drains, on another: the session moves there with its KV, which is freed when it has come. */
-const onReplica = Effect.fnUntraced(function* (generation: Generation) {
+const onReplicas = Effect.fnUntraced(function* (generation: Generation) {
   const all = yield* Effect.scope
   let here = yield* arrive(generation, all, null)
   for (;;) {
@@ -102,7 +95,8 @@ const onReplica = Effect.fnUntraced(function* (generation: Generation) {
     const left = here
     const held = { base: generation.base.committed, draft: generation.draft.committed }
     const source = { epoch: left.models.base.epoch() }
-    here = yield* arrive(generation, all, { session: generation.request.session, ...held, source })
+    const { kv, request } = generation
+    here = yield* arrive(generation, all, { session: request.session, kv, ...held, source })
     yield* Scope.close(left.scope, Exit.void)
   }
 }, Effect.scoped)
@@ -116,7 +110,7 @@ const arrive = Effect.fnUntraced(function* (generation: Generation, all: Scope.S
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
-  const context = yield* Effect.context<Admitted | WorkflowEngine.WorkflowInstance>()
+  const context = yield* Effect.context<Admitted>()
   const freed = (exit: Exit.Exit<unknown, unknown>) =>
     release(generation, exit).pipe(Effect.provideService(Models, models), Effect.provide(context))
   yield* Scope.addFinalizerExit(scope, freed)
@@ -145,7 +139,6 @@ const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse 
 /** By the base's ranks, or, where others are there for it and there is something to fill in, by those. */
 const fillBase = (generation: Generation, { base, prefill: apart }: Models["Service"], last: number) => {
   if (apart === null || generation.reuse !== null || last === 0) return prefill(generation, base, 0, last)
-  const { session } = generation.request
   return prefillApart(generation, apart, last).pipe(
     Effect.flatMap((reuse) => {
       generation.reuse = reuse
@@ -153,7 +146,7 @@ const fillBase = (generation: Generation, { base, prefill: apart }: Models["Serv
     }),
     Effect.ensuring(
       Effect.andThen(
-        apart.control({ _tag: "Abort", session }),
+        apart.control({ _tag: "Abort", session: generation.kv }),
         Effect.sync(() => (generation.reuse = null)),
       ),
     ),
@@ -288,16 +281,12 @@ const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs>
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
 const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {
-  // Another owner may be at work on the same ranks: what it begins replaces what is there.
-  const { abandoned } = yield* WorkflowEngine.WorkflowInstance
-  if (abandoned || Option.exists(Exit.findErrorOption(exit), (error) => error instanceof LogMoved)) return
   const { base, draft } = yield* Models
   const { leave } = yield* Admitted
-  const { request, finish, tokens } = generation
-  const { session } = request
+  const { request, kv, tokens, finish } = generation
   const tell = (_tag: "Abort" | "Release") =>
-    Effect.andThen(base.control({ _tag, session }), draft?.control({ _tag, session }) ?? Effect.void)
-  if (finish === null) return yield* tell("Abort")
+    Effect.andThen(base.control({ _tag, session: kv }), draft?.control({ _tag, session: kv }) ?? Effect.void)
+  if (Exit.isFailure(exit) || finish === null) return yield* tell("Abort") // it goes on elsewhere, or nowhere
   const lengths = { base: generation.base.committed, draft: generation.draft.committed }
-  yield* leave({ session, place: base, tokens, ...lengths }, tell("Release"))
+  yield* leave({ session: request.session, kv, place: base, tokens, ...lengths }, tell("Release"))
 })

@@ -1,5 +1,5 @@
 // The state of one generation between its passes.
-import { Context, type Effect, type Fiber, Schema, type Scope } from "effect"
+import { Context, type Effect, type Fiber, Schema, type Scope, type Semaphore } from "effect"
 import type { Group } from "../fabric/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
@@ -8,6 +8,7 @@ import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
 import type { GenerateError } from "./errors.ts"
+import type { Losses } from "./poison.ts"
 import type { Prefix, Reuse } from "./prefixes.ts"
 import type { Tally } from "./stats.ts"
 import type { Transcript } from "./transcript.ts"
@@ -60,6 +61,8 @@ export class Place extends Context.Service<
   Place,
   {
     readonly tokenizer: Tokenizer // of the base
+    /** The turns of sessions that may bring down their ranks: one at a time. */
+    readonly suspects: Semaphore.Semaphore
     /** The session's models until the scope closes, when there is memory for all of its KV. */
     readonly take: Effect.Effect<
       {
@@ -112,9 +115,13 @@ export class Cancellation extends Context.Service<
   { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
 >()("chorus/workflow/Cancellation") {}
 
+/** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */
+export const kvOf = (session: string, epoch: number): string => (epoch === 1 ? session : `${session}.${epoch}`)
+
 export interface Generation {
   readonly request: GenerateRequest
   readonly epoch: number // of its owner
+  readonly kv: string
   readonly after: number // sequence of what the log held when it began, or went on, here
   readonly scope: Scope.Scope // that the writes to the log live in
   readonly transcript: Transcript
@@ -130,6 +137,7 @@ export interface Generation {
   reuse: Reuse | null
   stepMillis: number | null // of a decoding step, lately
   readonly running: () => number // sessions, this one among them
+  losses: Losses
   passes: number // names the activities
   /** What the start of its ranks took, where it had to wait for it. */
   coldStart: RankStart | null

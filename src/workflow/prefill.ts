@@ -35,8 +35,8 @@ export const prefill = Effect.fnUntraced(function* (generation: Generation, grou
 /** On ranks that are there for it, whence the base's have the KV. */
 export const prefillApart = (generation: Generation, apart: Group, to: number) =>
   Effect.map(prefill(generation, apart, 0, to), (): Reuse => {
-    const { session } = generation.request
-    return { session, base: to, draft: 0, source: { epoch: apart.epoch(), group: apart.name } }
+    const { kv, request } = generation
+    return { session: request.session, kv, base: to, draft: 0, source: { epoch: apart.epoch(), group: apart.name } }
   })
 
 /**
@@ -101,9 +101,9 @@ const pass = (generation: Generation, group: Group, from: number, to: number, re
     error: GroupError,
     execute: group.prefill({
       _tag: "Prefill",
-      session: generation.request.session,
+      session: generation.kv,
       committed: from,
-      ...(reuse === undefined ? {} : { from: reuse.session }),
+      ...(reuse === undefined ? {} : { from: reuse.kv }),
       ...(reuse?.source === undefined ? {} : { source: { group: group.name, ...reuse.source } }),
       tokens: generation.tokens.slice(from, to),
       sampling: generation.request.sampling,

@@ -4,6 +4,7 @@
 /** What is left of an ended session, `place` being the ranks that it ran on. */
 export interface Prefix {
   readonly session: string
+  readonly kv: string // its name on the ranks
   readonly place: object
   readonly tokens: ReadonlyArray<number>
   readonly base: number // exact KV in the base group: of so many of the tokens
@@ -13,6 +14,7 @@ export interface Prefix {
 /** Begin as another session did. */
 export interface Reuse {
   readonly session: string
+  readonly kv: string
   readonly base: number // tokens that are the same and have KV there
   readonly draft: number
   /** Other groups that have it: the session itself moves from there. */
@@ -30,7 +32,7 @@ export const longest = (prefixes: Iterable<Prefix>, place: object, prompt: Reado
     const shared = common(prefix.tokens, prompt)
     const base = Math.min(shared, prefix.base, prompt.length - 1)
     if (base < LEAST || base <= (best?.base ?? 0)) continue
-    best = { session: prefix.session, base, draft: Math.min(base, prefix.draft) }
+    best = { session: prefix.session, kv: prefix.kv, base, draft: Math.min(base, prefix.draft) }
   }
   return best
 }

@@ -8,7 +8,8 @@ import { SessionExpired } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { nothing } from "./control.ts"
 import { OwnerChanged } from "./errors.ts"
-import { Admitted, type GenerateRequest, type Generation } from "./generation.ts"
+import { Admitted, type GenerateRequest, type Generation, kvOf } from "./generation.ts"
+import { type Losses, lossesOf, NO_LOSSES } from "./poison.ts"
 import { Tally } from "./stats.ts"
 import { Transcript } from "./transcript.ts"
 
@@ -16,6 +17,7 @@ import { Transcript } from "./transcript.ts"
 export interface Journal {
   readonly tokens: Extract<LogEntry, { readonly _tag: "Tokens" }>["tokens"]
   readonly end: Extract<LogEntry, { readonly _tag: "End" }> | null
+  readonly losses: Losses
   readonly epoch: number // of its newest owner
   readonly last: number // sequence; 0 where there is nothing
 }
@@ -31,7 +33,8 @@ export const journalOf = (entries: ReadonlyArray<Logged>): Journal | null => {
     if (entry._tag === "End") end = entry
     epoch = Math.max(epoch, entry.epoch)
   }
-  return { tokens, end, epoch, last: entries.at(-1)?.sequence ?? 0 }
+  const losses = lossesOf(entries.map(({ entry }) => entry))
+  return { tokens, end, losses, epoch, last: entries.at(-1)?.sequence ?? 0 }
 }
 
 /** What is to be done with a journal by the owner of an epoch. */
@@ -41,8 +44,9 @@ export type Standing =
   | { readonly _tag: "Ours" }
 
 export const standingOf = (journal: Journal, epoch: number): Standing => {
+  if (journal.end !== null) return { _tag: "Ours" } // whoever has ended it, all that is left is to say so
   if (journal.epoch > epoch) return { _tag: "Fenced" }
-  if (journal.epoch === epoch || journal.end !== null) return { _tag: "Ours" }
+  if (journal.epoch === epoch) return { _tag: "Ours" }
   return { _tag: "Fence", entry: { _tag: "Owner", epoch, at: journal.tokens.length } }
 }
 
@@ -58,7 +62,9 @@ export const recover = Effect.fnUntraced(function* ({ session }: GenerateRequest
 })
 
 /** Of a session that has just been accepted. */
-export const begun = ({ after }: GenerateRequest): Journal => ({ tokens: [], end: null, epoch: 1, last: after })
+export const begun = ({ after }: GenerateRequest): Journal => ({
+  ...{ tokens: [], end: null, losses: NO_LOSSES, epoch: 1, last: after },
+})
 
 export const restore = Effect.fnUntraced(function* (
   request: GenerateRequest,
@@ -70,7 +76,7 @@ export const restore = Effect.fnUntraced(function* (
   const tally = new Tally(request.prompt.length)
   tally.goneOn(journal.tokens.length)
   const generation: Generation = {
-    ...{ request, epoch, after: journal.last, transcript, tally },
+    ...{ request, epoch, kv: kvOf(request.session, epoch), after: journal.last, transcript, tally },
     scope: yield* Effect.scope,
     logged: [...journal.tokens],
     tokens: [...request.prompt, ...journal.tokens.map(({ id }) => id)],
@@ -79,6 +85,7 @@ export const restore = Effect.fnUntraced(function* (
     reuse: null,
     running: admitted.running,
     stepMillis: null,
+    losses: journal.losses,
     passes: 0,
     coldStart: null,
     adaptive: null,

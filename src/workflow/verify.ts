@@ -36,7 +36,7 @@ const rows = (generation: Generation, group: Group, { tokens, parents }: Propose
     error: GroupError,
     execute: group.verify({
       _tag: "Verify",
-      session: generation.request.session,
+      session: generation.kv,
       committed: generation.base.committed + generation.base.keep.length,
       keep: generation.base.keep,
       tokens: [generation.tokens[last] ?? 0, ...tokens],

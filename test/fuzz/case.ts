@@ -5,10 +5,10 @@ import { GGUF_FILE, oddModel, type Sound } from "./corpus.ts"
 import { mutate } from "./mutate.ts"
 import { Random } from "./random.ts"
 
-/** How often a sound model is taken; the demo's own files are large, so the others come more often. */
+/** The large ones are taken seldom: what is in them is in the small ones too. */
 const chosen = (random: Random, sounds: ReadonlyArray<Sound>): Sound => {
   const one = random.pick(sounds)
-  return sizeOf(one) > 2 ** 20 && random.chance(0.7) ? random.pick(sounds) : one
+  return sizeOf(one) < 2 ** 20 || random.chance(0.1) ? one : chosen(random, sounds)
 }
 
 const sizeOf = ({ files }: Sound): number => [...files.values()].reduce((sum, bytes) => sum + bytes.length, 0)

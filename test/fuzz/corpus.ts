@@ -241,12 +241,13 @@ const TYPES = [...tensorTypes.values()].map(({ name }) => name).filter(isWeightT
 /** A model that is in order, of sizes that no real one has. */
 export const oddModel = (random: Random): Sound => {
   const kvHeads = random.pick([1, 1, 2, 3])
+  const heads = kvHeads * random.pick([1, 1, 2, 5])
   const size: Size = {
     rows: random.pick([3, 5, 300, ROWS]),
     context: random.pick([1, 3, 64, 2 ** 20, 2 ** 28, 2 ** 31]),
     width: random.pick([1, 2, 31, 32, 64, 255, 256, 512]),
-    ...{ kvHeads, heads: kvHeads * random.pick([1, 1, 2, 5]), layers: random.pick([1, 2]) },
-    headDim: random.pick([1, 2, 6, 16, 32, 33, 64, 66, 80, 100, 128, 256, 258, 576]),
+    ...{ kvHeads, heads, layers: random.pick([1, 2]) },
+    headDim: random.pick([1, 2, 6, 16, 32, 33, 64, 66, 80, 100, 128, ...(heads < 3 ? [256, 258, 576] : [])]),
     ffn: random.pick([1, 31, 32, 64, 256, 257]),
   }
   const architecture = random.pick(["llama", "qwen2", "qwen3"] as const)

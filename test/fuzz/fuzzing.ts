@@ -14,7 +14,8 @@ const SANITIZED = join(ROOT, ".chorus/sanitized/Release/chorus.node")
 const BACKENDS = join(ROOT, ".chorus/backends")
 const FAILURES = join(ROOT, ".chorus/fuzz") // what failed is kept here
 
-const HANGING_MILLIS = 30_000 // that one file may take
+const COMPUTING_MILLIS = 20_000 // that one file may have of a core
+const WAITING_MILLIS = 300_000 // that one file may take, on a machine that has other work
 const LOOK_MILLIS = 1_000
 
 export interface FuzzOptions {
@@ -97,18 +98,22 @@ const runWorker = (options: FuzzOptions, folder: string, from: number) =>
   })
 
 /** Tells how far the worker is, and ends one that is stuck. */
-const watching = (child: ChildProcess, { to, from: first, say }: FuzzOptions, folder: string) => {
-  let [last, since, told, hung] = [-1, performance.now(), performance.now(), false]
-  const begun = performance.now()
+const watching = (child: ChildProcess, { from: first, to, say }: FuzzOptions, folder: string) => {
+  const begun = { at: performance.now(), open: -1 }
+  let [told, hung] = [performance.now(), false]
+  let file = { open: -1, since: performance.now(), computed: 0 }
   const timer = setInterval(() => {
     const open = readFileSync(join(folder, "outcomes")).indexOf(0, first)
     const now = performance.now()
-    if (open !== last) [last, since] = [open, now]
+    if (begun.open === -1) begun.open = open
+    if (open !== file.open) file = { open, since: now, computed: computedMillis(child.pid) }
     if (open !== -1 && now - told > 10_000) {
       told = now
-      say(`${open - first} of ${to - first} files, ${Math.round((1000 * (open - first)) / (now - begun))} a second`)
+      say(
+        `${open - first} of ${to - first} files, ${Math.round((1000 * (open - begun.open)) / (now - begun.at))} a second`,
+      )
     }
-    if (now - since > HANGING_MILLIS) {
+    if (now - file.since > WAITING_MILLIS || computedMillis(child.pid) - file.computed > COMPUTING_MILLIS) {
       hung = true
       child.kill("SIGKILL")
     }
@@ -118,6 +123,19 @@ const watching = (child: ChildProcess, { to, from: first, say }: FuzzOptions, fo
       clearInterval(timer)
       return hung
     },
+  }
+}
+
+/** What a process has had of the cores; 0 where there is no /proc. */
+const computedMillis = (pid: number | undefined): number => {
+  try {
+    const [user = "0", system = "0"] = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ")
+      .slice(11, 13)
+    return 10 * (Number(user) + Number(system)) // ticks of 10 ms
+  } catch {
+    return 0
   }
 }
 

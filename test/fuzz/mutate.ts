@@ -50,6 +50,7 @@ const mutateOnce = (random: Random, file: string, bytes: Buffer): Buffer => {
 
 /** Bytes that say where things are; what follows are weights, which may hold anything. */
 const headOf = (file: string, bytes: Buffer): number => {
+  if (bytes.length < 8) return bytes.length
   if (file.endsWith(".safetensors")) return Math.min(bytes.length, 8 + Number(bytes.readBigUInt64LE(0) & 0xffffffn))
   return file === GGUF_FILE ? Math.min(bytes.length, 30_000) : bytes.length
 }

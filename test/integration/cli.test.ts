@@ -125,7 +125,7 @@ describe("what cannot be done exits with 1 and says why on one line of stderr", 
   })
 })
 
-const COMMANDS = ["generate", "demo", "up", "deploy", "ls", "rm", "ps", "host", "supervisor", "doctor"]
+const COMMANDS = ["generate", "demo", "up", "deploy", "ls", "rm", "ps", "host", "drain", "supervisor", "doctor"]
 
 describe("help", () => {
   test.each(COMMANDS)("of %s has examples", async (command) => {

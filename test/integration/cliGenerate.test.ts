@@ -1,5 +1,7 @@
 // The command line at work on the demo pair: real ranks, a real nats-server, and nothing of them left afterwards, however
 // a command ends.
+import { statSync } from "node:fs"
+import { connect } from "@nats-io/transport-node"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
 import { type CommandLine, commandLine, type Ended, interrupt, type Started } from "./commandLine.ts"
 
@@ -128,6 +130,7 @@ describe("up", () => {
     const { running, ready } = await up("--threads", "1")
     expect(ready).toEqual({
       nats: expect.stringMatching(/^nats:\/\/127\.0\.0\.1:\d+$/),
+      keys: expect.any(String),
       http: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/),
       deployment: "demo",
       pids: {
@@ -139,6 +142,8 @@ describe("up", () => {
         draft: [expect.any(Number), expect.any(Number)],
       },
     })
+    expect(statSync(ready.keys).mode & 0o777).toBe(0o700)
+    await expect(connect({ servers: ready.nats })).rejects.toThrow(/Authorization Violation/) // another user of the machine
     const options = ["--max-tokens", "8", "--json"]
     const byName = answerOf(await chorus.run(ask("--name", "demo", ...options)))
     const byUrl = answerOf(await chorus.run(ask("--nats", ready.nats, ...options)))

@@ -5,10 +5,10 @@ import { Effect, Exit, Scope } from "effect"
 import { type Client, connect, type Ending } from "../../src/client/index.ts"
 import { type Access, accessOf, OPEN } from "../../src/fabric/access.ts"
 import { dial } from "../../src/fabric/dial.ts"
+import { addOverseer } from "../../src/fabric/keyFolder.ts"
 import { type LocalCluster, start } from "../../src/supervisor/localCluster.ts"
 import type { Deployment, Group } from "../../src/wire/deployment.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
-import { addTester } from "./tester.ts"
 
 const ROOT = join(import.meta.dirname, "../..")
 
@@ -66,7 +66,7 @@ export class Cluster implements AsyncDisposable {
     })
     try {
       const local = await Effect.runPromise(Scope.provide(starting, scope))
-      const keys = local.pids.natsServer === null ? local.keys : letTesterIn(local.keys ?? "", local.pids.natsServer)
+      const keys = local.pids.natsServer === null ? local.keys : letOverseerIn(local.keys ?? "", local.pids.natsServer)
       if (keys !== null && keys !== local.keys) await isLetIn(local.url, accessOf("client", keys, {}))
       return new Cluster(local, await connect({ url: local.url, keys, deployment: deployment.name }), keys, scope)
     } catch (error) {
@@ -98,9 +98,9 @@ export class Cluster implements AsyncDisposable {
   }
 }
 
-/** Adds the tester to a server that runs. */
-const letTesterIn = (keys: string, server: number): string => {
-  const folder = addTester(keys)
+/** Adds the overseer to a server that runs. */
+const letOverseerIn = (keys: string, server: number): string => {
+  const folder = addOverseer(keys)
   process.kill(server, "SIGHUP")
   return folder
 }

@@ -27,6 +27,8 @@ export interface CommandLine {
   readonly run: (args: ReadonlyArray<string>, options?: StartOptions) => Promise<Ended>
   /** Command lines of processes that were started by these commands and are still there. */
   readonly processes: () => ReadonlyArray<string>
+  /** The process of these commands whose command line matches; undefined where there is none. */
+  readonly pidOf: (command: RegExp) => number | undefined
   /** Files and folders in the temporary and the runtime folder. */
   readonly files: () => ReadonlyArray<string>
   /** Ends what is left, and removes the folders. */
@@ -54,6 +56,7 @@ export const commandLine = (): CommandLine => {
     start,
     run: (args, options) => start(args, options).ended,
     processes: () => processesWith(`${MARK}=${mark}`).map(({ command }) => command),
+    pidOf: (pattern) => processesWith(`${MARK}=${mark}`).find(({ command }) => pattern.test(command))?.pid,
     files: () => [temporary, runtime].flatMap((folder) => readdirSync(folder, { recursive: true }).map(String)),
     close: () => {
       for (const { pid } of processesWith(`${MARK}=${mark}`)) process.kill(pid, "SIGKILL")

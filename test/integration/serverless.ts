@@ -8,7 +8,7 @@ import { Effect, Exit, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { type Client, connect } from "../../src/client/index.ts"
 import { keyIn, natsEnvironment } from "../../src/fabric/access.ts"
 import type { Bucket, Entries } from "../../src/fabric/bucket.ts"
-import { CONFIG, makeKeys } from "../../src/fabric/keyFolder.ts"
+import { addOverseer, CONFIG, makeKeys } from "../../src/fabric/keyFolder.ts"
 import { Nats } from "../../src/fabric/nats.ts"
 import { type ActorProcess, startActor } from "../../src/supervisor/actorProcess.ts"
 import { openBuckets } from "../../src/supervisor/deployments.ts"
@@ -20,7 +20,6 @@ import { COLD, type Replicas } from "../../src/wire/replicas.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { type ClusterOptions, deploymentOf } from "./cluster.ts"
 import { Server } from "./rankGroup.ts"
-import { addTester } from "./tester.ts"
 
 export interface HostSettings {
   readonly name: string
@@ -32,6 +31,7 @@ export interface HostSettings {
 export interface FleetOptions {
   readonly hosts: ReadonlyArray<HostSettings>
   readonly supervisors?: number
+  readonly server?: Server // one of its own by default; it ends with the fleet
 }
 
 export const storedOf = (
@@ -62,15 +62,15 @@ export class Fleet implements AsyncDisposable {
   readonly #records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly #seen: Hosts
 
-  static async start({ hosts, supervisors = 1 }: FleetOptions): Promise<Fleet> {
+  static async start({ hosts, supervisors = 1, ...given }: FleetOptions): Promise<Fleet> {
     const folder = await mkdtemp(join(tmpdir(), "chorus-test-fleet-"))
     const keys = join(folder, "keys")
     await Effect.runPromise(makeKeys({ folder: keys, deployments: [], clients: [], servers: [] }))
-    const tester = addTester(keys)
-    const server = await Server.start({ config: join(keys, CONFIG) })
+    const overseer = addOverseer(keys)
+    const server = given.server ?? (await Server.start({ config: join(keys, CONFIG) }))
     const scope = Scope.makeUnsafe()
     const watching = Effect.gen(function* () {
-      const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test", role: "client", keys: tester }))
+      const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test", role: "client", keys: overseer }))
       return yield* Effect.provide(
         Effect.gen(function* () {
           const { deployments, replicas } = yield* openBuckets
@@ -166,7 +166,7 @@ export class Fleet implements AsyncDisposable {
 
   /** A client, when a supervisor serves the deployment. */
   async client(deployment: string): Promise<Client> {
-    const client = await connect({ url: this.url, keys: join(this.keys, "tester"), deployment })
+    const client = await connect({ url: this.url, keys: join(this.keys, "overseer"), deployment })
     this.#clients.push(client)
     while (!(await answers(client, deployment))) await new Promise((again) => setTimeout(again, 20))
     return client

@@ -5,7 +5,7 @@ import { type Offer, type Placement, place, type RankNeed } from "../../../src/s
 const MiB = 2 ** 20
 
 const offer = (name: string, change: Partial<Offer> = {}): Offer => ({
-  ...{ name, cores: 4, threads: 0, memoryFree: 1000 * MiB, hopMillis: 0.3, lacks: new Map() },
+  ...{ name, cores: 4, threads: 0, memoryFree: 1000 * MiB, hopMillis: 0.3, lacks: new Map(), givenUp: [] },
   devices: [device("CPU", "cpu", 1000)],
   ...change,
 })
@@ -32,6 +32,16 @@ describe("where ranks go", () => {
   test("apart, where it has not the cores: groups take turns, ranks of a group do not", () => {
     const needs = [need("base", 0), need("draft", 0), need("draft", 1)]
     expect(hostsOf(place(needs, [offer("a", { cores: 1 }), offer("b", { cores: 1 })]))).toEqual(["a", "a", "b"])
+  })
+
+  test("not where a rank kept ending, be it the best host or the only one", () => {
+    const givenUp = [{ group: "base", rank: 0, reason: "rank 0 of base ended: SIGSEGV" }] as const
+    const best = offer("a", { cores: 8, givenUp })
+    expect(hostsOf(place([need("base", 0)], [best, offer("b")]))).toEqual(["b"])
+    expect(hostsOf(place([need("draft", 0)], [best, offer("b")]))).toEqual(["a"])
+    expect(hostsOf(place([need("base", 0)], [best]))).toBe(
+      "rank 0 of base: a has given it up lately: rank 0 of base ended: SIGSEGV",
+    )
   })
 
   test("on crowded cores rather than nowhere", () => {

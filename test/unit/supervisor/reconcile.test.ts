@@ -56,12 +56,35 @@ describe("coming and going", () => {
   })
 
   test("one whose host leaves drains, and is not taken back", () => {
-    const leaving: Health = { _tag: "Leaving" }
+    const leaving: Health = { _tag: "Leaving", limitMillis: 20_000 }
     expect(stepFor({ record: recordOf(replica(1, "ready")), load: 1, peak: 1 }, leaving)).toEqual({
       ...{ _tag: "Drain", epoch: 1 },
     })
     const draining = recordOf(replica(1, "draining"))
     expect(stepFor({ record: draining, load: 1, peak: 1, sessions: () => 1 }, leaving)).toEqual({ _tag: "Add" })
+  })
+
+  test("when the time on a leaving host is over, sessions go on elsewhere, if there is anywhere", () => {
+    const leaving = (limitMillis: number): Health => ({ _tag: "Leaving", limitMillis })
+    const health =
+      (limitMillis: number) =>
+      ({ epoch }: Replica): Health =>
+        epoch === 1 ? leaving(limitMillis) : { _tag: "Ready" }
+    const busy = { load: 1, peak: 1, sessions: () => 1 }
+    const alone = recordOf(replica(1, "draining"), replica(2, "activating"))
+    expect(
+      stepFor({ ...busy, record: alone, health: (one) => (one.epoch === 1 ? leaving(1) : { _tag: "Starting" }) }),
+    ).toEqual({
+      ...{ _tag: "None" },
+    })
+    const both = recordOf(replica(1, "draining"), replica(2, "ready"))
+    expect(stepFor({ ...busy, record: both, health: health(10_001) })).toEqual({ _tag: "None" })
+    expect(stepFor({ ...busy, record: both, health: health(10_000) })).toEqual({
+      _tag: "Drop",
+      epoch: 1,
+      failure: null,
+    })
+    expect(stepFor({ ...busy, record: both })).toEqual({ _tag: "None" }) // one that drains for want of load has no such time
   })
 
   test("one that never idles has a replica without a request", () => {

@@ -1,24 +1,24 @@
 // Restarts in OTP's terms, and the peak by which replicas are taken away.
 import { expect, test } from "vitest"
 import { Peak } from "../../../src/supervisor/peak.ts"
-import { type History, RANK_RESTARTS, restart } from "../../../src/supervisor/restart.ts"
+import { type History, RESTARTS, restart } from "../../../src/supervisor/restart.ts"
 
 test("pauses grow with the restarts of the period, and too many of them are the end", () => {
   let history: History = []
   const pauses: Array<number> = []
-  for (let i = 0; i < RANK_RESTARTS.intensity; i++) {
-    const next = restart(history, i, RANK_RESTARTS)
+  for (let i = 0; i < RESTARTS.intensity; i++) {
+    const next = restart(history, i, RESTARTS)
     if (next._tag === "GiveUp") break
     history = next.history
     pauses.push(next.afterMillis)
   }
   expect(pauses).toEqual([100, 200, 400, 800, 1600])
-  expect(restart(history, 10, RANK_RESTARTS)).toEqual({ _tag: "GiveUp", restarts: 5 })
+  expect(restart(history, 10, RESTARTS)).toEqual({ _tag: "GiveUp", restarts: 5 })
 })
 
 test("restarts of former times do not count", () => {
   const history = [0, 1, 2, 3, 4]
-  expect(restart(history, 60_002, RANK_RESTARTS)).toEqual({ _tag: "Again", afterMillis: 400, history: [3, 4, 60_002] })
+  expect(restart(history, 60_002, RESTARTS)).toEqual({ _tag: "Again", afterMillis: 400, history: [3, 4, 60_002] })
 })
 
 test("the peak is the highest load that was seen within the time", () => {

@@ -28,7 +28,7 @@ describe("a journal", () => {
   })
 
   test("is empty where all of it was lost, and is none where its beginning is", () => {
-    expect(journalOf([])).toEqual({ tokens: [], end: null, epoch: 0, last: 0 })
+    expect(journalOf([])).toEqual({ tokens: [], end: null, losses: { at: 0, count: 0 }, epoch: 0, last: 0 })
     expect(journalOf(logOf(tokens(1, 3, 8)))).toBeNull()
   })
 })

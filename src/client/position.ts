@@ -1,0 +1,37 @@
+// Where a reader is in a session's tokens: each is taken once and in order, whatever the log holds twice. Plain data.
+import type { LogEntry, LoggedToken } from "../wire/infer.ts"
+
+type End = Extract<LogEntry, { readonly _tag: "End" }>
+
+export type Taken =
+  | { readonly _tag: "Tokens"; readonly tokens: ReadonlyArray<LoggedToken> } // that are new to the reader
+  | { readonly _tag: "End"; readonly end: End }
+  | { readonly _tag: "Gap" } // what lies between has to be read first: from the log's beginning
+  | { readonly _tag: "Expired" } // it is not there either
+
+export class Position {
+  #at: number
+  #missed = false
+
+  /** `at`: of the first token wanted. */
+  constructor(at: number) {
+    this.#at = at
+  }
+
+  take(entry: LogEntry): Taken {
+    if (entry.at > this.#at) return this.#gap()
+    if (entry._tag === "End") return { _tag: "End", end: entry }
+    if (entry._tag !== "Tokens") return { _tag: "Tokens", tokens: [] }
+    const tokens = entry.tokens.slice(this.#at - entry.at)
+    this.#at += tokens.length
+    if (tokens.length > 0) this.#missed = false
+    return { _tag: "Tokens", tokens }
+  }
+
+  /** A log that has lost its tail has what is missing under numbers that were read already; or its retention is over. */
+  #gap(): Taken {
+    const again = this.#missed
+    this.#missed = true
+    return { _tag: again ? "Expired" : "Gap" }
+  }
+}

@@ -1,0 +1,51 @@
+// An entry is appended once, however often it has to be sent: the log takes it only after the entry that it is to follow,
+// and knows it again by its id.
+import { Effect, Schedule, Schema } from "effect"
+import type { LogEntry } from "../wire/infer.ts"
+
+/** A lost acknowledgement is asked for again this often, and so long: a server needs some seconds to restart. */
+const AGAIN = { schedule: Schedule.spaced("200 millis"), times: 150 }
+
+export class LogFailed extends Schema.TaggedError<LogFailed>()("LogFailed", {
+  subject: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `the token log ${this.subject} cannot be written: ${this.reason}`
+  }
+}
+
+/** Somebody else has written to the log, or it has lost its tail: it is not as this owner has left it. */
+export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subject: Schema.String }) {
+  override get message() {
+    return `the token log ${this.subject} has another writer`
+  }
+}
+
+export interface Append {
+  readonly entry: LogEntry
+  readonly after: number // sequence of the entry before it; 0: it is the first
+  readonly id: string // its own, and nobody else's
+}
+
+/** A server's side of one log. Both fail where no answer came, whatever became of the question. */
+export interface LogPort {
+  readonly subject: string
+  readonly publish: (append: Append) => Effect.Effect<number | "wrong sequence", LogFailed>
+  readonly last: Effect.Effect<{ readonly id: string | undefined; readonly sequence: number } | null, LogFailed>
+}
+
+/** Gives the new sequence. A repetition finds the first. */
+export const appendTo = (log: LogPort, append: Append): Effect.Effect<number, LogFailed | LogMoved> =>
+  log.publish(append).pipe(
+    Effect.flatMap((written) =>
+      written === "wrong sequence" ? lookWhoWroteLast(log, append) : Effect.succeed(written),
+    ),
+    Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }),
+  )
+
+/** A repetition whose first try was stored is a duplicate to some servers and a wrong sequence to others. */
+const lookWhoWroteLast = ({ last, subject }: LogPort, { id }: Append) =>
+  Effect.flatMap(last, (last) =>
+    last?.id === id ? Effect.succeed(last.sequence) : Effect.fail(new LogMoved({ subject })),
+  )

@@ -1,0 +1,28 @@
+// A rank's first pass: one token through all that it holds, before it says that it is ready. What a device or a file cannot
+// do shows here, and not to a user; and the weights are in memory afterwards.
+import { Effect } from "effect"
+import type { Op, Shard } from "../../native/index.ts"
+import { chain } from "./chain.ts"
+import type { Compute, ComputeFailed } from "./compute.ts"
+import { rangesOf } from "./placement.ts"
+
+const SESSION = "first pass"
+const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n } as const
+
+/** `width` of the hidden state. */
+export const firstPass = (
+  compute: Compute["Service"],
+  shard: Shard,
+  width: number,
+): Effect.Effect<void, ComputeFailed> =>
+  Effect.acquireUseRelease(
+    compute.open(SESSION, SAMPLING),
+    () => compute.batch([chain(SESSION, 0, [0])], ({ run }) => Effect.asVoid(run(opsOf(shard, width)))),
+    () => compute.close(SESSION),
+  )
+
+const opsOf = ({ attention, embed, head }: Shard, width: number): ReadonlyArray<Op> => [
+  embed ? { op: "embed" } : { op: "receive", hidden: new Uint8Array(width * Float32Array.BYTES_PER_ELEMENT) },
+  ...rangesOf(attention).map(({ from, to }) => ({ op: "layers", from, to }) as const),
+  head ? { op: "head", rows: Int32Array.of(0), want: "tokens" } : { op: "emit" },
+]

@@ -1,0 +1,89 @@
+// Poison: a session whose passes take their ranks down, wherever it runs, must not take down one replica after the other. It
+// has lost its ranks three times in a row, with no token in between; one that gets on between two losses is merely unlucky.
+// Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and a third
+// loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
+import { Effect, Schedule } from "effect"
+import type { GroupSilent, PeerSilent, UnknownSession } from "../wire/errors.ts"
+import { PoisonSession } from "../wire/errors.ts"
+import type { LogEntry } from "../wire/infer.ts"
+import { commit } from "./commit.ts"
+import { Admitted, type Generation, Place } from "./generation.ts"
+
+/** So many losses in a row, and a session is not tried again. */
+const POISON = 3
+
+/** So many, and it waits until it is the only one. */
+const SUSPECT = 2
+
+/** Between two tries: a host that is gone has to be noticed. */
+const AGAIN = Schedule.spaced("250 millis")
+
+/** Losses of its ranks while a session's pass ran, in a row at one position of its answer. */
+export interface Losses {
+  readonly at: number
+  readonly count: number
+}
+
+export const NO_LOSSES: Losses = { at: 0, count: 0 }
+
+export const lose = (before: Losses, at: number): Losses => ({ at, count: before.at === at ? before.count + 1 : 1 })
+
+/** As a session's log has them. */
+export const lossesOf = (entries: ReadonlyArray<LogEntry>): Losses => {
+  const last = entries.findLast((entry) => entry._tag === "Lost")
+  return last === undefined ? NO_LOSSES : { at: last.at, count: last.count }
+}
+
+/** Runs a session again when it has lost its ranks, until it is poison. */
+export const outlasting = <A, E, R>(generation: Generation, run: Effect.Effect<A, E | Loss, R>) =>
+  Effect.gen(function* () {
+    const { at, count } = generation.losses
+    if (at !== generation.logged.length) return yield* run
+    if (count >= POISON) return yield* poison(generation, "as its log says")
+    return yield* count >= SUSPECT ? alone(run) : run
+  }).pipe(
+    Effect.catchIf(isLoss, (error) => lost(generation, error)),
+    Effect.retry({ while: isLoss, schedule: AGAIN }),
+  )
+
+/** The last one: a rank was started again, quicker than that was noticed. */
+type Loss = GroupSilent | PeerSilent | UnknownSession
+const LOSSES: ReadonlySet<unknown> = new Set<Loss["_tag"]>(["GroupSilent", "PeerSilent", "UnknownSession"])
+
+const isLoss = (error: unknown): error is Loss =>
+  typeof error === "object" && error !== null && "_tag" in error && LOSSES.has(error._tag)
+
+const lost = Effect.fnUntraced(function* (generation: Generation, error: Loss) {
+  const losses = lose(generation.losses, generation.logged.length)
+  generation.losses = losses
+  yield* commit(generation, { _tag: "Lost", epoch: generation.epoch, ...losses })
+  return yield* losses.count < POISON ? error : poison(generation, error.message)
+})
+
+const poison = ({ request: { session }, losses: { at, count } }: Generation, reason: string) =>
+  new PoisonSession({ session, at, losses: count, reason })
+
+/** While no other suspect runs, until it has got on. */
+const alone = <A, E, R>(run: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const { suspects } = yield* Place
+    const admitted = yield* Admitted
+    const turn = { ours: true }
+    const pass = Effect.suspend(() => {
+      if (!turn.ours) return Effect.void
+      turn.ours = false
+      return suspects.release(1)
+    })
+    return yield* Effect.acquireUseRelease(
+      Effect.interruptible(suspects.take(1)), // it may take long
+      () =>
+        Effect.provideService(run, Admitted, {
+          ...admitted,
+          progressed: (progress) => {
+            admitted.progressed(progress)
+            Effect.runSync(pass)
+          },
+        }),
+      () => pass,
+    )
+  })

@@ -1,0 +1,58 @@
+// A session that takes its ranks down is refused at the third time, and who shared them with it goes on. What takes them
+// down here is a real SIGKILL, sent whenever the session's first pass on new ranks is seen.
+import { Result } from "effect"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { follow } from "../../src/fabric/logReader.ts"
+import { codec } from "../../src/wire/codec.ts"
+import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
+import { PassCommand } from "../../src/wire/pass.ts"
+import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
+import { lossesOf } from "../../src/workflow/poison.ts"
+import { Fleet, kill, storedOf } from "./serverless.ts"
+
+const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 5n }
+const POISON: InferRequest = { ...REQUEST, prompt: "export class Poison<T> {}\n".repeat(40) } // some passes long
+
+const commands = codec("pass command", PassCommand)
+
+let fleet: Fleet
+beforeAll(async () => {
+  fleet = await Fleet.start({ hosts: [{ name: "a" }] })
+  await fleet.deploy(storedOf({ name: "shared", draft: null, context: 1024 }, { kvTokens: 4096 }))
+})
+afterAll(async () => {
+  await fleet[Symbol.asyncDispose]()
+})
+
+test("it ends with a typed reason after three times, and the others with their tokens", async () => {
+  const client = await fleet.client("shared")
+  const { tokens } = await (await client.generate(REQUEST)).ending()
+  const poison = await client.generate(POISON)
+  const { connection } = client
+  const { pass } = groupSubjects({ deployment: "shared", epoch: 1, group: "base" })
+  let kills = 0
+  const watch = connection.subscribe(pass, {
+    callback: (_, { data }) => {
+      const command = Result.getOrThrow(commands.decode(data))
+      const begins = command._tag === "Prefill" && command.committed === 0 && command.session === poison.session
+      const rank = fleet.beat("a")?.ranks.find(({ pid }) => pid > 0)
+      if (!begins || rank === undefined) return
+      kills += 1
+      kill(rank.pid)
+    },
+  })
+  const innocent = await client.generate(REQUEST)
+  const { finishReason, error } = await poison.ending()
+  watch.unsubscribe()
+  expect(finishReason).toBe("failed")
+  expect(error).toMatch(
+    /has brought down its ranks 3 times at token \d+ \(group base did not answer: .*not tried again/,
+  )
+  expect(kills).toBeGreaterThanOrEqual(2) // the first time it may have run before we looked
+  expect(await innocent.ending()).toMatchObject({ error: "", tokens })
+
+  const entries: Array<LogEntry> = []
+  for await (const { entry } of follow(connection, subjectsOf("shared").tokens(poison.session))) entries.push(entry)
+  expect(lossesOf(entries).count).toBe(3)
+  expect(await (await client.generate(REQUEST)).ending()).toMatchObject({ error: "", tokens })
+})

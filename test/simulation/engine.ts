@@ -1,0 +1,283 @@
+// A model in the place of the real one: a row's hidden state is a hash, of its token and of all that its attention sees in
+// each layer, and the next token is that hash again. So a token shows whether every rank held exactly the KV that it
+// should; nothing that is wrong or missing goes unnoticed. It takes the engine's steps, so the product's strategies run on it.
+import { Effect } from "effect"
+import type { Op, Segment, StretchResult } from "../../native/index.ts"
+import { type Batch, type Compute, ComputeFailed } from "../../src/rank/compute.ts"
+
+export const VOCABULARY = 24
+export const END = VOCABULARY - 1
+
+export interface ModelShape {
+  readonly layers: number
+  readonly salt: number // another model has another one
+}
+
+const mix = (a: number, b: number): number => {
+  let h = Math.imul(a ^ (b + 0x9e3779b9 + (a << 6) + (a >>> 2)), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}
+
+const NOTHING = 0x51ed270b // what a row's attention sees where there is nothing
+const embedding = (token: number, salt: number): number => mix(token + 1, salt)
+/** What a layer keeps of a row: all that it has seen so far. */
+const attention = (seen: number, h: number, layer: number): number => mix(mix(seen, h), layer + 1)
+const tokenOf = (h: number): number => h % VOCABULARY
+const logProbOf = (h: number): number => Math.fround(-(h % 9973) / 997)
+
+export interface Predicted {
+  readonly token: number
+  readonly logProb: number
+}
+
+/** What the model says after some tokens: all of it anew, by nobody's KV. */
+export const predict = (tokens: ReadonlyArray<number>, { layers, salt }: ModelShape): Predicted => {
+  const seen = new Array<number>(layers).fill(NOTHING)
+  let h = 0
+  for (const token of tokens) {
+    h = embedding(token, salt)
+    for (let layer = 0; layer < layers; layer++) {
+      const a = attention(seen[layer] ?? NOTHING, h, layer)
+      seen[layer] = a
+      h = mix(h, a)
+    }
+  }
+  return { token: tokenOf(h), logProb: logProbOf(h) }
+}
+
+/** A row of KV: of each layer that it went through here. */
+type Slot = Array<number | undefined>
+
+interface Kv {
+  readonly slots: Array<Slot>
+  committed: number
+  busy: number // passes that have not ended
+}
+
+/** How long a call takes, drawn anew for each. */
+export type Pace = () => number
+
+export class HashEngine {
+  readonly #model: ModelShape
+  readonly #pace: Pace
+  readonly #forgetful: boolean
+  readonly #kv = new Map<string, Kv>()
+
+  /** `forgetful`: forgets to drop what a pass leaves behind. */
+  constructor(model: ModelShape, pace: Pace, forgetful: boolean) {
+    this.#model = model
+    this.#pace = pace
+    this.#forgetful = forgetful
+  }
+
+  sessions(): ReadonlyArray<string> {
+    return [...this.#kv.keys()]
+  }
+
+  /** As the ranks' passes use it. */
+  get compute(): Compute["Service"] {
+    return {
+      device: { name: "hash", description: "", kind: "cpu", variant: "", memoryFree: 0, memoryTotal: 0 },
+      maxRows: 512,
+      bytesOfWeights: 0,
+      bytesOfKv: () => 0,
+      bytesOfKvPerToken: () => 0,
+      kvTokens: () => 1_000_000,
+      computeMillis: () => 0,
+      open: (session) => this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0 })),
+      close: (session) => Effect.sync(() => void this.#kv.delete(session)),
+      sessions: () => this.sessions(),
+      used: (session) => this.#of(session).slots.length,
+      committed: (session) => this.#of(session).committed,
+      commit: (session, slots) => this.#attempt(() => this.#commit(session, slots)),
+      truncate: (session, length) =>
+        this.#attempt(() => {
+          const kv = this.#resting(session)
+          if (this.#forgetful) return
+          kv.slots.length = length
+          kv.committed = Math.min(kv.committed, length)
+        }),
+      copy: (from, to, length) => this.#attempt(() => this.#copy(from, to, length)),
+      // There are no standbys here.
+      narrow: () => Effect.void,
+      kvExport: () => Effect.die("no KV is exported here"),
+      kvImport: () => Effect.die("no KV is imported here"),
+      once: (segments, ops) => this.#batch(segments, ({ run }) => run(ops)),
+      batch: (segments, use) => this.#batch(segments, use),
+    }
+  }
+
+  #attempt<A>(call: () => A): Effect.Effect<A, ComputeFailed> {
+    return Effect.try({ try: call, catch: (error) => new ComputeFailed({ reason: String(error) }) })
+  }
+
+  #of(session: string): Kv {
+    const kv = this.#kv.get(session)
+    if (kv === undefined) throw new Error(`there is no session ${session}`)
+    return kv
+  }
+
+  #resting(session: string): Kv {
+    const kv = this.#of(session)
+    if (kv.busy > 0) throw new Error(`a pass of ${session} has not ended`)
+    return kv
+  }
+
+  #commit(session: string, slots: Int32Array): void {
+    const kv = this.#resting(session)
+    const kept = [...slots].map((slot) => kv.slots[slot])
+    kv.slots.length = kv.committed
+    for (const slot of kept) {
+      if (slot === undefined) throw new Error(`${session} has no such slot`)
+      kv.slots.push(slot)
+    }
+    kv.committed = kv.slots.length
+  }
+
+  #copy(from: string, to: string, length: number): boolean {
+    const source = this.#kv.get(from)
+    if (source === undefined || source.committed < length) return false
+    const kv = this.#resting(to)
+    kv.slots.push(...source.slots.slice(0, length).map((slot) => [...slot]))
+    kv.committed = length
+    return true
+  }
+
+  #batch<A, E>(
+    segments: ReadonlyArray<Segment>,
+    use: (batch: Batch) => Effect.Effect<A, E>,
+  ): Effect.Effect<A, E | ComputeFailed> {
+    return Effect.acquireUseRelease(
+      this.#attempt(() => segments.map((segment) => this.#begin(segment))),
+      (rows) => {
+        const pass = new HashPass(this.#model, rows.flat())
+        const run = (ops: ReadonlyArray<Op>) =>
+          Effect.andThen(
+            Effect.suspend(() => Effect.sleep(this.#pace())),
+            this.#attempt(() => pass.run(ops)),
+          )
+        return use({ tokens: rows.flat().length, micros: () => 0, run })
+      },
+      (rows) =>
+        Effect.sync(() => {
+          for (const [row] of rows) if (row !== undefined) row.kv.busy--
+        }),
+    )
+  }
+
+  #begin({ session, tokens, parents }: Segment): ReadonlyArray<Row> {
+    const kv = this.#of(session)
+    if (tokens.length > 0) kv.busy++
+    return [...tokens].map((token, i): Row => {
+      const slot: Slot = []
+      const parent = parents[i] ?? -1
+      if (parent >= kv.slots.length) throw new Error(`${session} has no slot ${parent}`)
+      const before = parent === -1 ? null : (kv.slots[parent] ?? null)
+      kv.slots.push(slot)
+      return { token, slot, before, kv }
+    })
+  }
+}
+
+interface Row {
+  readonly token: number
+  readonly slot: Slot
+  readonly before: Slot | null // its parent's
+  readonly kv: Kv
+}
+
+/** A pass: h of each row, and what the attentions of a layer have said. */
+class HashPass {
+  readonly #model: ModelShape
+  readonly #rows: ReadonlyArray<Row>
+  readonly #attended = new Map<number, ReadonlyArray<number>>()
+  #h: ReadonlyArray<number> = []
+
+  constructor(model: ModelShape, rows: ReadonlyArray<Row>) {
+    this.#model = model
+    this.#rows = rows
+  }
+
+  run(ops: ReadonlyArray<Op>): StretchResult {
+    const hiddens: Array<Uint8Array> = []
+    const attended: Array<Uint8Array> = []
+    let head: Pick<StretchResult, "tokens" | "logProbs" | "topTokens" | "topLogProbs"> | null = null
+    for (const op of ops) {
+      switch (op.op) {
+        case "embed":
+          this.#h = this.#rows.map(({ token }) => embedding(token, this.#model.salt))
+          break
+        case "receive":
+          this.#h = unpack(op.hidden)
+          break
+        case "layers":
+          for (let layer = op.from; layer < op.to; layer++) this.#add(this.#attend(layer))
+          break
+        case "attend":
+          for (const layer of op.layers) {
+            const said = this.#attend(layer)
+            this.#attended.set(layer, said)
+            attended.push(pack(said))
+          }
+          break
+        case "mlps":
+          op.layers.forEach((layer, i) => {
+            const came = op.attended[i] ?? null
+            this.#add(came === null ? (this.#attended.get(layer) ?? []) : unpack(came))
+          })
+          break
+        case "emit":
+          hiddens.push(pack(this.#h))
+          break
+        case "head":
+          head = this.#head(op)
+      }
+    }
+    const none = { tokens: null, logProbs: null, topTokens: null, topLogProbs: null }
+    return { hiddens, attended, ...(head ?? none), logits: null, micros: 0 }
+  }
+
+  /** A row's parent stands before it, so what it sees is there already. */
+  #attend(layer: number): ReadonlyArray<number> {
+    return this.#rows.map(({ slot, before }, row) => {
+      const seen = before === null ? NOTHING : (before[layer] ?? 0)
+      const said = attention(seen, this.#h[row] ?? 0, layer)
+      slot[layer] = said
+      return said
+    })
+  }
+
+  #add(said: ReadonlyArray<number>): void {
+    this.#h = this.#h.map((h, row) => mix(h, said[row] ?? 0))
+  }
+
+  #head({ rows, want, k = 1 }: Extract<Op, { readonly op: "head" }>) {
+    const states = [...rows].map((row) => this.#h[row] ?? 0)
+    const [tokens, logProbs]: [Array<number>, Array<number>] = [[], []]
+    for (const h of states) {
+      if (want === "tokens") {
+        tokens.push(tokenOf(h))
+        logProbs.push(logProbOf(h))
+      } else {
+        for (let i = 0; i < k; i++) {
+          tokens.push((tokenOf(h) + i * 5) % VOCABULARY)
+          logProbs.push(-(i + 1) / 4)
+        }
+      }
+    }
+    return {
+      tokens: Int32Array.from(tokens),
+      logProbs: Float32Array.from(logProbs),
+      topTokens: new Int32Array(0),
+      topLogProbs: new Float32Array(0),
+    }
+  }
+}
+
+const pack = (values: ReadonlyArray<number>): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer)
+
+const unpack = (bytes: Uint8Array): ReadonlyArray<number> => {
+  const copy = new Uint8Array(bytes)
+  return [...new Uint32Array(copy.buffer)]
+}

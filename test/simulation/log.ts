@@ -1,0 +1,114 @@
+// The simulated JetStream stream of token logs: expected sequences, message ids that are known for a while, an
+// acknowledgement that may be lost, and a tail that may be.
+import { Effect, Schedule } from "effect"
+import { appendTo, LogFailed } from "../../src/fabric/append.ts"
+import type { Logged, TokenLog } from "../../src/fabric/tokenLog.ts"
+import type { LogEntry } from "../../src/wire/infer.ts"
+import type { Mutation } from "./mutation.ts"
+import type { Network } from "./network.ts"
+import type { Process, World } from "./world.ts"
+
+interface Stored extends Logged {
+  readonly session: string
+  readonly id: string
+  readonly at: number // when
+}
+
+export interface LogServerOptions {
+  readonly duplicatesFirst: boolean // a repetition is a duplicate, whatever sequence it expects, as to nats-server 2.9
+  readonly mutation: Mutation | null
+}
+
+export class LogServer {
+  readonly #world: World
+  readonly #of: LogServerOptions
+  #entries: Array<Stored> = []
+  #last = 0
+
+  constructor(world: World, of: LogServerOptions) {
+    this.#world = world
+    this.#of = of
+  }
+
+  publish(session: string, entry: LogEntry, id: string, after: number): number | "wrong sequence" {
+    const { duplicatesFirst, mutation } = this.#of
+    const known = duplicatesFirst ? this.#entries.find((stored) => stored.id === id) : undefined
+    if (known !== undefined) return known.sequence
+    const expected = mutation === "the log takes an entry whatever sequence it expects"
+    if (!expected && (this.last(session)?.sequence ?? 0) !== after) {
+      this.#world.note(() => `log ${session} refuses ${id} after #${after}`)
+      return "wrong sequence"
+    }
+    this.#last++
+    this.#entries.push({ session, entry, id, sequence: this.#last, at: this.#world.now })
+    this.#world.note(() => `log ${session} #${this.#last}: ${entry._tag} of epoch ${entry.epoch} at ${entry.at}`)
+    return this.#last
+  }
+
+  last(session: string): Stored | undefined {
+    return this.#entries.findLast((stored) => stored.session === session)
+  }
+
+  read(session: string, after = 0): ReadonlyArray<Stored> {
+    return this.#entries.filter((stored) => stored.session === session && stored.sequence > after)
+  }
+
+  /**
+   * The server has died before its newest entries were on its disk. Of a session that has ended nobody would write them
+   * again, so its end is taken to be on the disk, and all that is before it.
+   */
+  loseTail(entries: number): void {
+    const ended = this.#entries.findLastIndex(({ entry }) => entry._tag === "End") + 1
+    const lost = this.#entries.splice(Math.max(ended, this.#entries.length - entries))
+    this.#last -= lost.length
+    for (const { session, sequence } of lost) this.#world.note(() => `log ${session} #${sequence} is lost`)
+  }
+}
+
+const subjectOf = (session: string): string => `tokens.${session}`
+const failed = (session: string) => () => new LogFailed({ subject: subjectOf(session), reason: "no answer" })
+
+export interface LogClientOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly server: LogServer
+  readonly diskMillis: () => number
+  readonly mutation: Mutation | null
+}
+
+/** The product's appends, on this server. */
+export const logOf = ({ process, network, server, diskMillis, mutation }: LogClientOptions): TokenLog["Service"] => {
+  let appends = 0
+  return {
+    append: (session, entry, after) => {
+      if (entry._tag === "Owner" && mutation === "a new owner writes no fence") return Effect.succeed(after)
+      return appendTo(
+        {
+          subject: subjectOf(session),
+          publish: ({ entry, after, id }) =>
+            Effect.mapError(
+              network.call(process, () => server.publish(session, entry, id, after), diskMillis),
+              failed(session),
+            ),
+          last: Effect.mapError(
+            network.call(
+              process,
+              () => server.last(session) ?? null,
+              () => 0,
+            ),
+            failed(session),
+          ),
+        },
+        { entry, after, id: `${process.pid}.${appends++}` },
+      )
+    },
+    read: (session) =>
+      network
+        .call(
+          process,
+          () => server.read(session),
+          () => 0,
+        )
+        .pipe(Effect.mapError(failed(session)), Effect.retry({ times: 50, schedule: Schedule.spaced("100 millis") })),
+  }
+}

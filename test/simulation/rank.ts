@@ -1,0 +1,116 @@
+// A simulated rank: the product's passes, strategies and exchanges, on the hash engine and the simulated network.
+import { Effect, Result } from "effect"
+import { Inbox } from "../../src/fabric/inbox.ts"
+import { Exchange } from "../../src/fabric/peers.ts"
+import { STRATEGIES } from "../../src/rank/execute.ts"
+import { ownersOf } from "../../src/rank/placement.ts"
+import { type Working, work } from "../../src/rank/work.ts"
+import { decode } from "../../src/wire/activation.ts"
+import { BEAT_MILLIS } from "../../src/wire/beat.ts"
+import type { Strategy } from "../../src/wire/deployment.ts"
+import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import { END, HashEngine, type ModelShape, VOCABULARY } from "./engine.ts"
+import type { Mutation } from "./mutation.ts"
+import type { Network } from "./network.ts"
+import type { Process } from "./world.ts"
+
+export interface GroupShape {
+  readonly group: "base" | "draft"
+  readonly replica: number // its epoch
+  readonly strategy: Strategy
+  readonly ranks: number
+  readonly model: ModelShape
+  readonly fuzzy: number
+}
+
+/** Who has asked, and how he hears the answer. */
+export interface Asking {
+  readonly from: Process
+  readonly heard: (answer: PassAnswer) => void
+}
+
+/** The passes' way in: what is published to a group reaches every rank of it. */
+export interface RankActor {
+  readonly shape: GroupShape
+  readonly rank: number
+  readonly process: Process
+  readonly engine: HashEngine
+  readonly command: (command: PassCommand, asking: Asking) => void
+  readonly control: (control: GroupControl) => void
+  readonly activation: (message: Uint8Array) => void
+}
+
+export interface RankOptions {
+  readonly shape: GroupShape
+  readonly rank: number
+  readonly process: Process
+  readonly network: Network
+  readonly computeMillis: () => number
+  readonly peers: () => ReadonlyArray<RankActor> // of the group, as they are now
+  readonly beat: (rank: RankActor) => void
+  readonly mutation: Mutation | null
+}
+
+const WIDTH = 1
+const INBOX = { earlyBytes: 2 ** 20, endedPasses: 64 }
+
+export const startRank = ({ shape, rank, process, network, ...options }: RankOptions): RankActor => {
+  const { group, replica: epoch, strategy, ranks, model, fuzzy } = shape
+  const { mutation } = options
+  const engine = new HashEngine(model, options.computeMillis, mutation === "ranks keep what was not accepted")
+  const inbox = new Inbox(INBOX)
+  const publish = (to: number | "all", message: Uint8Array): void => {
+    for (const peer of options.peers()) {
+      if (peer.process === process || (to !== "all" && peer.rank !== to)) continue
+      network.send(process, peer.process, () => peer.activation(message))
+    }
+  }
+  let working: Working<Asking> | null = null
+  let latest: Asking | null = null
+  let newest = 0
+  const crew = {
+    ...{ group, rank, compute: engine.compute, strategy: STRATEGIES[strategy], vocabulary: VOCABULARY },
+    isEnd: (token: number) => token === END,
+    bounds: { vocab: VOCABULARY, context: 4096, maxRows: 512 },
+    place: { rank, ranks, layers: model.layers, width: WIDTH, owners: ownersOf(shape, model.layers, fuzzy) },
+  }
+  const serving = Effect.gen(function* () {
+    working = yield* work<Asking>({
+      ...{ epoch, crew },
+      exchange: (pass, attempt) =>
+        new Exchange({ deployment: "simulated", group, rank, epoch, pass, attempt }, inbox, publish, () => 2 ** 20),
+      answer: (askers, answer) => {
+        for (const asker of askers) {
+          const { from, heard } = mutation === "a rank's answer reaches whoever asked last" ? (latest ?? asker) : asker
+          network.send(process, from, () => heard(answer))
+        }
+      },
+      traced: () => (pass) => pass,
+      deltas: { begin: () => {}, forget: () => {} },
+      tell: () => Effect.void,
+    })
+    return yield* Effect.never
+  })
+  process.fork(Effect.scoped(serving))
+  network.onEvent(process, (up) => (up ? working?.reconnected() : inbox.closeAll()))
+  const actor: RankActor = {
+    ...{ shape, rank, process, engine },
+    command: (command, asking) => {
+      latest = asking
+      const renumbers = mutation === "ranks take old attempts for new ones"
+      working?.command(renumbers ? { ...command, attempt: newest++ } : command, asking)
+    },
+    control: (control) =>
+      mutation === "ranks do not free the KV of ended sessions" ? undefined : working?.control(control),
+    activation: (message) => {
+      const activation = decode(message)
+      if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)
+    },
+  }
+  const beat = (): void => {
+    options.beat(actor)
+    process.after(BEAT_MILLIS, beat)
+  }
+  process.after(0, beat)
+  return actor
+}

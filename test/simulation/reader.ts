@@ -1,0 +1,81 @@
+// A simulated reader: follows a session's log over connections that break and a log that loses its tail, leaves it and comes
+// back, and has the product's position in it.
+import { Effect } from "effect"
+import { Position } from "../../src/client/position.ts"
+import { isRewritten } from "../../src/fabric/logReader.ts"
+import type { Logged } from "../../src/fabric/tokenLog.ts"
+import type { FinishReason, LoggedToken } from "../../src/wire/infer.ts"
+import type { LogServer } from "./log.ts"
+import type { Mutation } from "./mutation.ts"
+import type { Network } from "./network.ts"
+import type { Process } from "./world.ts"
+
+export interface Reader {
+  readonly session: string
+  readonly tokens: ReadonlyArray<LoggedToken>
+  readonly end: { readonly finishReason: FinishReason; readonly error: string } | null
+  readonly expired: boolean
+}
+
+export interface ReaderOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly log: LogServer
+  readonly session: string
+  readonly mutation: Mutation | null
+}
+
+const LOOK_MILLIS = 60
+const QUIET_MILLIS = 5_000
+
+export const startReader = ({ process, network, log, session, mutation }: ReaderOptions): Reader => {
+  const { random } = process.world
+  const tokens: Array<LoggedToken> = []
+  const reader = { session, tokens, end: null as Reader["end"], expired: false }
+  let position = new Position(0)
+  let newest: Logged | null = null
+  let heardAt = 0
+
+  const take = (logged: Logged): "on" | "again" | "over" => {
+    newest = logged
+    heardAt = process.world.now
+    const { entry } = logged
+    const taken = position.take(entry)
+    const naive = mutation === "readers take every entry as new"
+    if (naive && entry._tag === "Tokens") tokens.push(...entry.tokens)
+    else if (taken._tag === "Tokens") tokens.push(...taken.tokens)
+    if (taken._tag === "End") reader.end = taken.end
+    if (taken._tag === "Expired") reader.expired = true
+    if (taken._tag === "Gap") newest = null
+    return taken._tag === "Tokens" ? "on" : taken._tag === "Gap" ? "again" : "over"
+  }
+
+  const ask = <A>(serve: () => A) => network.call(process, serve, () => 0)
+  const look = Effect.gen(function* () {
+    if (process.world.now - heardAt > QUIET_MILLIS) {
+      const last = yield* ask(() => log.last(session) ?? null)
+      if (last !== null && isRewritten(last, newest)) newest = null
+      heardAt = process.world.now
+    }
+    const entries = yield* ask(() => log.read(session, newest?.sequence ?? 0))
+    for (const logged of entries) {
+      const next = take(logged)
+      if (next === "over") return true
+      if (next === "again") break
+    }
+    if (random.chance(0.01)) {
+      // Somebody who has gone and come back: with what he has, and without a place in the log.
+      position = new Position(tokens.length)
+      newest = null
+    }
+    return false
+  })
+  const again = (): void => {
+    process.fork(look, (exit) => {
+      if (exit._tag === "Success" && exit.value) return
+      process.after(LOOK_MILLIS, again)
+    })
+  }
+  again()
+  return reader
+}

@@ -1,0 +1,146 @@
+// The simulated key-value buckets: the records of executions, written by revision and followed by every supervisor, and the
+// word of each supervisor that it is alive.
+import { Effect, PubSub, Queue, Schedule } from "effect"
+import { Liveness, RENEW_MILLIS, TICK_MILLIS } from "../../src/durable/liveness.ts"
+import type { Execution } from "../../src/durable/ownership.ts"
+import type { Presence } from "../../src/durable/presence.ts"
+import type { Recorded, Store } from "../../src/durable/store.ts"
+import type { Mutation } from "./mutation.ts"
+import type { Network } from "./network.ts"
+import type { Process, World } from "./world.ts"
+
+type Heard = (id: string, recorded: Recorded | null) => void
+
+interface Watcher {
+  readonly process: Process
+  readonly heard: Heard
+}
+
+export class RecordServer {
+  readonly #world: World
+  readonly #network: Network
+  readonly #mutation: Mutation | null
+  readonly #records = new Map<string, Recorded>()
+  readonly #watchers = new Set<Watcher>()
+  #revision = 0
+
+  constructor(world: World, network: Network, mutation: Mutation | null) {
+    this.#world = world
+    this.#network = network
+    this.#mutation = mutation
+  }
+
+  get ids(): ReadonlyArray<string> {
+    return [...this.#records.keys()]
+  }
+
+  get(id: string): Recorded | null {
+    return this.#records.get(id) ?? null
+  }
+
+  /** Null where somebody was quicker; revision 0 is that of what is not there. */
+  write(id: string, execution: Execution, revision: number): number | null {
+    const blind = this.#mutation === "a record is taken whatever its revision"
+    if (!blind && (this.get(id)?.revision ?? 0) !== revision) return null
+    const { owner, epoch } = execution
+    this.#world.note(() => `record ${id}: epoch ${epoch}, owner ${owner || "none"}`)
+    this.#revision++
+    this.#change(id, { execution, revision: this.#revision })
+    return this.#revision
+  }
+
+  remove(id: string): void {
+    this.#revision++
+    if (this.#records.has(id)) this.#change(id, null)
+  }
+
+  watch(watcher: Watcher): void {
+    this.#watchers.delete(watcher)
+    this.#watchers.add(watcher)
+    for (const [id, recorded] of this.#records) this.#tell(watcher, id, recorded)
+  }
+
+  unwatch(watcher: Watcher): void {
+    this.#watchers.delete(watcher)
+  }
+
+  #change(id: string, recorded: Recorded | null): void {
+    if (recorded === null) this.#records.delete(id)
+    else this.#records.set(id, recorded)
+    for (const watcher of this.#watchers) this.#tell(watcher, id, recorded)
+  }
+
+  #tell({ process, heard }: Watcher, id: string, recorded: Recorded | null): void {
+    this.#network.reply(process, () => heard(id, recorded))
+  }
+}
+
+export interface StoreOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly server: RecordServer
+  readonly diskMillis: () => number
+}
+
+const AGAIN = Schedule.spaced("250 millis")
+
+export const storeOf = ({ process, network, server, diskMillis }: StoreOptions): Store => {
+  const always = <A>(serve: () => A): Effect.Effect<A> =>
+    Effect.orDie(Effect.retry(network.call(process, serve, diskMillis), { schedule: AGAIN }))
+  const follow = Effect.fnUntraced(function* (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) {
+    const changes = yield* Queue.unbounded<readonly [string, Recorded | null]>()
+    const watcher: Watcher = { process, heard: (id, recorded) => void Queue.offerUnsafe(changes, [id, recorded]) }
+    const watch = always(() => server.watch(watcher))
+    network.onEvent(process, (up) => {
+      if (up) process.fork(watch)
+      else server.unwatch(watcher)
+    })
+    yield* watch
+    return yield* Effect.forever(Effect.flatMap(Queue.take(changes), ([id, recorded]) => heard(id, recorded)))
+  })
+  return {
+    create: (id, execution) => always(() => server.write(id, execution, 0)),
+    get: (id) => always(() => server.get(id)),
+    replace: (id, execution, revision) => always(() => server.write(id, execution, revision)),
+    follow,
+    // Generate keeps a journal of its own, so none of these is ever asked for more.
+    followDeferreds: () => Effect.never,
+    part: () => Effect.succeed(null),
+    writeOnce: (_part, _id, _name, value) => Effect.succeed(value),
+    result: () => Effect.succeed(null),
+    end: (id) => always(() => server.remove(id)),
+  }
+}
+
+export interface PresenceOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly id: string
+  readonly others: () => ReadonlyArray<Present>
+}
+
+/** A supervisor that hears the others. */
+export interface Present {
+  readonly process: Process
+  readonly heard: (owner: string) => void
+}
+
+export const presenceOf = Effect.fnUntraced(function* ({ process, network, id, others }: PresenceOptions) {
+  const liveness = new Liveness()
+  const deaths = yield* PubSub.sliding<void>(1)
+  const say = Effect.sync(() => {
+    for (const other of others()) network.send(process, other.process, () => other.heard(id))
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(say, Effect.sleep(RENEW_MILLIS))))
+  const tick = Effect.suspend(() =>
+    network.isUp(process) && liveness.tick() ? Effect.asVoid(PubSub.publish(deaths, undefined)) : Effect.void,
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
+  const presence: Presence["Service"] = {
+    id,
+    isAlive: (owner) => owner === id || liveness.isAlive(owner),
+    expect: (owner) => liveness.expect(owner),
+    deaths,
+  }
+  return { presence, heard: (owner: string) => liveness.heard(owner) }
+})

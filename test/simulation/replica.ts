@@ -1,0 +1,195 @@
+// A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; who joins
+// and who is given up follows the same rules as its links.
+import { Effect, type Fiber, SubscriptionRef } from "effect"
+import { Attendance } from "../../src/fabric/attendance.ts"
+import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/fabric/group.ts"
+import { type Asker, type Outcome, type Question, Questions } from "../../src/fabric/questions.ts"
+import type { Tokenizer } from "../../src/model/index.ts"
+import { draftingTogether } from "../../src/supervisor/togetherness.ts"
+import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
+import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import type { Models } from "../../src/workflow/generation.ts"
+import type { Network } from "./network.ts"
+import type { Asking, GroupShape, RankActor } from "./rank.ts"
+import type { Process } from "./world.ts"
+
+const AGAIN_MILLIS = 250
+const FLUSH_AGAIN_MILLIS = 100
+
+export interface ReplicaShape {
+  readonly epoch: number
+  readonly base: GroupShape
+  readonly draft: GroupShape | null
+}
+
+export interface LinkOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly replica: ReplicaShape
+  readonly tokenizer: Tokenizer
+  readonly ranks: (shape: GroupShape) => ReadonlyArray<RankActor> // that are there
+  readonly changed: () => void
+  readonly answered: (command: PassCommand, answer: PassAnswer) => void
+}
+
+/** One joining of a group: ends when a rank is lost, or is another process than it was. */
+interface Joined {
+  readonly shape: GroupShape
+  readonly group: Group
+  readonly questions: Questions
+  readonly attendance: Attendance
+  readonly pids: Map<number, number>
+}
+
+export class SimulatedLink {
+  readonly #of: LinkOptions
+  readonly #learned: Models["Service"]["learned"] = { current: undefined }
+  #joined: ReadonlyArray<Joined> = []
+  #drafting: Fiber.Fiber<void> | null = null
+  models: Models["Service"] | null = null
+  sessions = 0
+
+  constructor(of: LinkOptions) {
+    this.#of = of
+    of.network.onEvent(of.process, (up) => this.#connection(up))
+    this.#join()
+    const tick = (): void => {
+      this.#tick()
+      of.process.after(BEAT_MILLIS, tick)
+    }
+    of.process.after(BEAT_MILLIS, tick)
+  }
+
+  get epoch(): number {
+    return this.#of.replica.epoch
+  }
+
+  beat({ shape, rank, process }: RankActor, connections: number): void {
+    const joined = this.#joined.find((joined) => joined.shape === shape)
+    if (joined === undefined) return
+    const { attendance, questions, pids } = joined
+    const { pid } = process
+    if (attendance.heard({ rank, pid, connections, state: "ready" })) questions.lost()
+    questions.gather(attendance.gathered)
+    pids.set(rank, process.pid)
+    if (attendance.lost !== undefined) return this.#lose(attendance.lost)
+    const ready = this.#joined.every(({ shape, pids }) => pids.size === shape.ranks)
+    if (this.models === null && ready) this.#become()
+  }
+
+  #become(): void {
+    const { process, tokenizer, changed } = this.#of
+    const [base, draft] = this.#joined
+    if (base === undefined) return
+    const models = { base: base.group, prefill: null, tokenizer, learned: this.#learned }
+    if (draft === undefined) this.models = { ...models, draft: null }
+    else {
+      const drafting = Effect.gen({ self: this }, function* () {
+        this.models = { ...models, draft: yield* draftingTogether(draft.group, draft.shape.strategy) }
+        return yield* Effect.never
+      })
+      this.#drafting = process.fork(Effect.scoped(drafting))
+    }
+    changed()
+  }
+
+  #join(): void {
+    const { base, draft } = this.#of.replica
+    this.#joined = [base, ...(draft === null ? [] : [draft])].map((shape) => this.#joinGroup(shape))
+  }
+
+  #joinGroup(shape: GroupShape): Joined {
+    const { process } = this.#of
+    const questions = new Questions(shape.group, this.epoch)
+    const attendance = new Attendance(shape.ranks, () => false)
+    const last = process.world.random.integer(0, 2 ** 31)
+    const group: Group = {
+      name: shape.group,
+      ...passesOf({ group: shape.group, last }, (command) => this.#ask(shape, questions, command)),
+      control: (control) => Effect.sync(() => this.#insist(shape, control)),
+      beats: Effect.runSync(SubscriptionRef.make<ReadonlyMap<number, RankBeat>>(new Map())),
+      ready: Effect.void,
+      silent: Effect.never,
+      move: () => Effect.void,
+      epoch: () => this.epoch,
+    }
+    return { shape, group, questions, attendance, pids: new Map() }
+  }
+
+  #ask(shape: GroupShape, questions: Questions, command: PassCommand) {
+    return Effect.callback<{ readonly outcome: Outcome; readonly bytes: number }>((resume) => {
+      const asker: Asker = {
+        send: (question) => this.#send(shape, questions, question),
+        end: (outcome) => resume(Effect.succeed({ outcome, bytes: 0 })),
+      }
+      questions.ask(command, asker)
+      return Effect.sync(() => questions.withdraw(asker))
+    })
+  }
+
+  #send(shape: GroupShape, questions: Questions, question: Question): void {
+    if (!questions.isOpen(question)) return
+    const { process, network, answered } = this.#of
+    const listeners = this.#of.ranks(shape).filter(({ process }) => process.alive && network.isUp(process))
+    const { _tag, pass, attempt } = question.command
+    const session = question.command._tag === "DraftTogether" ? "" : question.command.session
+    process.world.note(
+      () => `${process.name} asks ${shape.group} ${shape.replica}: ${_tag} of ${session}, pass ${pass}.${attempt}`,
+    )
+    const asking: Asking = {
+      from: process,
+      heard: (answer) => {
+        process.world.note(() => `${process.name} hears ${toldBy(answer)} to pass ${pass}.${attempt}`)
+        if (questions.isOpen(question)) answered(question.command, answer)
+        questions.answered(question, answer)
+      },
+    }
+    for (const rank of listeners) network.send(process, rank.process, () => rank.command(question.command, asking))
+    const again = listeners.length === 0 ? BEAT_MILLIS : ASK_AGAIN_MILLIS
+    process.after(again, () => this.#send(shape, questions, question))
+  }
+
+  /** Said again until the server has it. */
+  #insist(shape: GroupShape, control: GroupControl): void {
+    const { process, network, ranks } = this.#of
+    for (const rank of ranks(shape)) network.send(process, rank.process, () => rank.control(control))
+    const flush = network.call(
+      process,
+      () => undefined,
+      () => 0,
+    )
+    process.fork(flush, (exit) => {
+      if (exit._tag === "Failure") process.after(FLUSH_AGAIN_MILLIS, () => this.#insist(shape, control))
+    })
+  }
+
+  #tick(): void {
+    for (const { attendance } of this.#joined) attendance.tick()
+    const lost = this.#joined.find(({ attendance }) => attendance.lost !== undefined)
+    if (lost !== undefined) this.#lose(lost.attendance.lost ?? "")
+  }
+
+  #connection(up: boolean): void {
+    for (const { attendance, questions } of this.#joined) {
+      const back = attendance.connection(up)
+      questions.gather(attendance.gathered)
+      if (back) questions.lost()
+    }
+  }
+
+  /** Joins again, and has to hear of every rank then. */
+  #lose(reason: string): void {
+    const { process, network, changed } = this.#of
+    for (const { questions } of this.#joined) questions.leave(reason)
+    this.#joined = []
+    this.models = null
+    this.#drafting?.interruptUnsafe()
+    changed()
+    process.after(AGAIN_MILLIS, () => {
+      this.#join()
+      if (!network.isUp(process)) this.#connection(false)
+    })
+  }
+}
+
+const toldBy = (answer: PassAnswer): string => (answer._tag === "Refused" ? answer.error.message : answer._tag)

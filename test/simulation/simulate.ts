@@ -1,0 +1,153 @@
+// One seed, from the beginning to the verdict. What has to hold:
+// - every accepted session ends, with exactly the tokens that an undisturbed one has, and their log-probabilities; one that
+//   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens;
+// - no reader sees a token twice, out of order, or not at all;
+// - after a fence, nothing of a former owner is in the log;
+// - in the end no live rank holds KV, and no record of a session is left;
+// - no pass is answered with another one's answer.
+import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
+import { type Client, Cluster } from "./cluster.ts"
+import { END, type ModelShape, predict } from "./engine.ts"
+import type { Mutation } from "./mutation.ts"
+import { Random } from "./random.ts"
+import type { Reader } from "./reader.ts"
+import { draw, type Scenario } from "./scenario.ts"
+import { World } from "./world.ts"
+
+/** A session is given up when it has lost its ranks so often in a row. */
+const LOSSES = 4
+
+/** How long the last sessions may take when all goes well again. */
+const PATIENCE_MILLIS = 900_000
+/** After the last session has ended, until all is freed; what a rank has not heard of, it frees after a while by itself. */
+const QUIET_MILLIS = 10_000
+const UNUSED_MILLIS = 16 * 60_000
+
+export interface Verdict {
+  readonly seed: number
+  readonly violations: ReadonlyArray<string>
+  readonly events: number
+  readonly accepted: number
+  readonly owners: number // in all logs, beyond the first
+  readonly tokens: number
+  readonly givenUp: number // sessions whose ranks were lost again and again
+}
+
+export interface SimulateOptions {
+  readonly mutation?: Mutation
+  readonly note?: (line: string) => void
+}
+
+export const simulate = (seed: number, { mutation, note }: SimulateOptions = {}): Verdict => {
+  const random = new Random(seed)
+  const scenario = draw(random)
+  const world = new World(random, note ?? null)
+  note?.(JSON.stringify(scenario, (_, value) => (typeof value === "bigint" ? `${value}` : value)))
+  return atTimesOf(world, () => {
+    const cluster = new Cluster(world, scenario, mutation ?? null)
+    const asked = () => cluster.clients.length === scenario.sessions.length
+    const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
+    const until = scenario.calmAt + PATIENCE_MILLIS
+    do {
+      world.run(until, ended)
+      world.run(world.now + QUIET_MILLIS) // a session may be accepted late
+    } while (!ended() && world.now < until)
+    const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
+    world.run(world.now + UNUSED_MILLIS, freed)
+    return verdictOf(seed, scenario, world, cluster)
+  })
+}
+
+/** The product measures how long its passes take by performance's clock: here it is the world's. */
+const atTimesOf = <A>(world: World, use: () => A): A => {
+  const real = performance.now
+  performance.now = () => world.now
+  try {
+    return use()
+  } finally {
+    performance.now = real
+  }
+}
+
+const hasEnded = ({ accepted, readers }: Client): boolean =>
+  !accepted || readers.every(({ end, expired }) => end !== null || expired)
+
+const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Cluster): Verdict => {
+  const logs = scenario.sessions.map(({ request }) => cluster.log.read(request.session).map(({ entry }) => entry))
+  const kept = cluster.ranks.flatMap(({ process, engine }) =>
+    engine.sessions().map((session) => `${process.name} still holds KV of ${session}`),
+  )
+  const model = scenario.replicas[0]?.base.model ?? { layers: 0, salt: 0 }
+  return {
+    seed,
+    events: world.events,
+    accepted: cluster.clients.filter(({ accepted }) => accepted).length,
+    owners: logs.flat().filter(({ _tag }) => _tag === "Owner").length,
+    givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
+    tokens: logs.flat().reduce((sum, entry) => sum + (entry._tag === "Tokens" ? entry.tokens.length : 0), 0),
+    violations: [
+      ...cluster.violations,
+      ...logs.flatMap((log, i) => fenced(`s${i}`, log)),
+      ...cluster.clients.flatMap((client) => (client.accepted ? told(client, model, cluster.troubles) : [])),
+      ...kept,
+      ...cluster.records.ids.map((id) => `the record of ${id} is left`),
+    ],
+  }
+}
+
+const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<string> => {
+  let epoch = 0
+  return log.flatMap((entry) => {
+    const late = entry.epoch < epoch
+    epoch = Math.max(epoch, entry.epoch)
+    return late ? [`the log of ${session} has ${entry._tag} of epoch ${entry.epoch} after one of epoch ${epoch}`] : []
+  })
+}
+
+/** What an undisturbed session says. */
+const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> => {
+  const tokens: Array<number> = [...request.prompt]
+  const said: Array<LoggedToken> = []
+  while (said.length < request.maxTokens) {
+    const { token, logProb } = predict(tokens, model)
+    if (token === END) break
+    tokens.push(token)
+    said.push({ id: token, text: "", origin: "plain", logProb })
+  }
+  return said
+}
+
+const told = (client: Client, model: ModelShape, troubles: number): ReadonlyArray<string> => {
+  const whole = undisturbed(client, model)
+  return client.readers.flatMap((reader) => [
+    ...tokensWrong(reader, whole),
+    ...endWrong(reader, { cancelled: client.plan.cancelledAt !== null, troubles, length: whole.length }),
+  ])
+}
+
+const tokensWrong = ({ session, tokens }: Reader, whole: ReadonlyArray<LoggedToken>): ReadonlyArray<string> => {
+  const wrong = tokens.findIndex(({ id, logProb }, i) => id !== whole[i]?.id || logProb !== whole[i]?.logProb)
+  if (wrong === -1) return []
+  const said = (tokens: ReadonlyArray<LoggedToken>) => tokens.map(({ id }) => id).join(" ")
+  return [`a reader of ${session} has ${said(tokens)}, and not ${said(whole)}: token ${wrong}`]
+}
+
+interface Circumstances {
+  readonly cancelled: boolean
+  readonly troubles: number
+  readonly length: number // of the undisturbed answer
+}
+
+const endWrong = (reader: Reader, { cancelled, troubles, length }: Circumstances): ReadonlyArray<string> => {
+  const { session, tokens, end, expired } = reader
+  if (expired) return [`a reader of ${session} is told that it has expired`]
+  if (end === null) return [`${session} does not end`]
+  const { finishReason, error } = end
+  if (finishReason === "cancelled" && cancelled) return []
+  if (isGivenUp({ finishReason, error }) && troubles >= LOSSES) return []
+  if (finishReason !== "stop" && finishReason !== "length") return [`${session} ends as ${finishReason}: ${error}`]
+  return tokens.length === length ? [] : [`${session} ends with ${tokens.length} tokens of ${length}`]
+}
+
+const isGivenUp = ({ finishReason, error }: Pick<Answer, "finishReason" | "error">): boolean =>
+  finishReason === "failed" && /did not answer|waited in vain/.test(error)

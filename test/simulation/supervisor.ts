@@ -1,0 +1,207 @@
+// A simulated supervisor: the product's durable engine and its workflow Generate, on simulated stores and ranks.
+import { Context, Effect, Layer, Semaphore } from "effect"
+import { WorkflowEngine } from "effect/workflow"
+import { layerOn } from "../../src/durable/engine.ts"
+import { Ownership } from "../../src/durable/ownership.ts"
+import { Presence } from "../../src/durable/presence.ts"
+import { TokenLog } from "../../src/fabric/tokenLog.ts"
+import { Traces } from "../../src/fabric/traces.ts"
+import type { Tokenizer } from "../../src/model/index.ts"
+import type { Limits } from "../../src/supervisor/admission.ts"
+import { type Admitting, admitting } from "../../src/supervisor/admitting.ts"
+import { Cancelled } from "../../src/wire/errors.ts"
+import type { LogEntry } from "../../src/wire/infer.ts"
+import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import { Generate, generate } from "../../src/workflow/generate.ts"
+import { Admitted, Cancellation, type GenerateRequest, kvOf, Place } from "../../src/workflow/generation.ts"
+import { type LogServer, logOf } from "./log.ts"
+import type { Mutation } from "./mutation.ts"
+import type { Network } from "./network.ts"
+import type { GroupShape, RankActor } from "./rank.ts"
+import { type Present, presenceOf, type RecordServer, storeOf } from "./records.ts"
+import { type ReplicaShape, SimulatedLink } from "./replica.ts"
+import type { Process } from "./world.ts"
+
+export interface SupervisorOptions {
+  readonly process: Process
+  readonly network: Network
+  readonly log: LogServer
+  readonly records: RecordServer
+  readonly tokenizer: Tokenizer
+  readonly replicas: ReadonlyArray<ReplicaShape>
+  readonly ranks: (shape: GroupShape) => ReadonlyArray<RankActor>
+  readonly others: () => ReadonlyArray<Present>
+  readonly diskMillis: () => number
+  readonly answered: (command: PassCommand, answer: PassAnswer) => void
+  readonly mutation: Mutation | null
+  readonly limits: Limits
+  readonly keepMillis: number
+}
+
+export interface Supervisor extends Present {
+  readonly accept: (request: GenerateRequest, told: () => void) => void
+  readonly cancel: (session: string) => void
+  readonly beat: (rank: RankActor, connections: number) => void
+  /** Hands its sessions over to whoever is first. */
+  readonly drain: (drained: () => void) => void
+}
+
+export const startSupervisor = (options: SupervisorOptions): Supervisor => {
+  const { process, network, tokenizer } = options
+  const { diskMillis, mutation } = options
+  const log = logOf({ process, network, server: options.log, diskMillis, mutation })
+  const waiting = new Set<() => void>()
+  const changed = (): void => {
+    for (const resume of [...waiting]) resume()
+  }
+  const links = options.replicas.map(
+    (replica) =>
+      new SimulatedLink({
+        ...{ process, network, replica, tokenizer, changed },
+        ...{ ranks: options.ranks, answered: options.answered },
+      }),
+  )
+  const cancelled = new Set<string>()
+  const cancels = new Map<string, () => void>()
+  let heard: Present["heard"] = () => {}
+  let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
+
+  const nextChange = Effect.callback<void>((resume) => {
+    const done = (): void => {
+      waiting.delete(done)
+      resume(Effect.void)
+    }
+    waiting.add(done)
+    return Effect.sync(() => waiting.delete(done))
+  })
+
+  const leastLoaded = () =>
+    links.filter(({ models }) => models !== null).sort((a, b) => a.sessions - b.sessions || a.epoch - b.epoch)[0]
+
+  const suspects = Semaphore.makeUnsafe(1)
+  const placeOf = ({ begin }: Admitted["Service"]) =>
+    Place.of({
+      ...{ tokenizer, suspects },
+      take: Effect.gen(function* () {
+        yield* begin
+        for (;;) {
+          const link = leastLoaded()
+          const models = link?.models ?? null
+          if (link !== undefined && models !== null) {
+            yield* Effect.acquireRelease(
+              Effect.sync(() => link.sessions++),
+              () => Effect.sync(() => link.sessions--),
+            )
+            return { models, coldStart: null, leaves: () => false }
+          }
+          yield* nextChange
+        }
+      }),
+    })
+
+  const cancellation = Cancellation.of({
+    of: (session) =>
+      Effect.callback<never, Cancelled>((resume) => {
+        const cancel = (): void => resume(Effect.fail(new Cancelled({ session })))
+        cancels.set(session, cancel)
+        if (cancelled.has(session)) cancel()
+      }),
+  })
+
+  /** What former owners have left on any replica. */
+  const freeFormer = Effect.fnUntraced(function* ({ session }: GenerateRequest) {
+    const { epoch } = yield* Ownership
+    for (let former = 1; former < epoch; former++) {
+      for (const { models } of links) {
+        const abort = { _tag: "Abort", session: kvOf(session, former) } as const
+        if (models !== null) yield* models.base.control(abort)
+        if (models?.draft) yield* models.draft.control(abort)
+      }
+    }
+  })
+
+  const begun = new Map<string, Admitted["Service"]>()
+  const askingOf = ({ session, client, prompt, maxTokens }: GenerateRequest) => ({
+    ...{ session, client, prompt: prompt.length, maxTokens },
+  })
+
+  const runOn = (admission: Admitting) =>
+    Effect.fnUntraced(function* (request: GenerateRequest) {
+      const { session } = request
+      process.world.note(() => `${process.name} runs ${session}`)
+      let admitted = begun.get(session)
+      begun.delete(session)
+      if (admitted === undefined) {
+        yield* freeFormer(request)
+        admitted = yield* admission.takeOver(askingOf(request))
+      }
+      return yield* generate(request).pipe(
+        Effect.provideService(Cancellation, cancellation),
+        Effect.provideService(Admitted, admitted),
+        Effect.provideService(Place, placeOf(admitted)),
+        Effect.provideService(TokenLog, log),
+        Effect.provideService(Traces, { publish: () => Effect.void }),
+        Effect.ensuring(admission.end(session)),
+        Effect.onExit((exit) =>
+          Effect.sync(() => process.world.note(() => `${process.name} leaves ${session}: ${`${exit}`.slice(0, 120)}`)),
+        ),
+      )
+    })
+
+  const serving = Effect.gen(function* () {
+    const present = yield* presenceOf({
+      process,
+      network,
+      id: `${process.name}.${process.pid}`,
+      others: options.others,
+    })
+    heard = present.heard
+    const admission = yield* admitting({
+      deployment: "simulated",
+      limits: options.limits,
+      keepMillis: options.keepMillis,
+    })
+    const store = storeOf({ process, network, server: options.records, diskMillis })
+    const engine = yield* Layer.build(
+      Generate.toLayer(runOn(admission)).pipe(
+        Layer.provideMerge(layerOn(store)),
+        Layer.provide(Layer.succeed(Presence, present.presence)),
+      ),
+    )
+    const accept = Effect.fnUntraced(function* (request: GenerateRequest) {
+      const { session, prompt, sampling } = request
+      const admitted = yield* admission.ask(askingOf(request))
+      const beginning: LogEntry = {
+        ...{ _tag: "Begin", epoch: 1, at: 0, promptTokens: prompt.length, seed: sampling.seed },
+      }
+      const after = yield* Effect.onExit(log.append(session, beginning, 0), (exit) =>
+        exit._tag === "Failure" ? admission.end(session) : Effect.void,
+      )
+      begun.set(session, admitted)
+      // Not by Generate.execute, whose hash of the session's name is made asynchronously.
+      yield* Context.get(engine, WorkflowEngine.WorkflowEngine).execute(Generate, {
+        ...{ executionId: session, payload: { ...request, after }, discard: true },
+      })
+    })
+    begin = (request, told) =>
+      process.fork(accept(request), (exit) => {
+        if (exit._tag === "Success") told()
+      })
+    return yield* Effect.never
+  })
+  const service = process.fork(Effect.scoped(serving))
+  return {
+    process,
+    accept: (request, told) => void begin(request, told),
+    cancel: (session) => {
+      cancelled.add(session)
+      cancels.get(session)?.()
+    },
+    beat: (rank, connections) => links.find(({ epoch }) => epoch === rank.shape.replica)?.beat(rank, connections),
+    heard: (owner) => heard(owner),
+    drain: (drained) => {
+      service.addObserver(drained)
+      service.interruptUnsafe()
+    },
+  }
+}
