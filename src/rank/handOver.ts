@@ -36,15 +36,34 @@ export interface HandOverOptions {
 
 /** Gives what other groups ask for, until the scope closes; what is returned asks them. */
 export const handOver = Effect.fnUntraced(function* (options: HandOverOptions) {
-  const { connection } = yield* Nats
-  const { deployment, rank, compute, shard } = options
   const subjects = groupSubjects(options)
-  const waiting = new Map<string, (message: KvMessage) => void>() // by session
-  const assembly = new Assembly()
+  const give = yield* giving(options)
   const runFork = Effect.runForkWith(yield* Effect.context())
-  let number = FIRST_NUMBER
+  yield* subscribe(subjects.kvWish, (message) => {
+    const wish = wishes.decode(message)
+    if (Result.isFailure(wish) || wish.success._tag !== "Send") return
+    if (wish.success.rank === options.rank) runFork(give(wish.success))
+  })
+  const pieces = new Pieces()
+  yield* subscribe(subjects.kv(options.rank), (message) => pieces.deliver(message))
+  return yield* fetching(options, pieces)
+})
 
-  const give = Effect.fnUntraced(function* ({ session, from, to, target, sampling, ...asked }: Send) {
+const subscribe = Effect.fnUntraced(function* (subject: string, hear: (message: Uint8Array) => void) {
+  const { connection } = yield* Nats
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, { callback: (error, { data }) => (error === null ? hear(data) : undefined) }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+})
+
+/** Rows of a session to the rank that asks for them, or that there are none. */
+const giving = Effect.fnUntraced(function* ({ deployment, rank, shard, compute }: HandOverOptions) {
+  const { connection } = yield* Nats
+  let number = FIRST_NUMBER
+  return Effect.fnUntraced(function* ({ session, from, to, target, sampling, ...asked }: Send) {
     const { epoch, group } = target
     const holds = asked.shard === shard && compute.sessions().includes(session) && compute.committed(session) >= to
     const values = holds
@@ -59,45 +78,42 @@ export const handOver = Effect.fnUntraced(function* (options: HandOverOptions) {
     const parts = encode(message, number++, connection.info?.max_payload ?? 2 ** 20)
     for (const part of parts) connection.publish(subject, part)
   })
+})
 
-  const hear = (message: Uint8Array): void => {
-    const kv = assembly.deliver(message)
-    if (Result.isSuccess(kv) && kv.success !== null) waiting.get(kv.success.session)?.(kv.success)
+/** What has come for those who asked. */
+class Pieces {
+  readonly #waiting = new Map<string, (message: KvMessage) => void>() // by session
+  readonly #assembly = new Assembly()
+
+  deliver(message: Uint8Array): void {
+    const kv = this.#assembly.deliver(message)
+    if (Result.isSuccess(kv) && kv.success !== null) this.#waiting.get(kv.success.session)?.(kv.success)
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => [
-      connection.subscribe(subjects.kvWish, {
-        callback: (error, { data }) => {
-          const wish = error === null ? wishes.decode(data) : null
-          if (wish === null || Result.isFailure(wish)) return
-          if (wish.success._tag === "Send" && wish.success.rank === rank) runFork(give(wish.success))
-        },
-      }),
-      connection.subscribe(subjects.kv(rank), {
-        callback: (error, { data }) => (error === null ? hear(data) : undefined),
-      }),
-    ]),
-    (subscriptions) => Effect.sync(() => subscriptions.forEach((subscription) => subscription.unsubscribe())),
-  )
 
-  const ask = (subject: string, wish: Send): Effect.Effect<Option.Option<KvMessage>> =>
-    Effect.callback<KvMessage>((resume) => {
-      waiting.set(wish.session, (message) => {
+  /** The answer to a wish, which `ask` tells once it is waited for. */
+  of(wish: Send, ask: () => void): Effect.Effect<KvMessage> {
+    return Effect.callback<KvMessage>((resume) => {
+      this.#waiting.set(wish.session, (message) => {
         const other = message._tag === "KvDelta" && message.from !== wish.from // of an earlier question
         if (!other) resume(Effect.succeed(message))
       })
-      connection.publish(subject, wishes.encode(wish))
-      return Effect.sync(() => waiting.delete(wish.session))
-    }).pipe(Effect.timeoutOption(PIECE_MILLIS), Effect.ensuring(Effect.sync(() => waiting.delete(wish.session))))
+      ask()
+    }).pipe(Effect.ensuring(Effect.sync(() => this.#waiting.delete(wish.session))))
+  }
+}
 
+const fetching = Effect.fnUntraced(function* (options: HandOverOptions, pieces: Pieces) {
+  const { connection } = yield* Nats
+  const { deployment, rank, shard, compute } = options
+  const target = { epoch: options.epoch, group: options.group }
   const fetch: Fetch = Effect.fnUntraced(function* ({ session, from: held = session, committed, sampling }, source) {
-    const { epoch, group } = options
     const subject = groupSubjects({ deployment, ...source }).kvWish
     const most = rowsOfPiece(compute.bytesOfKvPerToken())
     for (let from = 0; from < committed; from += most) {
       const to = Math.min(committed, from + most)
-      const wish: Send = { _tag: "Send", session: held, rank, from, to, shard, sampling, target: { epoch, group } }
-      const piece = Option.getOrNull(yield* ask(subject, wish))
+      const wish: Send = { _tag: "Send", session: held, rank, from, to, shard, sampling, target }
+      const asked = pieces.of(wish, () => connection.publish(subject, wishes.encode(wish)))
+      const piece = Option.getOrNull(yield* Effect.timeoutOption(asked, PIECE_MILLIS))
       if (piece?._tag !== "KvDelta") return false
       yield* compute.kvImport(session, piece.values)
     }
