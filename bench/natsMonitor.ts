@@ -23,8 +23,6 @@ export interface MonitoredServer {
   readonly pid: number
   /** What has passed so far, and what is connected now. */
   readonly traffic: () => Promise<Traffic>
-  /** What the monitoring port answers: "/subsz?subs=1", "/jsz?consumers=1". */
-  readonly look: (path: string) => Promise<unknown>
 }
 
 /** Runs until the scope closes. */
@@ -37,13 +35,16 @@ export const monitoredServer = Effect.gen(function* () {
   const config = join(folder, "nats.conf")
   yield* Effect.promise(async () => writeFile(config, `${await readFile(CONFIG, "utf8")}\nhttp: "127.0.0.1:${port}"\n`))
   const { url, pid } = yield* start({ config })
-  const look = async (path: string): Promise<unknown> => (await fetch(`http://127.0.0.1:${port}${path}`)).json()
-  const traffic = async () => Schema.decodeUnknownSync(Traffic)(await look("/varz"))
-  const server: MonitoredServer = { url, pid, traffic, look }
+  const traffic = async () => {
+    const answer: unknown = await (await fetch(`http://127.0.0.1:${port}/varz`)).json()
+    return Schema.decodeUnknownSync(Traffic)(answer)
+  }
+  const server: MonitoredServer = { url, pid, traffic }
   return server
 })
 
-const freePort = () =>
+/** A port of this machine that nobody listens on. */
+export const freePort = () =>
   new Promise<number>((resolve, reject) => {
     const probe = createServer()
     probe.once("error", reject)

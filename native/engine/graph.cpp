@@ -101,12 +101,21 @@ ggml_tensor * Graph::attention(int layer, ggml_tensor * x0) {
     if (w.k_norm != nullptr) k = norm(k, w.k_norm);
     q = rope(q);
     k = ggml_reshape_2d(ctx_, rope(k), int64_t(s.head_dim) * s.kv_heads, rows);
-    ggml_tensor * all = nullptr;  // [head_dim * heads, rows]
-    for (size_t p = 0; p < pass_.parts.size(); ++p) {
-        ggml_tensor * a = attend(pass_.parts[p], p, q, k, v, layer);
-        all = all == nullptr ? a : ggml_concat(ctx_, all, a, 1);
+    std::vector<ggml_tensor *> all;  // [head_dim * heads, rows], of each session
+    for (size_t p = 0; p < pass_.parts.size(); ++p) all.push_back(attend(pass_.parts[p], p, q, k, v, layer));
+    return linear(w.o, w.o_bias, joined(std::move(all)));
+}
+
+// Rows of several tensors in one. Joined in pairs, a row is copied as often as the number of tensors can be halved; one after
+// the other, as often as tensors come after its own.
+ggml_tensor * Graph::joined(std::vector<ggml_tensor *> parts) {
+    while (parts.size() > 1) {
+        std::vector<ggml_tensor *> pairs;
+        for (size_t i = 0; i + 1 < parts.size(); i += 2) pairs.push_back(ggml_concat(ctx_, parts[i], parts[i + 1], 1));
+        if (parts.size() % 2 == 1) pairs.push_back(parts.back());
+        parts = std::move(pairs);
     }
-    return linear(w.o, w.o_bias, all);
+    return parts[0];
 }
 
 // One session's rows: their K and V are written first and read back with the rest; the mask decides what a row sees.
@@ -129,7 +138,7 @@ ggml_tensor * Graph::attend(const Pass::Part & part, size_t index, ggml_tensor *
     ggml_tensor * mask = mask_of(index);  // [slots, max(rows, 2)]
     const float scale = 1.0f / std::sqrt(float(s.head_dim));
     const int pieces = options_.deterministic ? (part.rows + MAX_QUERIES - 1) / MAX_QUERIES : 1;
-    ggml_tensor * all = nullptr;
+    std::vector<ggml_tensor *> all;
     for (int piece = 0; piece < pieces; ++piece) {
         const int from = part.rows * piece / pieces, rows = part.rows * (piece + 1) / pieces - from;
         ggml_tensor * queries = ggml_view_3d(ctx_, q, s.head_dim, s.heads, rows, q->nb[1], q->nb[2], size_t(part.first_row + from) * q->nb[2]);
@@ -137,9 +146,9 @@ ggml_tensor * Graph::attend(const Pass::Part & part, size_t index, ggml_tensor *
         ggml_tensor * a = options_.deterministic && rows == 1 ? attend_alone(queries, keys, values, mask, scale)
                                                              : ggml_flash_attn_ext(ctx_, ggml_permute(ctx_, queries, 0, 2, 1, 3), keys, values, seen, scale, 0.0f, 0.0f);
         a = ggml_view_2d(ctx_, a, int64_t(s.head_dim) * s.heads, rows, int64_t(s.head_dim) * s.heads * sizeof(float), 0);  // [head_dim * heads, rows]
-        all = all == nullptr ? a : ggml_concat(ctx_, all, a, 1);
+        all.push_back(a);
     }
-    return all;
+    return joined(std::move(all));
 }
 
 // One query row in one sequence would have its slots split over the threads, and be added up in another order than in a batch.

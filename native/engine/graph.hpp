@@ -33,6 +33,7 @@ class Graph {
     ggml_tensor * rope(ggml_tensor * x);
     ggml_tensor * attend(const Pass::Part & part, size_t index, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int layer);
     ggml_tensor * attend_alone(ggml_tensor * query, ggml_tensor * keys, ggml_tensor * values, ggml_tensor * mask, float scale);
+    ggml_tensor * joined(std::vector<ggml_tensor *> parts);
     ggml_tensor * input(ggml_type type, int64_t ne0, int64_t ne1, const void * data);
     ggml_tensor * mask_of(size_t part);
     ggml_tensor * attended_of(Op & op, size_t index);

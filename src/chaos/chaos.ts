@@ -17,7 +17,7 @@ import { left, processesOf, restOf, settled } from "./leftovers.ts"
 import { overHttp } from "./overHttp.ts"
 import { type Fault, planOf } from "./plan.ts"
 import { type Recovery, recoveries } from "./recovery.ts"
-import { REQUESTS, sceneOf } from "./requests.ts"
+import { REQUESTS, type Scene, sceneOf } from "./requests.ts"
 import { canMount } from "./servers.ts"
 import { canLimitMemory, type Struck, strike } from "./strike.ts"
 
@@ -57,7 +57,7 @@ const STREAMS = 8
 const WHOLE_MILLIS = 90_000
 
 /** Gone by then are consumers whose reader was killed, sessions whose asker was, and KV that nobody has spoken of any more. */
-const SETTLED_MILLIS = 100_000
+const SETTLED_MILLIS = 12_000
 
 export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
   const { seed, tell } = options
@@ -67,7 +67,7 @@ export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
     (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true })),
   )
   const mark = randomUUID()
-  const disks = canMount(folder)
+  const disks = yield* Effect.promise(() => canMount(folder))
   const without = [...(disks ? [] : ["fill server"]), ...(canLimitMemory() ? [] : ["starve rank"])]
   const plan = planOf({ ...options, without })
   tell.planned(plan, without)
@@ -110,6 +110,7 @@ const upon = Effect.fnUntraced(function* (
   const expected = yield* Effect.forEach(REQUESTS, (_, request) => undisturbed(installation, request), {
     concurrency: STREAMS,
   })
+  yield* overEachGateway(installation, options, expected, violated) // they connect for a deployment when it is asked for
   const before = yield* settled(installation, yield* Effect.promise(() => restOf(installation)), 0)
   tell.doing("Striking")
   const struck: Array<Struck> = []
@@ -151,6 +152,24 @@ const undisturbed = Effect.fnUntraced(function* ({ clients }: Installation, requ
   if (client === undefined || asked === undefined) return yield* Effect.die(new Error("nobody to ask"))
   const { tokens, text, finishReason } = yield* Effect.promise(async () => (await client.generate(asked)).ending())
   return { tokens, text, finishReason } satisfies Undisturbed
+})
+
+const FIRST: Scene = { request: 0, way: "http", leaves: [], second: null }
+
+const overEachGateway = Effect.fnUntraced(function* (
+  { gateways }: Installation,
+  { deployment }: ChaosOptions,
+  [undisturbed]: ReadonlyArray<Undisturbed>,
+  violated: Violated,
+) {
+  const [request] = REQUESTS
+  if (request === undefined || undisturbed === undefined) return
+  const { length } = undisturbed.tokens
+  for (const gateway of gateways) {
+    const asking = { gateways: [gateway], model: deployment.name, request, scene: FIRST, number: 0, length }
+    const outcome = yield* Effect.promise(() => overHttp(asking))
+    for (const wrong of checkOutcome(outcome, undisturbed)) violated(`${gateway}, undisturbed: ${wrong}`)
+  }
 })
 
 /** When its time has come and there is somebody to be struck. */

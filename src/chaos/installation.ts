@@ -2,10 +2,11 @@
 // machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import { Effect, Layer, Schema } from "effect"
+import type { NatsConnection } from "@nats-io/transport-node"
+import { Context, Effect, Layer, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
 import { keyIn, natsEnvironment } from "../fabric/access.ts"
-import { addOverseer, makeKeys } from "../fabric/keyFolder.ts"
+import { CONFIG, makeKeys } from "../fabric/keyFolder.ts"
 import { Nats } from "../fabric/nats.ts"
 import { startActor } from "../supervisor/actorProcess.ts"
 import { openDeployments } from "../supervisor/deployments.ts"
@@ -28,7 +29,7 @@ export interface InstallationOptions {
 
 /** Something with a way of its own to NATS. */
 export interface Site {
-  readonly role: Exclude<Role, "server">
+  readonly role: Role
   readonly name: string
   readonly proxies: ReadonlyArray<TcpProxy> // one for each server
 }
@@ -40,12 +41,17 @@ export interface Installation {
   readonly clients: ReadonlyArray<Client>
   readonly gateways: ReadonlyArray<string> // their URLs
   readonly watch: Watch
+  /** A connection that may look at what supervisors keep. */
+  readonly asSupervisor: NatsConnection
   /** Whether all that there should be is there, and serves. */
   readonly isWhole: () => Promise<boolean>
 }
 
 /** Of these there are two each, so that one can be lost. */
 const PAIR = [1, 2] as const
+
+const ACTORS = ["host", "supervisor", "gateway"] as const
+type Actor = (typeof ACTORS)[number]
 
 /** By this variable a process is known to belong to the run. */
 export const MARK = "CHORUS_CHAOS_RUN"
@@ -57,42 +63,44 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   const { deployment, mark, accident } = options
   process.env[MARK] = mark // children inherit it, NATS servers too
   const keys = join(options.folder, "keys")
-  yield* makeKeys({ folder: keys, deployments: [deployment.name], clients: [], servers: ["127.0.0.1"] })
-  const overseer = addOverseer(keys)
-  const nats = yield* servers({ ...options, keys, count: options.servers })
-  const siteOf = Effect.fnUntraced(function* (role: Site["role"], number: number) {
+  yield* makeKeys({ folder: keys, deployments: [deployment.name], clients: [], servers: [] })
+  const nats = yield* servers({ ...options, config: join(keys, CONFIG), count: options.servers })
+  const siteOf = Effect.fnUntraced(function* (role: Role, number: number) {
     const proxies = yield* Effect.forEach(nats, ({ port }) => proxyTo(port))
     const site: Site = { role, name: `${role}-${number}`, proxies }
     return site
   })
-  const sites = (role: Site["role"]) => Effect.forEach(PAIR, (number) => siteOf(role, number))
-  const all = (yield* Effect.forEach(["host", "supervisor", "gateway", "client"] as const, sites)).flat()
+  const sites = (role: Role) => Effect.forEach(PAIR, (number) => siteOf(role, number))
+  const all = (yield* Effect.forEach([...ACTORS, "client" as const], sites)).flat()
   const of = (role: Role) => all.filter((site) => site.role === role)
   yield* healthy(nats)
   const url = nats.map(({ port }) => urlOf(port)).join(",")
-  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "operator", keys: overseer }))
+  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "operator", keys }))
   yield* Effect.provide(
     Effect.flatMap(openDeployments, (bucket) => bucket.put(deployment.name, deployment)),
     own,
   )
   const ports = yield* Effect.promise(() => freePorts(PAIR.length))
-  const actors = yield* Effect.forEach(
-    [
-      ...of("host").map((site) => ({ site, more: { [ENVIRONMENT.host]: JSON.stringify({ name: site.name }) } })),
-      ...of("supervisor").map((site) => ({ site, more: {} })),
-      ...of("gateway").map((site, i) => ({ site, more: { [HTTP_ENVIRONMENT.port]: `${ports[i]}` } })),
-    ],
-    ({ site, more }) => keepRunning(wantedOf(site, keys, more), accident),
+  const settings: Readonly<Record<Actor, (site: Site, i: number) => Readonly<Record<string, string>>>> = {
+    host: ({ name }) => ({ [ENVIRONMENT.host]: JSON.stringify({ name }) }),
+    supervisor: () => ({}),
+    gateway: (_, i) => ({ [HTTP_ENVIRONMENT.port]: `${ports[i]}` }),
+  }
+  const wanted = ACTORS.flatMap((role) =>
+    of(role).map((site, i) => wantedOf(site, { ...access(site, keys, role), ...settings[role](site, i) })),
   )
+  const actors = yield* Effect.forEach(wanted, (one) => keepRunning(one, accident))
   const clients = yield* Effect.forEach(of("client"), (site) =>
     Effect.acquireRelease(
-      Effect.promise(() => connect({ url: throughProxies(site), keys, deployment: deployment.name })),
+      Effect.promise(() => connect({ url: throughProxies(site), deployment: deployment.name, keys })),
       (client) => Effect.promise(() => client.close()),
     ),
   )
   const watching = yield* Effect.provide(watch(deployment), own)
+  const supervising = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "supervisor", keys }))
   const installation: Installation = {
     ...{ servers: nats, actors, sites: all, clients, watch: watching },
+    asSupervisor: Context.get(supervising, Nats).connection,
     gateways: ports.map((port) => `http://127.0.0.1:${port}`),
     isWhole: async () => {
       const up = [...actors, ...nats.map(({ kept }) => kept)].every((kept) => kept.isUp())
@@ -127,15 +135,14 @@ const urlOf = (port: number): string => `nats://127.0.0.1:${port}`
 
 const throughProxies = ({ proxies }: Site): string => proxies.map(({ port }) => urlOf(port)).join(",")
 
-const wantedOf = (site: Site, keys: string, more: Readonly<Record<string, string>>) => ({
-  ...{ name: site.name, role: site.role },
+const access = (site: Site, keys: string, role: Actor) => natsEnvironment(throughProxies(site), keyIn(keys, role))
+
+const wantedOf = ({ name, role }: Site, environment: Readonly<Record<string, string>>) => ({
+  ...{ name, role },
   start: Effect.map(
     startActor({
-      ...{ name: site.name, file: `${site.role}.ts` },
-      environment: {
-        ...{ ...natsEnvironment(throughProxies(site), keyIn(keys, site.role)), ...more },
-        NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import=${CLOCK}`,
-      },
+      ...{ name, file: `${role}.ts` },
+      environment: { ...environment, NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import=${CLOCK}` },
     }),
     ({ pid, ready, ended }) => ({ pid, ready, ended: Effect.map(ended, ({ message }) => message) }),
   ),

@@ -45,8 +45,10 @@ export const keepRunning = Effect.fnUntraced(function* (
     )
     return yield* Effect.raceFirst(Effect.andThen(up, Effect.never), running.ended)
   }).pipe(
-    Effect.tap((how) => Effect.sync(() => (isUp && !expected ? accident(`${name} has ended: ${how}`) : undefined))),
-    Effect.catch(({ message }) => Effect.sync(() => accident(`${name} does not start: ${message}`))),
+    Effect.tap((how) =>
+      Effect.sync(() => (isUp && !expected ? accident(`${name} has ended: ${oneLine(how)}`) : undefined)),
+    ),
+    Effect.catch(({ message }) => Effect.sync(() => accident(`${name} does not start: ${oneLine(message)}`))),
     Effect.ensuring(
       Effect.sync(() => {
         running = null
@@ -67,3 +69,9 @@ export const keepRunning = Effect.fnUntraced(function* (
   }
   return kept
 })
+
+/** What it said last tells the reason. */
+const oneLine = (text: string): string => {
+  const lines = text.trim().split("\n")
+  return lines.length === 1 ? (lines[0] ?? "") : `${lines[0]} ... ${lines.at(-1)?.trim()}`
+}

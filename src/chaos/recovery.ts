@@ -10,6 +10,7 @@ export interface Recovery {
   readonly medianMillis: number | null
   readonly p95Millis: number | null
   readonly longestMillis: number | null
+  readonly millis: ReadonlyArray<number> // all of them, the shortest first
 }
 
 export const recoveries = (
@@ -19,10 +20,13 @@ export const recoveries = (
   const kinds = [...new Set(struck.map(({ fault }) => kindOf(fault)))].sort()
   return kinds.map((kind) => {
     const ofKind = struck.filter(({ fault }) => kindOf(fault) === kind)
-    const times = ofKind.flatMap(({ at }) => recoveryOf(at, outcomes) ?? []).sort((a, b) => a - b)
+    const times = ofKind
+      .flatMap(({ at }) => recoveryOf(at, outcomes) ?? [])
+      .map(Math.round)
+      .sort((a, b) => a - b)
     return {
       ...{ kind, faults: ofKind.length, medianMillis: quantile(times, 0.5), p95Millis: quantile(times, 0.95) },
-      longestMillis: quantile(times, 1),
+      ...{ longestMillis: quantile(times, 1), millis: times },
     }
   })
 }

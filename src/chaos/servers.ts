@@ -1,20 +1,18 @@
 // The NATS servers of an installation: one, or a cluster of three on which what is stored has three copies. Each has a disk
 // of its own where this machine lets us make one, so that it can be filled.
-import { execFileSync } from "node:child_process"
+import { spawn } from "node:child_process"
+import { randomInt } from "node:crypto"
 import { once } from "node:events"
-import { closeSync, copyFileSync, cpSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
+import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { Effect } from "effect"
-import { CONFIG } from "../fabric/keyFolder.ts"
 import { start } from "../fabric/natsServer.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 
-const ROOT = join(import.meta.dirname, "../..")
-
 export interface ServersOptions {
   readonly folder: string
-  readonly keys: string // folder, with the users of all servers
+  readonly config: string // path
   readonly count: 1 | 3
   readonly disks: boolean // whether each is to have one of its own
   readonly accident: (what: string) => void
@@ -31,18 +29,18 @@ export interface Server {
 }
 
 /** Started, and kept running until the scope closes. */
-export const servers = Effect.fnUntraced(function* ({ folder, keys, count, disks, accident }: ServersOptions) {
+export const servers = Effect.fnUntraced(function* ({ folder, config, count, disks, accident }: ServersOptions) {
   const ports = yield* Effect.promise(() => freePorts(3 * count))
   const port = (kind: number, server: number): number => ports[kind * count + server] ?? 0
   const routes = Array.from({ length: count }, (_, i) => `nats://127.0.0.1:${port(1, i)}`)
   const clustered = (route: string) => [
-    ...["--cluster", route, "--routes", routes.join(",")],
-    ...["--no_advertise=true", "--store_dir", ".chorus"], // clients would find ways around their proxies
+    ...["--cluster_name", "chorus", "--cluster", route, "--routes", routes.join(",")],
+    "--no_advertise=true", // clients would find ways around their proxies
   ]
   return yield* Effect.forEach(routes, (route, i) =>
     server(
       {
-        ...{ name: `nats-${i + 1}`, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`), keys },
+        ...{ name: `nats-${i + 1}`, config, port: port(0, i), http: port(2, i), folder: join(folder, `nats-${i + 1}`) },
         cluster: count === 1 ? [] : clustered(route),
       },
       disks,
@@ -53,25 +51,24 @@ export const servers = Effect.fnUntraced(function* ({ folder, keys, count, disks
 
 interface Place {
   readonly name: string
+  readonly config: string
   readonly port: number
   readonly http: number
   readonly folder: string
-  readonly keys: string
   readonly cluster: ReadonlyArray<string> // of its command line
 }
 
 const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
-  const { name, port, http, folder, keys, cluster } = place
+  const { name, config, port, http, folder, cluster } = place
   mkdirSync(folder)
-  const disk = join(folder, ".chorus") // where nats.conf has the store; a cluster's has to be told
+  const disk = join(folder, ".chorus") // where nats.conf has the store
   mkdirSync(disk)
   if (disks) yield* mounted(disk)
   const args = ["--name", name, "--addr", "127.0.0.1", "--http_port", `${http}`, ...cluster]
-  const config = cluster.length === 0 ? join(keys, CONFIG) : clusterConfig(folder, keys)
   const kept = yield* keepRunning(
     {
       ...{ name, role: "server" },
-      start: Effect.map(start({ port, folder, config, args }), ({ pid, stopped }) => ({
+      start: Effect.map(start({ config, port, folder, args }), ({ pid, stopped }) => ({
         ...{ pid, ready: Effect.void },
         ended: Effect.map(stopped, ({ message }) => message),
       })),
@@ -93,37 +90,48 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   return served
 })
 
-/** As its first lines say: beside its keys, in the folder that the server is started in. */
-const clusterConfig = (folder: string, keys: string): string => {
-  const config = join(folder, "cluster.conf")
-  copyFileSync(join(ROOT, "infra/nats/cluster.conf"), config)
-  cpSync(join(keys, "server"), join(folder, "keys"), { recursive: true })
-  return config
-}
-
 /** Enough for the logs of a run, little enough to be filled in a moment. */
 const DISK_MEBIBYTES = 192
 
+/** Mounts a file system in memory at "$1"; our end of its stdin closes when this process ends, even by SIGKILL, and the mount goes. */
+const MOUNT = `
+mount -t tmpfs -o size=${DISK_MEBIBYTES}m tmpfs "$1" || exit 1
+echo mounted
+read -r _
+umount --lazy "$1"
+`
+
 const mounted = (folder: string) =>
   Effect.acquireRelease(
-    Effect.sync(() => mount(folder)),
-    () => Effect.sync(() => execFileSync("umount", ["--lazy", folder])),
+    Effect.promise(() => mount(folder)),
+    (mount) => Effect.promise(() => mount.end()),
   )
 
-const mount = (folder: string): void => {
-  const options = ["-t", "tmpfs", "-o", `size=${DISK_MEBIBYTES}m`, "tmpfs", folder]
-  execFileSync("mount", options, { stdio: "ignore" })
+interface Mount {
+  readonly done: boolean
+  readonly end: () => Promise<void>
+}
+
+const mount = async (folder: string): Promise<Mount> => {
+  const holder = spawn("/bin/sh", ["-c", MOUNT, "a disk", folder], {
+    stdio: ["pipe", "pipe", "ignore"],
+    detached: true, // the terminal's Ctrl-C is for us; disks go last
+  })
+  holder.stdin.on("error", () => {})
+  const ended = once(holder, "close")
+  const done = await Promise.race([once(holder.stdout, "data").then(() => true), ended.then(() => false)])
+  const end = async (): Promise<void> => {
+    holder.stdin.end()
+    await ended
+  }
+  return { done, end }
 }
 
 /** Whether disks can be mounted here: Linux, and root. */
-export const canMount = (folder: string): boolean => {
-  try {
-    mount(folder)
-    execFileSync("umount", [folder])
-    return true
-  } catch {
-    return false
-  }
+export const canMount = async (folder: string): Promise<boolean> => {
+  const { done, end } = await mount(folder)
+  await end()
+  return done
 }
 
 /** Writes a file until there is no room. */
@@ -144,19 +152,22 @@ const writeAll = (descriptor: number, bytes: Buffer): void => {
   }
 }
 
+/** Below those that systems give to outgoing connections: one of these would take the port of a server that is down. */
+const [LEAST_PORT, MOST_PORT] = [10_000, 32_000]
+
 /** So many ports that nobody listens on. */
 export const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
-  const listening = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1")
-      await once(server, "listening")
-      return server
-    }),
-  )
-  const ports = listening.map((server) => {
-    const address = server.address()
-    return typeof address === "object" && address !== null ? address.port : 0
-  })
-  await Promise.all(listening.map((server) => once(server.close(), "close")))
-  return ports
+  const ports = new Set<number>()
+  while (ports.size < count) {
+    const port = randomInt(LEAST_PORT, MOST_PORT)
+    if (await isFree(port)) ports.add(port)
+  }
+  return [...ports]
 }
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const probe = createServer()
+    probe.once("error", () => resolve(false))
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)))
+  })

@@ -34,6 +34,8 @@ export class TokenLog extends Context.Service<
     readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
     /** All that it holds now, in order. */
     readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
+    /** Milliseconds since it began, by the servers' clocks: those of two supervisors may be an hour apart. */
+    readonly age: (session: string) => Effect.Effect<number, LogFailed>
   }
 >()("chorus/fabric/TokenLog") {
   static layer(options: TokenLogOptions) {
@@ -64,6 +66,13 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
       const subject = subjects.tokens(session)
       return Effect.tryPromise({
         try: () => readNow(connection, subject),
+        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+      })
+    },
+    age: (session) => {
+      const subject = subjects.tokens(session)
+      return Effect.tryPromise({
+        try: () => untilAnswered(connection, () => ageNow(manager, subject)),
         catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
       })
     },
@@ -194,6 +203,14 @@ export const entryAt = async (
     throw error
   })
   return message === null ? null : { entry: entryOf(message.data), sequence: message.seq }
+}
+
+const ageNow = async (manager: JetStreamManager, subject: string): Promise<number> => {
+  const [first, { ts }] = await Promise.all([
+    manager.direct.getMessage(TOKEN_STREAM, { seq: 1, next_by_subj: subject }),
+    manager.streams.info(TOKEN_STREAM),
+  ])
+  return first === null || ts === undefined ? 0 : Math.max(0, Date.parse(ts) - first.time.getTime())
 }
 
 export const entryOf = (message: Uint8Array): LogEntry => {

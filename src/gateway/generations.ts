@@ -71,23 +71,11 @@ const begin = Effect.fnUntraced(function* (opening: Opening, kind: Kind, request
 
 /** From the beginning of their logs, of which the reader gets what he has not had. */
 const takeUp = Effect.fnUntraced(function* (opening: Opening, place: Place) {
-  const find = (session: string) => opening.client.find(session)
-  const generations = yield* Effect.forEach(
-    place.choices,
-    ({ session }) => Effect.tryPromise({ try: () => find(session), catch: expired }),
-    { concurrency: "unbounded" },
-  )
-  const sessions = generations.map((generation): Session => ({ generation, settled: false }))
-  yield* Effect.addFinalizer(() => Effect.sync(() => sessions.forEach(end)))
+  const sessions = yield* Effect.forEach(place.choices, ({ session }) => found(opening.client, session), {
+    concurrency: "unbounded",
+  })
   return yield* generationsOf(opening, { place, sessions, started: null })
 })
-
-const expired = (error: unknown): ApiError => {
-  const failure = fromClient(error)
-  if (failure.code !== "session_expired") return failure
-  const reason = "Last-Event-ID: its session is not kept any more, or is another model's. Ask anew, without the header."
-  return apiError(404, failure.code, reason, { param: "Last-Event-ID" })
-}
 
 interface Opened {
   readonly place: Place
@@ -176,6 +164,23 @@ export const accepted = Effect.fnUntraced(function* (client: Client, request: In
     { interruptible: true },
   )
 })
+
+const expired = (error: unknown): ApiError => {
+  const failure = fromClient(error)
+  if (failure.code !== "session_expired") return failure
+  const reason = "Last-Event-ID: its session is not kept any more, or is another model's. Ask anew, without the header."
+  return apiError(404, failure.code, reason, { param: "Last-Event-ID" })
+}
+
+/** One that was accepted before. */
+export const found = (client: Client, session: string) =>
+  Effect.acquireRelease(
+    Effect.tryPromise({ try: () => client.find(session), catch: expired }).pipe(
+      Effect.map((generation): Session => ({ generation, settled: false })),
+    ),
+    (session) => Effect.sync(() => end(session)),
+    { interruptible: true },
+  )
 
 interface Timing {
   readonly model: string

@@ -11,10 +11,11 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
-import { accepted, INTEREST_MILLIS, type Session } from "./generations.ts"
+import { accepted, found, INTEREST_MILLIS, type Session } from "./generations.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
+import { type Chunk, numbered, type Place, resumptionOf } from "./resumption.ts"
 import { eventStream } from "./serverSentEvents.ts"
 
 const FOLDER = join(import.meta.dirname, "playground")
@@ -101,6 +102,8 @@ const inferRequestOf = (asked: typeof PlaygroundRequest.Type): InferRequest => {
   return { ...rest, ...renamed, ...(seed === undefined ? {} : { seed: BigInt(seed) }) }
 }
 
+const KIND = "playground"
+
 type PlaygroundEvent =
   | { readonly _tag: "Accepted"; readonly session: string; readonly promptTokens: number; readonly seed: string }
   | ({ readonly _tag: "Token" } & LoggedToken)
@@ -110,17 +113,22 @@ type PlaygroundEvent =
 /** What may wait for a slow reader; then the tokens wait with the log, and iterations are left out. */
 const WAITING = 1_024
 
-/** Accepted by the deployment when this ends. */
+/** Accepted by the deployment when this ends, or found where the page takes up a stream that broke off. */
 const events = Effect.fnUntraced(function* (client: Client, deployment: string, request: InferRequest) {
+  const { from } = yield* resumptionOf(KIND, true, 1)
   const queue = yield* Queue.bounded<PlaygroundEvent, ApiError | Cause.Done>(WAITING)
   // Before the request, and for every session, so that not even the first iteration is missed.
   const traced = yield* listen(client, deployment, queue)
-  const opened = yield* accepted(client, request)
+  const [known] = from?.choices ?? []
+  const opened = yield* known === undefined ? accepted(client, request) : found(client, known.session)
   const { session, promptTokens, seed } = opened.generation
+  const place: Place = from ?? { kind: KIND, created: Math.floor(Date.now() / 1000), choices: [{ session, had: 0 }] }
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
   yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
-  return Stream.map(Stream.fromQueue(queue), (data) => ({ data }))
+  // What is told of iterations is nowhere kept.
+  const chunkOf = (data: PlaygroundEvent): Chunk => ({ choice: data._tag === "Iteration" ? null : 0, data })
+  return numbered(place, Stream.map(Stream.fromQueue(queue), chunkOf))
 })
 
 const listen = Effect.fnUntraced(function* (

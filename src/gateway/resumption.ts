@@ -7,7 +7,7 @@ import { type ApiError, invalid } from "./errors.ts"
 import type { ServerSentEvent } from "./serverSentEvents.ts"
 
 /** The route's answers, by the beginning of their ids. */
-export type Kind = "chatcmpl" | "cmpl"
+export type Kind = "chatcmpl" | "cmpl" | "playground"
 
 /** A place in a stream: the end of the events that its reader has had. */
 export interface Place {
@@ -18,7 +18,7 @@ export interface Place {
 
 /** One event of a stream before it has its id. What belongs to no choice counts as the last one's. */
 export interface Chunk {
-  readonly choice: number
+  readonly choice: number | null // null: told once, as it comes, and not again
   readonly data: object
 }
 
@@ -30,6 +30,7 @@ export const numbered = (
   const counts = choices.map(({ session }) => ({ session, had: 0 }))
   return chunks.pipe(
     Stream.map(({ choice, data }): ReadonlyArray<ServerSentEvent> => {
+      if (choice === null) return [{ data }]
       const count = counts[choice]
       if (count === undefined) return []
       count.had++

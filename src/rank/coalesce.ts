@@ -91,9 +91,13 @@ export class Coalescer<E> {
 
   #take(asked: Asked<E>): ReadonlyArray<Asked<E>> {
     const together = [asked]
+    let rows = rowsOf([asked])
     for (const other of this.#waiting) {
       if (other === asked || !alike(asked.ops, other.ops)) continue
-      if (rowsOf(together) + rowsOf([other]) <= this.#maxRows) together.push(other)
+      const more = rowsOf([other])
+      if (rows + more > this.#maxRows) continue
+      together.push(other)
+      rows += more
     }
     for (const one of together) this.#waiting.delete(one)
     this.#last = together.length
@@ -201,5 +205,11 @@ const rowsOf = (stretches: ReadonlyArray<Pick<Stretch, "segments">>): number =>
   stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0)
 
 /** The row of the batch with which each stretch begins. */
-const offsets = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<number> =>
-  stretches.map((_, i) => rowsOf(stretches.slice(0, i)))
+const offsets = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<number> => {
+  let row = 0
+  return stretches.map((stretch) => {
+    const begin = row
+    row += rowsOf([stretch])
+    return begin
+  })
+}

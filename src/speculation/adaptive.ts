@@ -87,8 +87,12 @@ const none: Known = {
   interval: FIRST_INTERVAL,
 }
 
-/** What is known where passes cost something else: how much of a draft is accepted does not change. */
-export const acceptanceOf = ({ acceptance }: Known): Known => ({ ...none, acceptance })
+/**
+ * What is known where more sessions run, so passes cost something else: how much of a draft is accepted does not change, and
+ * as it pays less there, what was tried rarely is not tried more often.
+ */
+export const elsewhere = (known: Known | undefined): Known | undefined =>
+  known && { ...none, acceptance: known.acceptance, quiet: 0, interval: known.interval }
 
 /** A session's begin. `known`: what the deployment's sessions have learned so far. */
 export const initial = (limits: TreeShape, known: Known = none): Adaptive => ({

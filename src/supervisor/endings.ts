@@ -4,7 +4,7 @@ import { Cancelled } from "../wire/errors.ts"
 import { DeadlineOver, type GenerateRequest } from "../workflow/generation.ts"
 
 /** What a session may be ended by. */
-type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis" | "acceptedAt">
+type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis">
 
 interface Ending {
   readonly early: Deferred.Deferred<never, Cancelled | DeadlineOver>
@@ -24,8 +24,8 @@ export class Endings {
     this.#connected = connected
   }
 
-  /** Of one that was taken over, the deadline's time began with another supervisor; readers are waited for from now on. */
-  open(session: string, { deadlineMillis, interestMillis, acceptedAt }: Bounds): void {
+  /** Some of the deadline's time is over where another supervisor has begun it; readers are waited for from now on. */
+  open(session: string, { deadlineMillis, interestMillis }: Bounds, overMillis: number): void {
     const overdue = (): void => this.#end(session, new DeadlineOver({ session }))
     const unread = (): void => {
       if (this.#connected()) this.cancel(session)
@@ -33,7 +33,7 @@ export class Endings {
     }
     this.#sessions.set(session, {
       early: Deferred.makeUnsafe(),
-      deadline: timer(deadlineMillis === null ? null : Math.max(0, acceptedAt + deadlineMillis - Date.now()), overdue),
+      deadline: timer(deadlineMillis === null ? null : Math.max(0, deadlineMillis - overMillis), overdue),
       interest: timer(interestMillis, unread),
     })
   }

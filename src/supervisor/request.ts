@@ -44,7 +44,6 @@ export const generateRequest = Effect.fnUntraced(function* (
     logprobs: request.logprobs ?? null,
     model: deployment.base.model,
     client: request.client ?? null,
-    acceptedAt: Date.now(),
     deadlineMillis: request.deadlineMillis ?? null,
     interestMillis: request.interestMillis ?? null,
   }

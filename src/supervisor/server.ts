@@ -77,7 +77,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     const after = yield* unlessBegun(Effect.mapError(log.append(session, beginningOf(wanted), 0), failed))
     const stream = asked.stream === true
     const request = { ...wanted, after, answerTo: stream ? null : (replyTo ?? null) }
-    endings.open(session, request)
+    endings.open(session, request, 0)
     const answer = yield* accept(request, { admitted, since, headers })
     if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
     return Effect.match(answer, {

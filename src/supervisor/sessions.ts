@@ -5,6 +5,7 @@ import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { Nats } from "../fabric/nats.ts"
 import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
+import { TokenLog } from "../fabric/tokenLog.ts"
 import type { Model } from "../model/index.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -50,6 +51,7 @@ export interface SessionsOptions {
 export const sessions = Effect.fnUntraced(function* ({ deployment, base, admission, endings }: SessionsOptions) {
   const { connection } = yield* Nats
   const replicas = yield* ReplicaSet
+  const log = yield* TokenLog
   const subjects = subjectsOf(deployment.name)
   const accepted = new Map<string, Accepted>()
   const suspects = Semaphore.makeUnsafe(1)
@@ -62,7 +64,8 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { session, client, prompt, maxTokens } = request
     const { epoch } = yield* Ownership
     for (let former = 1; former < epoch; former++) yield* replicas.free(kvOf(session, former))
-    endings.open(session, request)
+    const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0))) // nobody knows: it has all its time again
+    endings.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
     const admitted = yield* admission.takeOver({ session, client, prompt: prompt.length, maxTokens })
     return { admitted, since: performance.now(), headers: undefined }
   })

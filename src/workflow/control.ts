@@ -2,8 +2,8 @@
 // that has been measured. What one session learns of the deployment, the others use.
 import {
   type Adaptive,
-  acceptanceOf,
   choose as chooseTree,
+  elsewhere,
   type Iteration,
   initial,
   isUnheard,
@@ -47,9 +47,18 @@ const learnedWith = (sessions: number, learned: Learned): Learned => {
   if (level === 0) return learned
   const levels = crowded.get(learned) ?? new Map<number, Learned>()
   crowded.set(learned, levels)
-  const known = levels.get(level) ?? { current: learned.current && acceptanceOf(learned.current) }
+  const known = levels.get(level) ?? { current: elsewhere(below(level, learned, levels)) }
   levels.set(level, known)
   return known
+}
+
+/** What is known of the next smaller crowd, or of a session alone. */
+const below = (level: number, learned: Learned, levels: ReadonlyMap<number, Learned>): Known | undefined => {
+  for (let smaller = level - 1; smaller > 0; smaller--) {
+    const known = levels.get(smaller)?.current
+    if (known !== undefined) return known
+  }
+  return learned.current
 }
 
 const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, sessions)))
@@ -59,8 +68,10 @@ const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, s
  * counts is how much of it the pass takes away from all: its share of the computing, in the time that a session gets its
  * own share. So a tree is drafted only where it saves the device work.
  */
-const millisOf = ({ running }: Controlled, { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">) =>
-  levelOf(running()) === 0 ? millis : computeMillis * running()
+export const millisOf = (
+  { running }: Pick<Controlled, "running">,
+  { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">,
+) => (levelOf(running()) === 0 ? millis : computeMillis * running())
 
 export const measure = (
   generation: Controlled,

@@ -7,6 +7,7 @@ import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from
 import type { ColdStart, LoggedToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Measured } from "./control.ts"
+import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
 import type { Losses } from "./poison.ts"
 import type { Prefix, Reuse } from "./prefixes.ts"
@@ -32,8 +33,7 @@ export const GenerateRequest = Schema.Struct({
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
   model: Schema.String, // of the base group, as the deployment names it
   client: Schema.NullOr(Schema.String), // who asked, for limits of each client
-  acceptedAt: Schema.Finite, // milliseconds since 1970, by the clock of who has accepted it
-  deadlineMillis: Schema.NullOr(Positive), // from then on
+  deadlineMillis: Schema.NullOr(Positive), // from its acceptance
   interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
   answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
   after: Count, // sequence of the log's Begin
@@ -135,7 +135,7 @@ export interface Generation {
   draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */
   reuse: Reuse | null
-  stepMillis: number | null // of a decoding step, lately
+  step: Step | null // of decoding, lately
   readonly running: () => number // sessions, this one among them
   losses: Losses
   passes: number // names the activities

@@ -3,8 +3,7 @@
 // Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and a third
 // loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
 import { Effect, Schedule } from "effect"
-import type { GroupSilent, PeerSilent, UnknownSession } from "../wire/errors.ts"
-import { PoisonSession } from "../wire/errors.ts"
+import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
 import { Admitted, type Generation, Place } from "./generation.ts"

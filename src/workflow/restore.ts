@@ -84,7 +84,7 @@ export const restore = Effect.fnUntraced(function* (
     draft: { committed: 0 },
     reuse: null,
     running: admitted.running,
-    stepMillis: null,
+    step: null,
     losses: journal.losses,
     passes: 0,
     coldStart: null,

@@ -1,5 +1,6 @@
 // The playground in a real browser, on a real cluster with the demo pair: by keyboard alone, and what it shows is what the
 // session says.
+import { once } from "node:events"
 import type { Browser, Locator } from "playwright-core"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Cluster } from "../integration/cluster.ts"
@@ -215,6 +216,28 @@ describe.skipIf(executable() === undefined)(
           .waitFor()
         expect(await focused()).toBe("temperature")
         expect(loaded.some((url) => url.endsWith("/playground/generate"))).toBe(false)
+      })
+
+      test("a gateway that dies in the middle of an answer and comes back goes on with it", async () => {
+        await page.close()
+        const request = { prompt: PROMPT, maxTokens: 400, temperature: 0 }
+        const { text } = await cluster.generate(request)
+        await using doomed = await startGateway(cluster.local)
+        ;({ page, complaints } = await watched(browser))
+        await page.goto(doomed.url)
+        await page.locator("#model option[value=demo]").waitFor({ state: "attached" })
+        await page.locator("#prompt").fill(PROMPT)
+        await field("temperature").fill("0")
+        await field("max_tokens").fill("400")
+        await page.keyboard.press("Control+Enter")
+        await page.locator("#answer .token").nth(20).waitFor()
+        doomed.child.kill("SIGKILL")
+        await once(doomed.child, "exit")
+        await using back = await startGateway(cluster.local, { CHORUS_HTTP_PORT: new URL(doomed.url).port })
+        expect(back.url).toBe(doomed.url)
+        await ended()
+        expect(await textOf(page.locator("#answer .token"))).toBe(text)
+        loaded = []
       })
 
       test("a gateway that wants a key is given one", async () => {

@@ -1,14 +1,12 @@
 // What is left after a kill: nothing spins, no log grows, and nats-server knows of as much as before: services, subscriptions,
 // consumers, what the buckets hold. The actors are those that a user starts, on a server whose monitoring port is asked.
 import { readFileSync } from "node:fs"
-import { Effect, Scope } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { type MonitoredServer, monitoredServer } from "../../bench/natsMonitor.ts"
+import { freePort } from "../../bench/natsMonitor.ts"
 import type { Client } from "../../src/client/index.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { commandLine, type Started } from "./commandLine.ts"
-import { Server } from "./rankGroup.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 24, temperature: 0.8, seed: 5n }
@@ -22,7 +20,7 @@ const MOST_LOAD = 0.5
 const MOST_SAID = 20_000
 
 const chorus = commandLine()
-let monitored: MonitoredServer
+let port: number // of nats-server's monitoring
 let fleet: Fleet
 let client: Client
 let host: Started
@@ -31,20 +29,19 @@ let tokens: ReadonlyArray<number>
 let before: Rest
 
 const join = async () => {
-  const started = chorus.start(["host", "--nats", fleet.url, "--name", "a", "--cores", "8"])
+  const started = chorus.start(["host", "--nats", fleet.url, "--keys", fleet.keys, "--name", "a", "--cores", "8"])
   await started.says(/has joined/)
   return started
 }
 const supervise = async () => {
-  const started = chorus.start(["supervisor", "--nats", fleet.url])
+  const started = chorus.start(["supervisor", "--nats", fleet.url, "--keys", fleet.keys])
   await started.says(/supervisor serves/)
   return started
 }
 
 beforeAll(async () => {
-  const scope = Scope.makeUnsafe()
-  monitored = await Effect.runPromise(Scope.provide(monitoredServer, scope))
-  fleet = await Fleet.start({ hosts: [], supervisors: 0, server: new Server(monitored.url, scope) })
+  port = await freePort()
+  fleet = await Fleet.start({ hosts: [], supervisors: 0, args: ["--http_port", `${port}`] })
   ;[host, ...supervisors] = await Promise.all([join(), supervise(), supervise()])
   await fleet.deploy(storedOf({ name: "kept" }, { replicas: { min: 1, max: 1, sessions: 8 } }))
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
@@ -69,11 +66,13 @@ interface Rest {
   readonly services: ReadonlyArray<string>
 }
 
+const monitored = async (path: string): Promise<unknown> => (await fetch(`http://127.0.0.1:${port}${path}`)).json()
+
 const rest = async (): Promise<Rest> => {
-  const { subscriptions_list: subscriptions } = (await monitored.look("/subsz?subs=1&limit=8192")) as {
+  const { subscriptions_list: subscriptions } = (await monitored("/subsz?subs=1&limit=8192")) as {
     readonly subscriptions_list: ReadonlyArray<{ readonly subject: string }>
   }
-  const { account_details: accounts } = (await monitored.look("/jsz?accounts=1&streams=1")) as {
+  const { account_details: accounts } = (await monitored("/jsz?accounts=1&streams=1")) as {
     readonly account_details: ReadonlyArray<{ readonly stream_detail: ReadonlyArray<Stream> }>
   }
   const services: Array<string> = []

@@ -35,7 +35,9 @@ afterAll(async () => {
   chorus.close()
 })
 
-const drain = (...args: ReadonlyArray<string>) => chorus.run(["drain", ...args, "--nats", fleet.url])
+const server = () => ["--nats", fleet.url, "--keys", fleet.keys]
+
+const drain = (...args: ReadonlyArray<string>) => chorus.run(["drain", ...args, ...server()])
 
 const hostsOf = ({ replicas }: Replicas) => [...new Set(replicas.flatMap(({ ranks }) => ranks.map(({ host }) => host)))]
 
@@ -85,7 +87,7 @@ test("a drain outlives the keeper, and the command that asked for it", async () 
   await fleet.deploy(storedOf({ name: "kept" }, { replicas: { min: 1, max: 1, sessions: 8 } }))
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   expect(hostsOf(fleet.replicas("kept"))).toEqual(["big"])
-  const asking = chorus.start(["drain", "big", "--nats", fleet.url])
+  const asking = chorus.start(["drain", "big", ...server()])
   await Promise.race([
     fleet.until("kept", ({ replicas }) => replicas[0]?.state === "draining"),
     asking.ended.then(({ stderr }) => Promise.reject(new Error(stderr))),

@@ -31,7 +31,7 @@ export interface HostSettings {
 export interface FleetOptions {
   readonly hosts: ReadonlyArray<HostSettings>
   readonly supervisors?: number
-  readonly server?: Server // one of its own by default; it ends with the fleet
+  readonly args?: ReadonlyArray<string> // of its nats-server
 }
 
 export const storedOf = (
@@ -62,12 +62,12 @@ export class Fleet implements AsyncDisposable {
   readonly #records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly #seen: Hosts
 
-  static async start({ hosts, supervisors = 1, ...given }: FleetOptions): Promise<Fleet> {
+  static async start({ hosts, supervisors = 1, args = [] }: FleetOptions): Promise<Fleet> {
     const folder = await mkdtemp(join(tmpdir(), "chorus-test-fleet-"))
     const keys = join(folder, "keys")
     await Effect.runPromise(makeKeys({ folder: keys, deployments: [], clients: [], servers: [] }))
     const overseer = addOverseer(keys)
-    const server = given.server ?? (await Server.start({ config: join(keys, CONFIG) }))
+    const server = await Server.start({ config: join(keys, CONFIG), args })
     const scope = Scope.makeUnsafe()
     const watching = Effect.gen(function* () {
       const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test", role: "client", keys: overseer }))

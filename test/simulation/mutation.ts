@@ -3,8 +3,9 @@
 
 export const MUTATIONS = [
   "the log takes an entry whatever sequence it expects",
+  "an owner does not look whether it still is the owner",
   "a record is taken whatever its revision",
-  "a new owner writes no fence",
+  "the KV of all owners of a session has one name",
   "ranks take old attempts for new ones",
   "ranks keep what was not accepted",
   "ranks do not free the KV of ended sessions",

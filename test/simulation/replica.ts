@@ -15,6 +15,7 @@ import type { Process } from "./world.ts"
 
 const AGAIN_MILLIS = 250
 const FLUSH_AGAIN_MILLIS = 100
+const LATE = 1.5
 
 export interface ReplicaShape {
   readonly epoch: number
@@ -45,6 +46,7 @@ export class SimulatedLink {
   readonly #of: LinkOptions
   readonly #learned: Models["Service"]["learned"] = { current: undefined }
   #joined: ReadonlyArray<Joined> = []
+  #ticked = 0
   #drafting: Fiber.Fiber<void> | null = null
   models: Models["Service"] | null = null
   sessions = 0
@@ -164,7 +166,9 @@ export class SimulatedLink {
   }
 
   #tick(): void {
-    for (const { attendance } of this.#joined) attendance.tick()
+    const { now } = this.#of.process.world
+    for (const { attendance } of this.#joined) attendance.tick(now - this.#ticked > LATE * BEAT_MILLIS)
+    this.#ticked = now
     const lost = this.#joined.find(({ attendance }) => attendance.lost !== undefined)
     if (lost !== undefined) this.#lose(lost.attendance.lost ?? "")
   }

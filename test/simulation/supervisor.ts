@@ -161,7 +161,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       limits: options.limits,
       keepMillis: options.keepMillis,
     })
-    const store = storeOf({ process, network, server: options.records, diskMillis })
+    const store = storeOf({ process, network, server: options.records, diskMillis, mutation })
     const engine = yield* Layer.build(
       Generate.toLayer(runOn(admission)).pipe(
         Layer.provideMerge(layerOn(store)),

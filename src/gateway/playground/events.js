@@ -13,42 +13,63 @@ export class Refused extends Error {
   }
 }
 
+/** The connection broke off, or there is none: what came by then is right, and the rest may still come. */
+class Broken extends Refused {}
+
+/** A stream that breaks off is taken up again so often, with such pauses: a gateway that died needs some time to be there again. */
+const ATTEMPTS = 20
+const PAUSE_MILLIS = 500
+
 /**
- * The events' objects as they come, until "[DONE]".
+ * The events' objects as they come, until "[DONE]"; each once, however often the connection breaks off.
  * @param {string} path
- * @param {{ body?: object | undefined, key: string, signal: AbortSignal }} options
+ * @param {{ body?: object | undefined, key: string, signal: AbortSignal, broken?: () => void }} options
  * @returns {AsyncGenerator<any, void, void>}
  */
-export async function* events(path, { body, key, signal }) {
-  const response = await ask(path, { body, key, signal })
-  if (!response.ok || response.body === null) throw await refusalOf(response)
-  for await (const data of dataOf(response.body)) {
-    if (data === "[DONE]") return
-    const event = JSON.parse(data)
-    if (event.error) throw new Refused(event.error.message, event.error)
-    yield event
+export async function* events(path, { body, key, signal, broken }) {
+  let last = "" // event's id
+  for (let attempt = 0; ; attempt++) {
+    try {
+      for await (const { id, data } of blocksOf(await ask(path, { body, key, signal, last }))) {
+        if (data === "[DONE]") return
+        const event = JSON.parse(data)
+        if (event.error) throw new Refused(event.error.message, event.error)
+        last = id || last
+        attempt = 0
+        yield event
+      }
+      throw new Broken("The gateway ended the stream before the answer was complete.")
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof Broken) || last === "" || attempt === ATTEMPTS) throw error
+    }
+    broken?.()
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLIS))
+    signal.throwIfAborted()
   }
-  throw new Refused("The gateway ended the stream before the answer was complete.")
 }
 
 /**
  * @param {string} path
- * @param {{ body?: object | undefined, key: string, signal: AbortSignal }} options
+ * @param {{ body: object | undefined, key: string, signal: AbortSignal, last: string }} options
+ * @returns {Promise<ReadableStream<Uint8Array<ArrayBuffer>>>}
  */
-const ask = async (path, { body, key, signal }) => {
+const ask = async (path, { body, key, signal, last }) => {
   const headers = {
     ...(key === "" ? {} : { authorization: `Bearer ${key}` }),
     ...(body === undefined ? {} : { "content-type": "application/json" }),
+    ...(last === "" ? {} : { "last-event-id": last }),
   }
   const what = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }
-  try {
-    return await fetch(path, { ...what, headers, signal })
-  } catch (error) {
-    signal.throwIfAborted()
-    const why = error instanceof Error ? error.message : String(error)
-    throw new Refused(`The gateway does not answer (${why}). Is it still running?`)
-  }
+  const response = await fetch(path, { ...what, headers, signal }).catch((error) => {
+    throw new Broken(`The gateway does not answer (${whyOf(error)}). Is it still running?`)
+  })
+  if (!response.ok || response.body === null) throw await refusalOf(response)
+  return response.body
 }
+
+/** @param {unknown} error */
+const whyOf = (error) => (error instanceof Error ? error.message : String(error))
 
 /** @param {Response} response */
 const refusalOf = async (response) => {
@@ -61,16 +82,19 @@ const refusalOf = async (response) => {
 }
 
 /** @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream */
-async function* dataOf(stream) {
+async function* blocksOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ""
   for (;;) {
-    const { done, value } = await reader.read()
+    const { done, value } = await reader.read().catch((error) => {
+      throw new Broken(`The connection broke off (${whyOf(error)}).`)
+    })
     if (done) return
     const blocks = (rest + value).split("\n\n")
     rest = blocks.pop() ?? ""
     for (const block of blocks) {
-      if (block.startsWith("data: ")) yield block.slice("data: ".length) // comments fill silences
+      const [, id = "", data] = /^(?:id: (.*)\n)?data: (.*)$/.exec(block) ?? []
+      if (data !== undefined) yield { id, data } // comments fill silences
     }
   }
 }

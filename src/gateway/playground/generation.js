@@ -10,14 +10,20 @@ import { events } from "./events.js"
 export const generate = async (request, { answer, iterations, status, key, signal }) => {
   let seed = ""
   let ending = ""
-  for await (const event of events("/playground/generate", { body: request, key, signal })) {
+  let broke = false
+  const broken = () => {
+    broke = true
+    status.textContent = "The connection broke off. Trying again."
+  }
+  for await (const event of events("/playground/generate", { body: request, key, signal, broken })) {
     switch (event._tag) {
       case "Accepted":
         seed = event.seed
         status.textContent = `Reading ${event.promptTokens} tokens of prompt.`
         break
       case "Token":
-        if (answer.length === 0) status.textContent = "Generating."
+        if (answer.length === 0 || broke) status.textContent = "Generating."
+        broke = false
         answer.add(event)
         iterations.token(event)
         break

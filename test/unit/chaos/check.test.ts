@@ -84,9 +84,9 @@ test("recovery is the longest wait of any session that ran at the fault", () => 
     outcomeOf({ arrivals: [1, 20] }), // over
   ]
   expect(recoveries([struck(50)], outcomes)).toEqual([
-    { kind: "kill rank", faults: 1, medianMillis: 350, p95Millis: 350, longestMillis: 350 },
+    { kind: "kill rank", faults: 1, medianMillis: 350, p95Millis: 350, longestMillis: 350, millis: [350] },
   ])
   expect(recoveries([struck(50), struck(115), struck(9_000)], outcomes)).toEqual([
-    { kind: "kill rank", faults: 3, medianMillis: 350, p95Millis: 4_885, longestMillis: 4_885 },
+    { kind: "kill rank", faults: 3, medianMillis: 350, p95Millis: 4_885, longestMillis: 4_885, millis: [350, 4_885] },
   ])
 })

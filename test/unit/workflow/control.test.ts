@@ -9,7 +9,7 @@ const request: GenerateRequest = {
   ...{ session: "s", prompt: [0, ...PROMPT], maxTokens: 2000, stop: [], speculation: "adaptive", fuzzy: 1 },
   ...{ deadlineMillis: null, interestMillis: null },
   sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n },
-  ...{ trace: false, logprobs: null, after: 0, model: "m", client: null, acceptedAt: 0, answerTo: null },
+  ...{ trace: false, logprobs: null, after: 0, model: "m", client: null, answerTo: null },
 }
 
 /** Milliseconds of a call over so many rows: the weights are read once, and each row takes some computing. */
@@ -22,8 +22,16 @@ const costOf = (rows: number, sessions: number, factor = 1) => {
   return { millis, computeMillis: (millis * rows) / all }
 }
 
-/** Runs iterations of one session among so many; how many of them drafted. Four of five drafted tokens are accepted. */
-const run = (sessions: number, learned: { current: Known | undefined }, iterations: number): number => {
+/** Four of five drafted tokens are accepted. */
+const MOSTLY = (token: number): boolean => token % 5 !== 4
+
+/** Runs iterations of one session among so many; how many of them drafted. */
+const run = (
+  sessions: number,
+  learned: { current: Known | undefined },
+  iterations: number,
+  isAccepted = MOSTLY,
+): number => {
   const models = { draft: {}, learned }
   const generation = {
     ...{ request, tokens: [...request.prompt], draft: { committed: 0 }, running: () => sessions },
@@ -55,7 +63,7 @@ const run = (sessions: number, learned: { current: Known | undefined }, iteratio
     const verify = costOf(1 + shape.nodes, sessions)
     measure(generation, "verify", 1 + shape.nodes, verify)
     let accepted = 0
-    while (accepted < shape.depth && token++ % 5 !== 4) accepted += 1
+    while (accepted < shape.depth && isAccepted(token++)) accepted += 1
     learn(generation, models, { shape, accepted, millis: millis + verify.millis })
     for (let i = 0; i <= accepted; i++) generation.tokens.push(1)
   }
@@ -90,6 +98,14 @@ test("among many, one session tries a tree for all of them", () => {
     }
   }
   expect(tried).toBeGreaterThan(0)
+})
+
+test("what does not pay with fewer sessions is not tried again for each doubling", () => {
+  const never = () => false
+  const learned = { current: undefined }
+  run(1, learned, 400, never)
+  for (const sessions of [2, 4, 16, 64]) expect(run(sessions, learned, 60, never)).toBe(0)
+  expect(run(64, { current: undefined }, 60, never)).toBeGreaterThan(0) // who knows nothing has to try
 })
 
 test("with a few sessions, it drafts less than alone", () => {

@@ -27,6 +27,11 @@ describe("a journal", () => {
     expect(idsOf(begin, tokens(1, 0, 5, 6), tokens(1, 1, 6, 7), tokens(1, 1, 6))).toEqual([5, 6, 7])
   })
 
+  test("says how often the session has lost its ranks, whoever owned it", () => {
+    const lost = { _tag: "Lost", epoch: 1, at: 2, count: 2 } as const
+    expect(journalOf(logOf(begin, tokens(1, 0, 5, 6), lost, owner(2, 2)))?.losses).toEqual({ at: 2, count: 2 })
+  })
+
   test("is empty where all of it was lost, and is none where its beginning is", () => {
     expect(journalOf([])).toEqual({ tokens: [], end: null, losses: { at: 0, count: 0 }, epoch: 0, last: 0 })
     expect(journalOf(logOf(tokens(1, 3, 8)))).toBeNull()
