@@ -6,6 +6,9 @@ import type { Observed } from "./observed.ts"
 import type { Proof } from "./proofs.ts"
 import { type Health, type LostRank, passed, type StandbyHealth } from "./reconcile.ts"
 
+/** A process that is told to be a rank beats as that rank by then. */
+const TAKEN_MILLIS = 10_000
+
 /** What a host was told to start appears in its beats by then. */
 const STARTED_MILLIS = 3_000
 
@@ -39,7 +42,8 @@ export const health = (replica: Replica, seen: Seen): Health => {
     const named = `rank ${placed.rank} of ${placed.group} on ${placed.host}`
     if (hosted.state === "failed") return { _tag: "Failed", reason: `${named}: ${hosted.reason}` }
     const beat = seen.observed.rank(placeOf(replica, placed))
-    if (beat === "silent") return { _tag: "Failed", reason: `${named} does not beat` }
+    const overdue = replica.state !== "activating" && Date.now() - since > TAKEN_MILLIS && seen.hosts.certain()
+    if (beat === "silent" || (beat === null && overdue)) return { _tag: "Failed", reason: `${named} does not beat` }
     if (beat?.state === "failed") return { _tag: "Failed", reason: `${named}: ${beat.reason}` }
     if (beat?.state === "ready") able += 1
   }

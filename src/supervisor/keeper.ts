@@ -147,7 +147,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   /** Written first: whoever follows the record and whoever hears the formation come to the same epoch. */
   const takeOver = Effect.fnUntraced(function* (name: string, replica: Replica, lost: ReadonlyArray<LostRank>) {
     const formed = recordOf(name).value.epoch + 1
-    const next = takenOver(replica, lost, formed)
+    const next = takenOver(replica, lost, { formed, now: Date.now() })
     if (next === null) return
     const mine = yield* write(name, (record) => ({
       ...record,

@@ -1,7 +1,7 @@
 // What the keeper does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
 // asked again after each step, so whoever takes over goes on where it finds things.
 import { Equal } from "effect"
-import { groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import { type GroupName, groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replica, Replicas, Standby } from "../wire/replicas.ts"
 
 /** What the beats say of a replica's ranks. */
@@ -16,7 +16,7 @@ export type Health =
 
 /** A rank whose process is lost. */
 export interface LostRank {
-  readonly group: "base" | "draft"
+  readonly group: GroupName
   readonly rank: number
 }
 

@@ -192,9 +192,9 @@ describe("standbys", () => {
 
   test("a place that is taken begins another epoch, in which the lost process has none", () => {
     const [before] = record.replicas
-    const after = before && takenOver(before, [{ group: "base", rank: 0 }], 10)
-    expect(after).toMatchObject({ epoch: 1, formed: 10, standbys: [], ranks: [{ ...standby, rank: 0 }] })
-    expect(after && formationOf(after)).toEqual({ _tag: "Formation", epoch: 10, base: [12], draft: [] })
-    expect(after && takenOver(after, [{ group: "base", rank: 0 }], 11)).toBe(null)
+    const after = before && takenOver(before, [{ group: "base", rank: 0 }], { formed: 10, now: NOW })
+    expect(after).toMatchObject({ epoch: 1, formed: 10, since: NOW, standbys: [], ranks: [{ ...standby, rank: 0 }] })
+    expect(after && formationOf(after)).toEqual({ _tag: "Formation", epoch: 10, base: [12], draft: [], prefill: [] })
+    expect(after && takenOver(after, [{ group: "base", rank: 0 }], { formed: 11, now: NOW })).toBe(null)
   })
 })
