@@ -213,17 +213,17 @@ export class Exchange {
   #wait(step: number, peer: number): Effect.Effect<Activation, ExchangeError> {
     const key = passKey(this.#of)
     const { group, rank, pass } = this.#of
-    const silent = new PeerSilent({ group, rank, peer, step })
+    const silent = () => new PeerSilent({ group, rank, peer, step }) // made when it is needed: it takes a while
     return Effect.callback<Activation, ExchangeError>((resume) => {
       this.#inbox.wait(key, step, peer, (activation) => {
         if (activation !== null) return resume(Effect.succeed(activation))
-        resume(Effect.fail(this.#closed ? new Superseded({ pass }) : silent)) // closed by us, or with the connection
+        resume(Effect.fail(this.#closed ? new Superseded({ pass }) : silent())) // closed by us, or with the connection
       })
       return Effect.sync(() => this.#inbox.forget(key, step, peer))
     }).pipe(
       Effect.timeoutOrElse({
         duration: EXCHANGE_MILLIS,
-        orElse: () => Effect.fail(silent),
+        orElse: () => Effect.fail(silent()),
       }),
     )
   }

@@ -27,6 +27,8 @@ const ASK_AGAIN_MILLIS = 200
 
 export interface Client {
   readonly plan: SessionPlan
+  readonly askedAt: number
+  readonly supervisor: Process // that was asked
   accepted: boolean
   readonly readers: Array<Reader>
 }
@@ -130,7 +132,8 @@ export class Cluster {
     const supervisor = able[this.#world.random.integer(0, able.length - 1)]
     if (supervisor === undefined) return this.#world.after(ASK_AGAIN_MILLIS, null, () => this.#ask(plan))
     const process = this.#process(`client of ${plan.request.session}`)
-    const client: Client = { plan, accepted: false, readers: [] }
+    const askedAt = this.#world.now
+    const client: Client = { plan, askedAt, supervisor: supervisor.process, accepted: false, readers: [] }
     this.clients.push(client)
     const accepted = (): void => {
       if (client.accepted) return
@@ -138,9 +141,12 @@ export class Cluster {
       client.accepted = true
       for (let i = 0; i < plan.readers; i++) client.readers.push(this.#read(plan))
     }
-    this.network.send(process, supervisor.process, () =>
-      supervisor.accept(plan.request, () => this.network.send(supervisor.process, process, accepted)),
-    )
+    let asked = false // a request that comes twice makes two sessions, and here they have one name
+    this.network.send(process, supervisor.process, () => {
+      if (asked) return
+      asked = true
+      supervisor.accept(plan.request, () => this.network.send(supervisor.process, process, accepted))
+    })
     if (plan.cancelledAt === null) return
     process.after(Math.max(0, plan.cancelledAt - this.#world.now), () => {
       this.#world.note(() => `${plan.request.session} is cancelled`)
@@ -153,6 +159,12 @@ export class Cluster {
   #read({ request: { session } }: SessionPlan): Reader {
     const process = this.#process(`reader of ${session}`)
     return startReader({ process, network: this.network, log: this.log, session, mutation: this.#mutation })
+  }
+
+  /** Nobody asks anything of them any more. */
+  leaveRanksAlone(): void {
+    for (const { process } of this.#supervisors.values()) process.kill()
+    this.#supervisors.clear()
   }
 
   // -- troubles ------------------------------------------------------------------------------------------------------

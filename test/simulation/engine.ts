@@ -4,6 +4,7 @@
 import { Effect } from "effect"
 import type { Op, Segment, StretchResult } from "../../native/index.ts"
 import { type Batch, type Compute, ComputeFailed } from "../../src/rank/compute.ts"
+import type { Mutation } from "./mutation.ts"
 
 export const VOCABULARY = 24
 export const END = VOCABULARY - 1
@@ -61,14 +62,13 @@ export type Pace = () => number
 export class HashEngine {
   readonly #model: ModelShape
   readonly #pace: Pace
-  readonly #forgetful: boolean
+  readonly #mutation: Mutation | null
   readonly #kv = new Map<string, Kv>()
 
-  /** `forgetful`: forgets to drop what a pass leaves behind. */
-  constructor(model: ModelShape, pace: Pace, forgetful: boolean) {
+  constructor(model: ModelShape, pace: Pace, mutation: Mutation | null) {
     this.#model = model
     this.#pace = pace
-    this.#forgetful = forgetful
+    this.#mutation = mutation
   }
 
   sessions(): ReadonlyArray<string> {
@@ -82,10 +82,11 @@ export class HashEngine {
       maxRows: 512,
       bytesOfWeights: 0,
       bytesOfKv: () => 0,
+      bytesOfKvPerToken: () => 0,
       kvTokens: () => 1_000_000,
       computeMillis: () => 0,
       open: (session) => this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0 })),
-      close: (session) => Effect.sync(() => void this.#kv.delete(session)),
+      close: (session) => Effect.sync(() => this.#close(session)),
       sessions: () => this.sessions(),
       used: (session) => this.#of(session).slots.length,
       committed: (session) => this.#of(session).committed,
@@ -93,7 +94,7 @@ export class HashEngine {
       truncate: (session, length) =>
         this.#attempt(() => {
           const kv = this.#resting(session)
-          if (this.#forgetful) return
+          if (this.#mutation === "ranks keep what was not accepted") return
           kv.slots.length = length
           kv.committed = Math.min(kv.committed, length)
         }),
@@ -109,6 +110,10 @@ export class HashEngine {
 
   #attempt<A>(call: () => A): Effect.Effect<A, ComputeFailed> {
     return Effect.try({ try: call, catch: (error) => new ComputeFailed({ reason: String(error) }) })
+  }
+
+  #close(session: string): void {
+    if (this.#mutation !== "ranks do not free the KV of ended sessions") this.#kv.delete(session)
   }
 
   #of(session: string): Kv {

@@ -57,7 +57,7 @@ const INBOX = { earlyBytes: 2 ** 20, endedPasses: 64 }
 export const startRank = ({ shape, rank, process, network, ...options }: RankOptions): RankActor => {
   const { group, replica: epoch, strategy, ranks, model, fuzzy } = shape
   const { mutation } = options
-  const engine = new HashEngine(model, options.computeMillis, mutation === "ranks keep what was not accepted")
+  const engine = new HashEngine(model, options.computeMillis, mutation)
   const inbox = new Inbox(INBOX)
   const publish = (to: number | "all", message: Uint8Array): void => {
     for (const peer of options.peers()) {
@@ -93,15 +93,19 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
   })
   process.fork(Effect.scoped(serving))
   network.onEvent(process, (up) => (up ? working?.reconnected() : inbox.closeAll()))
+  const named = (session: string): string =>
+    mutation === "the KV of all owners of a session has one name" ? (session.split(".")[0] ?? session) : session
+  const mutated = (command: PassCommand): PassCommand => {
+    if (mutation === "ranks take old attempts for new ones") return { ...command, attempt: newest++ }
+    return command._tag === "DraftTogether" ? command : { ...command, session: named(command.session) }
+  }
   const actor: RankActor = {
     ...{ shape, rank, process, engine },
     command: (command, asking) => {
       latest = asking
-      const renumbers = mutation === "ranks take old attempts for new ones"
-      working?.command(renumbers ? { ...command, attempt: newest++ } : command, asking)
+      working?.command(mutation === null ? command : mutated(command), asking)
     },
-    control: (control) =>
-      mutation === "ranks do not free the KV of ended sessions" ? undefined : working?.control(control),
+    control: (control) => working?.control({ ...control, session: named(control.session) }),
     activation: (message) => {
       const activation = decode(message)
       if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)

@@ -22,6 +22,8 @@ export class RecordServer {
   readonly #mutation: Mutation | null
   readonly #records = new Map<string, Recorded>()
   readonly #watchers = new Set<Watcher>()
+  readonly #owners = new Map<string, string>() // of each epoch of each record
+  readonly violations: Array<string> = []
   #revision = 0
 
   constructor(world: World, network: Network, mutation: Mutation | null) {
@@ -44,6 +46,7 @@ export class RecordServer {
     if (!blind && (this.get(id)?.revision ?? 0) !== revision) return null
     const { owner, epoch } = execution
     this.#world.note(() => `record ${id}: epoch ${epoch}, owner ${owner || "none"}`)
+    if (owner !== "") this.#own(`epoch ${epoch} of ${id}`, owner)
     this.#revision++
     this.#change(id, { execution, revision: this.#revision })
     return this.#revision
@@ -64,6 +67,12 @@ export class RecordServer {
     this.#watchers.delete(watcher)
   }
 
+  #own(epoch: string, owner: string): void {
+    const before = this.#owners.get(epoch)
+    if (before !== undefined && before !== owner) this.violations.push(`${epoch} belongs to ${before} and to ${owner}`)
+    this.#owners.set(epoch, owner)
+  }
+
   #change(id: string, recorded: Recorded | null): void {
     if (recorded === null) this.#records.delete(id)
     else this.#records.set(id, recorded)
@@ -80,16 +89,22 @@ export interface StoreOptions {
   readonly network: Network
   readonly server: RecordServer
   readonly diskMillis: () => number
+  readonly mutation: Mutation | null
 }
 
 const AGAIN = Schedule.spaced("250 millis")
 
-export const storeOf = ({ process, network, server, diskMillis }: StoreOptions): Store => {
+export const storeOf = ({ process, network, server, diskMillis, mutation }: StoreOptions): Store => {
+  const own = new Set<string>() // that this process has written
+  const careless = mutation === "an owner does not look whether it still is the owner"
   const always = <A>(serve: () => A): Effect.Effect<A> =>
     Effect.orDie(Effect.retry(network.call(process, serve, diskMillis), { schedule: AGAIN }))
   const follow = Effect.fnUntraced(function* (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) {
     const changes = yield* Queue.unbounded<readonly [string, Recorded | null]>()
-    const watcher: Watcher = { process, heard: (id, recorded) => void Queue.offerUnsafe(changes, [id, recorded]) }
+    const watcher: Watcher = {
+      process,
+      heard: (id, recorded) => (careless && own.has(id) ? undefined : void Queue.offerUnsafe(changes, [id, recorded])),
+    }
     const watch = always(() => server.watch(watcher))
     network.onEvent(process, (up) => {
       if (up) process.fork(watch)
@@ -98,10 +113,14 @@ export const storeOf = ({ process, network, server, diskMillis }: StoreOptions):
     yield* watch
     return yield* Effect.forever(Effect.flatMap(Queue.take(changes), ([id, recorded]) => heard(id, recorded)))
   })
+  const write = (id: string, execution: Execution, revision: number) => {
+    own.add(id)
+    return always(() => server.write(id, execution, revision))
+  }
   return {
-    create: (id, execution) => always(() => server.write(id, execution, 0)),
+    create: (id, execution) => write(id, execution, 0),
     get: (id) => always(() => server.get(id)),
-    replace: (id, execution, revision) => always(() => server.write(id, execution, revision)),
+    replace: write,
     follow,
     // Generate keeps a journal of its own, so none of these is ever asked for more.
     followDeferreds: () => Effect.never,

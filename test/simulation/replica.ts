@@ -15,6 +15,7 @@ import type { Process } from "./world.ts"
 
 const AGAIN_MILLIS = 250
 const FLUSH_AGAIN_MILLIS = 100
+const LATE = 1.5
 
 export interface ReplicaShape {
   readonly epoch: number
@@ -45,6 +46,7 @@ export class SimulatedLink {
   readonly #of: LinkOptions
   readonly #learned: Models["Service"]["learned"] = { current: undefined }
   #joined: ReadonlyArray<Joined> = []
+  #ticked = 0
   #drafting: Fiber.Fiber<void> | null = null
   models: Models["Service"] | null = null
   sessions = 0
@@ -81,7 +83,7 @@ export class SimulatedLink {
     const { process, tokenizer, changed } = this.#of
     const [base, draft] = this.#joined
     if (base === undefined) return
-    const models = { base: base.group, tokenizer, learned: this.#learned }
+    const models = { base: base.group, prefill: null, tokenizer, learned: this.#learned }
     if (draft === undefined) this.models = { ...models, draft: null }
     else {
       const drafting = Effect.gen({ self: this }, function* () {
@@ -111,6 +113,7 @@ export class SimulatedLink {
       ready: Effect.void,
       silent: Effect.never,
       move: () => Effect.void,
+      epoch: () => this.epoch,
     }
     return { shape, group, questions, attendance, pids: new Map() }
   }
@@ -163,7 +166,9 @@ export class SimulatedLink {
   }
 
   #tick(): void {
-    for (const { attendance } of this.#joined) attendance.tick()
+    const { now } = this.#of.process.world
+    for (const { attendance } of this.#joined) attendance.tick(now - this.#ticked > LATE * BEAT_MILLIS)
+    this.#ticked = now
     const lost = this.#joined.find(({ attendance }) => attendance.lost !== undefined)
     if (lost !== undefined) this.#lose(lost.attendance.lost ?? "")
   }

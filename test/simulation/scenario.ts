@@ -53,14 +53,14 @@ export const draw = (random: Random): Scenario => {
   // All replicas are of one deployment: the same models, the same split.
   const [first] = replicas
   const same = replicas.map((replica, i) => (first === undefined || i === 0 ? replica : renumbered(first, i + 1)))
-  const calmAt = random.integer(1, 8) * 1000
+  const calmAt = random.integer(1, 6) * 1000
   const begin = random.between(300, calmAt * 0.7)
   const common = drawTokens(random, random.integer(16, 60))
   const bad = random.chance(0.5) ? 0 : random.pick([0.001, 0.01, 0.03])
   return {
     replicas: same,
     supervisors: random.integer(1, 3),
-    sessions: Array.from({ length: random.integer(1, 4) }, (_, i) =>
+    sessions: Array.from({ length: random.integer(1, 3) }, (_, i) =>
       drawSession(random, `s${i}`, { begin, calmAt, common }),
     ),
     faults: {
@@ -73,13 +73,13 @@ export const draw = (random: Random): Scenario => {
     troubleMillis: random.pick([100, 300, 1000]),
     calmAt,
     drift: random.pick([0, 0.01, 0.2]),
-    computeMillis: random.pick([2, 10, 40]),
+    computeMillis: random.pick([3, 30, 150]),
     diskMillis: random.pick([0.3, 3, 30]),
     slowDisk: random.pick([0, 0.02, 0.1]),
     lostTail: random.chance(0.6) ? 0 : random.integer(1, 5),
     duplicatesFirst: random.chance(0.5),
     limits: { kvTokens: random.pick([400, 600, 5000]), queue: 100, clientSessions: null },
-    keepMillis: random.pick([0, 2000, 5000]),
+    keepMillis: random.pick([0, 500, 2000]),
   }
 }
 
@@ -124,7 +124,7 @@ const drawSession = (random: Random, session: string, { begin, calmAt, common }:
     cancelledAt: random.chance(0.1) ? random.between(begin, calmAt) : null,
     readers: random.integer(1, 2),
     request: {
-      ...{ session, prompt, maxTokens: random.integer(1, 40), sampling: SAMPLING, stop: [] },
+      ...{ session, prompt, maxTokens: random.integer(1, 24), sampling: SAMPLING, stop: [] },
       speculation: random.pick<GenerateRequest["speculation"]>(["none", "adaptive", shape, shape]),
       fuzzy: random.integer(1, 3),
       ...{ trace: false, logprobs: 0, model: "hash", client: null, acceptedAt: 0 },

@@ -2,8 +2,9 @@
 // - every accepted session ends, with exactly the tokens that an undisturbed one has, and their log-probabilities; one that
 //   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens;
 // - no reader sees a token twice, out of order, or not at all;
-// - after a fence, nothing of a former owner is in the log;
+// - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log;
 // - in the end no live rank holds KV, and no record of a session is left;
+// - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
 import { type Client, Cluster } from "./cluster.ts"
@@ -15,12 +16,15 @@ import { draw, type Scenario } from "./scenario.ts"
 import { World } from "./world.ts"
 
 /** A session is given up when it has lost its ranks so often in a row. */
-const LOSSES = 4
+const LOSSES = 3
 
 /** How long the last sessions may take when all goes well again. */
 const PATIENCE_MILLIS = 900_000
-/** After the last session has ended, until all is freed; what a rank has not heard of, it frees after a while by itself. */
-const QUIET_MILLIS = 10_000
+/** How long a request may be on its way. */
+const ASKING_MILLIS = 20_000
+/** After the last session has ended, until all is freed. */
+const FREEING_MILLIS = 60_000
+/** What a rank has not heard of, it frees by itself after a while. */
 const UNUSED_MILLIS = 16 * 60_000
 
 export interface Verdict {
@@ -45,14 +49,16 @@ export const simulate = (seed: number, { mutation, note }: SimulateOptions = {})
   note?.(JSON.stringify(scenario, (_, value) => (typeof value === "bigint" ? `${value}` : value)))
   return atTimesOf(world, () => {
     const cluster = new Cluster(world, scenario, mutation ?? null)
+    const hasEnded = ({ accepted, askedAt, supervisor, readers }: Client): boolean =>
+      accepted
+        ? readers.every(({ end, expired }) => end !== null || expired)
+        : !supervisor.alive || world.now > askedAt + ASKING_MILLIS
     const asked = () => cluster.clients.length === scenario.sessions.length
     const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
-    const until = scenario.calmAt + PATIENCE_MILLIS
-    do {
-      world.run(until, ended)
-      world.run(world.now + QUIET_MILLIS) // a session may be accepted late
-    } while (!ended() && world.now < until)
     const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
+    world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
+    world.run(world.now + FREEING_MILLIS, () => freed() && cluster.records.ids.length === 0)
+    cluster.leaveRanksAlone()
     world.run(world.now + UNUSED_MILLIS, freed)
     return verdictOf(seed, scenario, world, cluster)
   })
@@ -69,9 +75,6 @@ const atTimesOf = <A>(world: World, use: () => A): A => {
   }
 }
 
-const hasEnded = ({ accepted, readers }: Client): boolean =>
-  !accepted || readers.every(({ end, expired }) => end !== null || expired)
-
 const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Cluster): Verdict => {
   const logs = scenario.sessions.map(({ request }) => cluster.log.read(request.session).map(({ entry }) => entry))
   const kept = cluster.ranks.flatMap(({ process, engine }) =>
@@ -86,7 +89,9 @@ const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Clus
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
     tokens: logs.flat().reduce((sum, entry) => sum + (entry._tag === "Tokens" ? entry.tokens.length : 0), 0),
     violations: [
+      ...world.defects,
       ...cluster.violations,
+      ...cluster.records.violations,
       ...logs.flatMap((log, i) => fenced(`s${i}`, log)),
       ...cluster.clients.flatMap((client) => (client.accepted ? told(client, model, cluster.troubles) : [])),
       ...kept,
@@ -150,4 +155,4 @@ const endWrong = (reader: Reader, { cancelled, troubles, length }: Circumstances
 }
 
 const isGivenUp = ({ finishReason, error }: Pick<Answer, "finishReason" | "error">): boolean =>
-  finishReason === "failed" && /did not answer|waited in vain/.test(error)
+  finishReason === "failed" && /has brought down its ranks/.test(error)

@@ -1,5 +1,5 @@
 // A simulated supervisor: the product's durable engine and its workflow Generate, on simulated stores and ranks.
-import { Context, Effect, Layer, Semaphore } from "effect"
+import { Context, Effect, Exit, Layer, Semaphore } from "effect"
 import { WorkflowEngine } from "effect/workflow"
 import { layerOn } from "../../src/durable/engine.ts"
 import { Ownership } from "../../src/durable/ownership.ts"
@@ -92,7 +92,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
               Effect.sync(() => link.sessions++),
               () => Effect.sync(() => link.sessions--),
             )
-            return { models, coldStart: null }
+            return { models, coldStart: null, leaves: () => false }
           }
           yield* nextChange
         }
@@ -143,7 +143,12 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
         Effect.provideService(Traces, { publish: () => Effect.void }),
         Effect.ensuring(admission.end(session)),
         Effect.onExit((exit) =>
-          Effect.sync(() => process.world.note(() => `${process.name} leaves ${session}: ${`${exit}`.slice(0, 120)}`)),
+          Effect.sync(() => {
+            if (Exit.hasDies(exit)) process.world.defects.push(`${session} on ${process.name}: ${exit}`)
+            process.world.note(
+              () => `${process.name} leaves ${session}: ${Exit.isSuccess(exit) ? exit.value.finishReason : "gives up"}`,
+            )
+          }),
         ),
       )
     })
@@ -161,7 +166,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       limits: options.limits,
       keepMillis: options.keepMillis,
     })
-    const store = storeOf({ process, network, server: options.records, diskMillis })
+    const store = storeOf({ process, network, server: options.records, diskMillis, mutation })
     const engine = yield* Layer.build(
       Generate.toLayer(runOn(admission)).pipe(
         Layer.provideMerge(layerOn(store)),

@@ -1,7 +1,7 @@
 // The simulated world: one clock for all, and processes that do nothing but at its times. What runs in a process runs as it
 // does in the product, on effect's own runtime; only its scheduler and its clock are the world's. A process that is killed
 // does nothing more, not even its finalizers; one that is stopped does it all later.
-import { Clock, Context, Duration, Effect, type Exit, type Fiber, Logger, Scheduler } from "effect"
+import { Clock, Context, Duration, Effect, Exit, type Fiber, Logger, Scheduler } from "effect"
 import type { Random } from "./random.ts"
 
 interface Event {
@@ -20,6 +20,7 @@ export class World {
   #now = 0
   #order = 0
   events = 0
+  readonly defects: Array<string> = []
 
   constructor(random: Random, note: ((line: string) => void) | null) {
     this.random = random
@@ -122,7 +123,10 @@ export class Process {
   /** Runs an effect in this process. */
   fork<A, E>(effect: Effect.Effect<A, E>, ended: (exit: Exit.Exit<A, E>) => void = () => {}): Fiber.Fiber<A, E> {
     const fiber = Effect.runForkWith(this.context)(effect)
-    fiber.addObserver(ended)
+    fiber.addObserver((exit) => {
+      if (Exit.hasDies(exit)) this.world.defects.push(`${this.name}: ${exit}`)
+      ended(exit)
+    })
     return fiber
   }
 
