@@ -7,10 +7,11 @@ import { BenchFailed } from "./failure.ts"
 import { load } from "./load.ts"
 import { lossless } from "./lossless.ts"
 import { machineFacts } from "./machine.ts"
+import { recovery } from "./recovery.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery]
 
 const help = () =>
   [

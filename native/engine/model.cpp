@@ -105,7 +105,7 @@ Weights::Weights(const Shape & s, const Shard & shard, const std::vector<TensorS
     if (shard.head) {
         output_norm = place("output_norm.weight", true, {d}, false);
         output = place(tied ? "token_embd.weight" : "output.weight", true, {d, s.vocab}, !tied);
-        if (tied && host_ && PackedMatrix::possible(output->type, d, s.vocab)) packs_.emplace_back(output, static_cast<const char *>(output->data));
+        if (tied && host_ && PackedMatrix::possible(output->type, d, s.vocab)) packs_.emplace_back(output, data_of("token_embd.weight"));
     }
     upload(progress);
     pack(threads, progress);
@@ -118,6 +118,12 @@ Weights::Weights(const Shape & s, const Shard & shard, const std::vector<TensorS
         rope_ctx_ = std::move(ctx);
     }
     progress(1.0);
+}
+
+// In its file: a tensor that is not aligned has no memory of its own before it is uploaded.
+const char * Weights::data_of(const std::string & name) const {
+    const TensorSource & source = *sources_.at(name);
+    return files_.at(source.file)->data() + source.offset;
 }
 
 ggml_tensor * Weights::place(const std::string & name, bool required, std::vector<int64_t> shape, bool matrix) {

@@ -74,6 +74,7 @@ class Weights {
     uint64_t bytes = 0;
 
   private:
+    const char * data_of(const std::string & name) const;
     ggml_tensor * place(const std::string & name, bool required, std::vector<int64_t> shape, bool matrix);
     void upload(const std::function<void(double)> & progress);
     void pack(int threads, const std::function<void(double)> & progress);

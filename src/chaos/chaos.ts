@@ -57,7 +57,7 @@ const STREAMS = 8
 const WHOLE_MILLIS = 90_000
 
 /** Gone by then are consumers whose reader was killed, sessions whose asker was, and KV that nobody has spoken of any more. */
-const SETTLED_MILLIS = 12_000
+const SETTLED_MILLIS = 150_000
 
 export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
   const { seed, tell } = options

@@ -2,11 +2,10 @@
 // machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import type { NatsConnection } from "@nats-io/transport-node"
-import { Context, Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { type Client, connect } from "../client/index.ts"
 import { keyIn, natsEnvironment } from "../fabric/access.ts"
-import { CONFIG, makeKeys } from "../fabric/keyFolder.ts"
+import { addOverseer, CONFIG, makeKeys } from "../fabric/keyFolder.ts"
 import { Nats } from "../fabric/nats.ts"
 import { startActor } from "../supervisor/actorProcess.ts"
 import { openDeployments } from "../supervisor/deployments.ts"
@@ -41,8 +40,6 @@ export interface Installation {
   readonly clients: ReadonlyArray<Client>
   readonly gateways: ReadonlyArray<string> // their URLs
   readonly watch: Watch
-  /** A connection that may look at what supervisors keep. */
-  readonly asSupervisor: NatsConnection
   /** Whether all that there should be is there, and serves. */
   readonly isWhole: () => Promise<boolean>
 }
@@ -63,7 +60,9 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   const { deployment, mark, accident } = options
   process.env[MARK] = mark // children inherit it, NATS servers too
   const keys = join(options.folder, "keys")
+  // Users, as in infra/, but no TLS: proxies know a rank's connection by the name that it gives.
   yield* makeKeys({ folder: keys, deployments: [deployment.name], clients: [], servers: [] })
+  const overseer = addOverseer(keys)
   const nats = yield* servers({ ...options, config: join(keys, CONFIG), count: options.servers })
   const siteOf = Effect.fnUntraced(function* (role: Role, number: number) {
     const proxies = yield* Effect.forEach(nats, ({ port }) => proxyTo(port))
@@ -75,7 +74,7 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   const of = (role: Role) => all.filter((site) => site.role === role)
   yield* healthy(nats)
   const url = nats.map(({ port }) => urlOf(port)).join(",")
-  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "operator", keys }))
+  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "client", keys: overseer }))
   yield* Effect.provide(
     Effect.flatMap(openDeployments, (bucket) => bucket.put(deployment.name, deployment)),
     own,
@@ -97,10 +96,8 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
     ),
   )
   const watching = yield* Effect.provide(watch(deployment), own)
-  const supervising = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "supervisor", keys }))
   const installation: Installation = {
     ...{ servers: nats, actors, sites: all, clients, watch: watching },
-    asSupervisor: Context.get(supervising, Nats).connection,
     gateways: ports.map((port) => `http://127.0.0.1:${port}`),
     isWhole: async () => {
       const up = [...actors, ...nats.map(({ kept }) => kept)].every((kept) => kept.isUp())

@@ -1,6 +1,7 @@
 // What a chaos run has left behind where nothing runs any more: sessions and KV, readers' consumers, subscriptions, ghosts
 // among the registered services, and processes.
 import { readdirSync, readFileSync } from "node:fs"
+import { jetstreamManager } from "@nats-io/jetstream"
 import { Kvm } from "@nats-io/kv"
 import { Effect, Option, Schema } from "effect"
 import { keysOf } from "../fabric/bucket.ts"
@@ -24,7 +25,7 @@ export const restOf = async (installation: Installation): Promise<Rest> => {
     "bytes of KV": sum(ranks.map(({ bytesOfKv }) => bytesOfKv)),
     "sessions of supervisors": sum(supervisors.map(({ sessions, waiting }) => sessions + waiting)),
     "tokens of KV set aside": sum(supervisors.map(({ kvTokensReserved }) => kvTokensReserved)),
-    "readers of token logs": await readers(servers),
+    "readers of token logs": await readers(installation),
     "execution records": await records(installation),
     "ranks that are heard": ranks.length,
     processes: processesOf(process.env[MARK] ?? "").length,
@@ -40,38 +41,17 @@ export const left = (before: Rest, after: Rest): ReadonlyArray<string> =>
     return is > was ? [`${what}: ${is}, before ${was}`] : []
   })
 
-const Streams = Schema.Struct({
-  account_details: Schema.optionalKey(
-    Schema.Array(
-      Schema.Struct({
-        stream_detail: Schema.optionalKey(
-          Schema.Array(
-            Schema.Struct({
-              name: Schema.String,
-              consumer_detail: Schema.optionalKey(
-                Schema.Array(Schema.Struct({ push_bound: Schema.optionalKey(Schema.Boolean) })),
-              ),
-            }),
-          ),
-        ),
-      }),
-    ),
-  ),
-})
-
-/** Consumers that somebody hears: the ones of readers that were killed, the server takes away by itself. */
-const readers = async (servers: ReadonlyArray<Server>): Promise<number> => {
-  const answers = await Promise.all(servers.map(({ monitor }) => monitor("/jsz?consumers=true")))
-  return answers
-    .flatMap((answer) => Schema.decodeUnknownSync(Streams)(answer).account_details ?? [])
-    .flatMap(({ stream_detail = [] }) => stream_detail.filter(({ name }) => name === TOKEN_STREAM))
-    .flatMap(({ consumer_detail = [] }) => consumer_detail)
-    .filter(({ push_bound }) => push_bound === true).length
+/** Those that somebody listens to: the ones of readers that were killed, the server takes away by itself. */
+const readers = async ({ watch }: Installation): Promise<number> => {
+  const manager = await jetstreamManager(watch.connection)
+  let count = 0
+  for await (const { push_bound } of manager.consumers.list(TOKEN_STREAM)) if (push_bound === true) count += 1
+  return count
 }
 
 /** Of sessions that have not ended, and what belongs to them. */
-const records = async ({ asSupervisor }: Installation): Promise<number> => {
-  const kv = await new Kvm(asSupervisor).open(EXECUTIONS)
+const records = async ({ watch }: Installation): Promise<number> => {
+  const kv = await new Kvm(watch.connection).open(EXECUTIONS)
   return (await keysOf(kv)).length
 }
 

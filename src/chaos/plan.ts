@@ -11,7 +11,8 @@ export type Action =
   | "restart" // of a nats-server: SIGTERM, and started again
   | "fill" // the disk of a nats-server
   | "starve" // its memory: no more address space than it has
-  | "step" // its wall clock, by an hour
+  | "advance" // its wall clock, by an hour
+  | "retard" // its wall clock, by an hour
   | "delay" // its connection to NATS, each way
   | "cut" // its connection to NATS, which it may make again at once
   | "swallow" // what its connection carries, though it stands: half open
@@ -31,13 +32,14 @@ const KINDS: ReadonlyArray<Kind> = [
   { action: "kill", role: "rank", cards: 6, lasts: AT_ONCE },
   { action: "freeze", role: "rank", cards: 3, lasts: [300, 4_000] },
   { action: "starve", role: "rank", cards: 1, lasts: [500, 2_000] },
-  { action: "step", role: "rank", cards: 1, lasts: AT_ONCE },
+  { action: "advance", role: "rank", cards: 1, lasts: AT_ONCE },
   { action: "kill", role: "host", cards: 2, lasts: AT_ONCE },
   { action: "freeze", role: "host", cards: 1, lasts: [300, 4_000] },
-  { action: "step", role: "host", cards: 1, lasts: AT_ONCE },
+  { action: "retard", role: "host", cards: 1, lasts: AT_ONCE },
   { action: "kill", role: "supervisor", cards: 3, lasts: AT_ONCE },
   { action: "freeze", role: "supervisor", cards: 1, lasts: [300, 5_000] },
-  { action: "step", role: "supervisor", cards: 1, lasts: AT_ONCE },
+  { action: "advance", role: "supervisor", cards: 1, lasts: AT_ONCE },
+  { action: "retard", role: "supervisor", cards: 1, lasts: AT_ONCE },
   { action: "kill", role: "gateway", cards: 2, lasts: AT_ONCE },
   { action: "freeze", role: "gateway", cards: 1, lasts: [300, 4_000] },
   { action: "kill", role: "server", cards: 2, lasts: AT_ONCE },

@@ -118,7 +118,8 @@ const ACTS: Readonly<Record<Fault["action"], (target: Target) => (() => void) | 
     limitMemory(pid, `${addressSpaceOf(pid)}`)
     return () => limitMemory(pid, "unlimited")
   },
-  step: ({ pid }) => void signal(pid, "SIGUSR2"),
+  advance: ({ pid }) => void signal(pid, "SIGUSR2"),
+  retard: ({ pid }) => void signal(pid, "SIGWINCH"),
   delay: ({ setLink }) => link(setLink, DELAY),
   throttle: ({ setLink }) => link(setLink, THROTTLE),
   swallow: ({ setLink }) => link(setLink, { _tag: "Swallow" }),

@@ -20,9 +20,16 @@ const GroupFile = Schema.Struct({
   device: Schema.optionalKey(Schema.NonEmptyString),
 })
 
+/** Ranks of the base's model, strategy and number, since rank hands KV to rank. */
+const PrefillFile = Schema.Struct({
+  threads: Schema.optionalKey(Positive),
+  device: Schema.optionalKey(Schema.NonEmptyString),
+})
+
 const DeploymentFile = Schema.Struct({
   name: Schema.NonEmptyString,
   base: GroupFile,
+  prefill: Schema.optionalKey(PrefillFile),
   draft: Schema.optionalKey(Schema.NullOr(GroupFile)),
   fuzzy: Schema.optionalKey(Positive),
   deterministic: Schema.optionalKey(Schema.Boolean),
@@ -80,6 +87,7 @@ const filled = Effect.fnUntraced(function* (file: DeploymentFile, folder: string
     ...{ name: file.name, base, draft, context, fuzzy: file.fuzzy ?? 4, deterministic: file.deterministic ?? true },
     idleTimeoutMillis: file.idleTimeoutMillis === undefined ? IDLE_MILLIS : file.idleTimeoutMillis,
     replicas: { min, max, sessions },
+    ...(file.prefill === undefined ? {} : { prefill: { ...base, name: "prefill", ...file.prefill } }),
     ...optional(file),
   }
   return deployment

@@ -75,7 +75,7 @@ export const deploymentOf = (flags: PlacementFlags, plan: Plan): Effect.Effect<D
   })
 
 const groupOf = (
-  name: Group["name"],
+  name: "base" | "draft",
   model: string,
   flags: PlacementFlags,
   cores: number,
@@ -97,4 +97,4 @@ const groupOf = (
   })
 }
 
-const DEFAULT_STRATEGY: Record<Group["name"], Strategy> = { base: "pipeline", draft: "layer" }
+const DEFAULT_STRATEGY: Record<"base" | "draft", Strategy> = { base: "pipeline", draft: "layer" }

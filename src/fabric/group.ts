@@ -76,6 +76,8 @@ export interface Group extends GroupPasses {
   readonly silent: Effect.Effect<GroupSilent>
   /** The group goes on in another epoch: a standby has taken a rank's place. What is asked is asked there again. */
   readonly move: (epoch: number) => Effect.Effect<void>
+  /** The one that it is in. */
+  readonly epoch: () => number
 }
 
 interface GroupPasses {
@@ -178,6 +180,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     ),
     control: (said) => Effect.sync(() => control(said)),
     ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent, move },
+    epoch: () => now.epoch,
   }
   return service
 })

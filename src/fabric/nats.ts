@@ -74,19 +74,19 @@ export const answered = async <A>(connection: NatsConnection, answer: Promise<A>
   }
 }
 
-/** How often a question is asked again, and the time between. */
-const ATTEMPTS = 50
+/** How long a question is asked again, and the time between: a supervisor may have to be started first. */
+const PATIENCE_MILLIS = 60_000
 const ATTEMPT_AGAIN_MILLIS = 100
 
 /** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
 export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Promise<A>): Promise<A> => {
-  for (let attempt = 0; ; attempt++) {
+  const began = performance.now()
+  for (;;) {
     try {
       return await answered(connection, ask())
     } catch (error) {
-      const final =
-        connection.isClosed() || attempt === ATTEMPTS || error instanceof MalformedMessage || isForbidden(error)
-      if (final) throw error
+      const late = performance.now() - began > PATIENCE_MILLIS
+      if (late || connection.isClosed() || error instanceof MalformedMessage || isForbidden(error)) throw error
       await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
     }
   }

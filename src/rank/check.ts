@@ -55,8 +55,10 @@ const checkTokens = (
     : invalid(`${field}[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${vocab} tokens`)
 }
 
-const checkFrom = ({ from, session }: Prefill) =>
-  from === session ? invalid("from", "is the session itself; name one that has ended, or leave it out") : null
+const checkFrom = ({ from, session, source }: Prefill) =>
+  from === session && source === undefined
+    ? invalid("from", "is the session itself; name one that has ended, or leave it out")
+    : null
 
 const checkTree = ({ tokens, parents }: Verify) => {
   if (parents.length !== tokens.length)

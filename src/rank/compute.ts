@@ -52,6 +52,7 @@ export class Compute extends Context.Service<
     readonly maxRows: number
     readonly bytesOfWeights: number
     readonly bytesOfKv: () => number
+    readonly bytesOfKvPerToken: () => number
     readonly kvTokens: () => number // for which there was memory when the weights were in it
     /** Makes it one of a part of the shard that was loaded. There are no sessions. */
     readonly narrow: (shard: Shard) => Effect.Effect<void, ComputeFailed>
@@ -158,6 +159,7 @@ const of = (engine: Engine, device: Device) => {
     maxRows: engine.maxRows,
     bytesOfWeights: engine.bytesOfWeights,
     bytesOfKv: () => engine.bytesOfKv(),
+    bytesOfKvPerToken: () => engine.bytesOfKvPerToken,
     kvTokens: () => tokensFor(memory, engine.bytesOfKvPerToken),
     narrow: (shard) => attempt(() => engine.narrow(shard)),
     computeMillis: () => computed / 1000,

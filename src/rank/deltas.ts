@@ -4,7 +4,7 @@ import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { codec } from "../wire/codec.ts"
-import { encode, KvWish, WISH_MILLIS } from "../wire/kv.ts"
+import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../wire/kv.ts"
 import type { Sampling, SessionCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import type { Compute } from "./compute.ts"
@@ -13,9 +13,6 @@ const wishes = codec("KV wish", KvWish)
 
 /** A standby that has not said for so long that it listens is gone. */
 const WISHES_MISSED = 4
-
-/** Rows of one message at most, so that one that comes late to a long session holds up no pass. */
-const MOST_ROWS = 256
 
 interface Told {
   readonly sampling: Sampling
@@ -33,6 +30,7 @@ export class Deltas {
   }
 
   hear(wish: KvWish, rank: number): void {
+    if (wish._tag === "Send") return // another group's, not the standby's
     this.#listening = performance.now()
     if (wish._tag === "Missing" && wish.rank === rank) this.#shorten(wish.session, wish.from)
   }
@@ -51,11 +49,11 @@ export class Deltas {
     this.#sessions.delete(session)
   }
 
-  /** What is to be sent of a session that is at rest and holds so many rows. */
-  next(session: string, committed: number): (Told & { readonly to: number }) | null {
+  /** What is to be sent of a session that is at rest and holds so many rows, at most `most` at a time. */
+  next(session: string, committed: number, most: number): (Told & { readonly to: number }) | null {
     const told = this.#sessions.get(session)
     if (told === undefined || committed <= told.length) return null
-    return { ...told, to: Math.min(committed, told.length + MOST_ROWS) }
+    return { ...told, to: Math.min(committed, told.length + most) }
   }
 
   sent(session: string, from: number, to: number, messages: ReadonlyArray<Uint8Array>): void {
@@ -100,7 +98,7 @@ export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
     Effect.suspend(() => {
       const { compute } = options
       if (!deltas.wanted || !compute.sessions().includes(session)) return Effect.void
-      const next = deltas.next(session, compute.committed(session))
+      const next = deltas.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
       if (next === null) return Effect.void
       const { length: from, to, sampling } = next
       return compute.kvExport(session, from, to).pipe(

@@ -1,6 +1,6 @@
 // A rank's options, as its environment gives them.
 import { Result, Schema } from "effect"
-import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
+import { Deployment, ENVIRONMENT, GroupName } from "../wire/deployment.ts"
 import type { RankOptions } from "./rank.ts"
 
 const Count = Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.isGreaterThanOrEqualTo(0)))
@@ -8,7 +8,7 @@ const Count = Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.i
 const Environment = Schema.Struct({
   [ENVIRONMENT.nats]: Schema.NonEmptyString,
   [ENVIRONMENT.deployment]: Schema.fromJsonString(Deployment),
-  [ENVIRONMENT.group]: Schema.Literals(["base", "draft"]),
+  [ENVIRONMENT.group]: GroupName,
   [ENVIRONMENT.rank]: Count,
   [ENVIRONMENT.epoch]: Count,
   [ENVIRONMENT.standby]: Schema.optionalKey(Schema.String),
@@ -30,7 +30,7 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<R
   if (Result.isFailure(decoded)) return bad(decoded.failure.message.replaceAll(/\s*\n\s*/g, " "))
   const { CHORUS_DEPLOYMENT: deployment, CHORUS_GROUP: name, CHORUS_RANK: rank, ...rest } = decoded.success
   const described = deployment[name]
-  if (described === null)
+  if (described === null || described === undefined)
     return bad(`${ENVIRONMENT.group} is ${name}, which the deployment ${deployment.name} does not have`)
   const group = { ...described, device: rest.CHORUS_DEVICE ?? described.device }
   if (rank >= group.ranks && rest.CHORUS_STANDBY === undefined)

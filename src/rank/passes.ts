@@ -133,8 +133,12 @@ export class Passes<Asker> {
     return [...leave, ...[...this.#running, ...this.#waiting].flatMap((turn) => this.#stop(turn))]
   }
 
-  /** What was said to a connection that was down, nobody has heard. Who has heard it does not listen any more. */
-  reconnected(): Actions<Asker> {
+  /**
+   * What was said to a connection that was down, nobody has heard. Who has heard it does not listen any more. Nor may a
+   * Release have been heard here: what is held has to be spoken of soon.
+   */
+  reconnected(held: ReadonlyArray<string>): Actions<Asker> {
+    for (const session of held) this.#unused.set(session, TICKS_UNUSED - 1)
     return [...new Set(this.#lanes.values())].flatMap(({ askers, answer }) =>
       answer === null ? [] : [{ _tag: "Answer", askers, answer } as const],
     )

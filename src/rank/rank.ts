@@ -11,6 +11,7 @@ import { Deltas } from "./deltas.ts"
 import { STRATEGIES } from "./execute.ts"
 import { firstPass } from "./firstPass.ts"
 import { followFormation, type Station } from "./formation.ts"
+import { handOver } from "./handOver.ts"
 import { Held } from "./held.ts"
 import { describeShard, ownersOf, shardOf } from "./placement.ts"
 import { serve } from "./server.ts"
@@ -115,7 +116,7 @@ const take = Effect.fnUntraced(function* (post: Post, { role, epoch }: Station, 
   }
   const shard = shardOf(group, model.shape, deployment.fuzzy, role)
   if (spare !== null) yield* takePlace(compute, spare, shard, role)
-  const { abandon } = yield* work(post, role, epoch)
+  const { abandon } = yield* work(post, role, epoch, `${group.model}: ${describeShard(shard)}`)
   const load = () => ({
     ...{ bytesOfKv: compute.bytesOfKv(), sessions: compute.sessions().length, computeMillis: compute.computeMillis() },
     ...{ kvMessages: deltas.messages, kvBytes: deltas.bytes },
@@ -127,16 +128,23 @@ const take = Effect.fnUntraced(function* (post: Post, { role, epoch }: Station, 
   return abandon
 })
 
-const work = Effect.fnUntraced(function* ({ options, model, deltas }: Post, rank: number, epoch: number) {
+const work = Effect.fnUntraced(function* (
+  { options, model, deltas }: Post,
+  rank: number,
+  epoch: number,
+  shard: string,
+) {
   const compute = yield* Compute
   const { deployment, group } = options
   const { layers, width, vocab, context } = model.shape
   const owners = ownersOf(group, layers, deployment.fuzzy)
   const peers = yield* Layer.build(Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }))
+  const place = { deployment: deployment.name, group: group.name, rank, epoch }
+  const fetch = yield* handOver({ ...place, shard, compute })
   return yield* serve({
     ...{ deployment: deployment.name, epoch, deltas },
     crew: {
-      ...{ group: group.name, rank, compute, strategy: STRATEGIES[group.strategy] },
+      ...{ group: group.name, rank, compute, fetch, strategy: STRATEGIES[group.strategy] },
       isEnd: (token) => model.tokenizer.isEnd(token),
       vocabulary: model.tokenizer.vocabulary.tokens.length,
       bounds: { vocab, context, maxRows: compute.maxRows },

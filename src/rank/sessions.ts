@@ -5,12 +5,14 @@ import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.
 import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 import { type Bounds, check } from "./check.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
+import type { Fetch } from "./handOver.ts"
 
 export interface Member {
   readonly group: string
   readonly rank: number
   readonly bounds: Bounds
   readonly compute: Compute["Service"]
+  readonly fetch?: Fetch // KV of another group
 }
 
 export type PrepareError = InvalidRequest | UnknownSession | ComputeFailed
@@ -36,7 +38,9 @@ const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Pre
   if (from === undefined && committed > 0) return yield* shorten(member, command)
   yield* member.compute.close(session) // a former life of it
   yield* member.compute.open(session, command.sampling)
-  if (from === undefined || (yield* member.compute.copy(from, session, committed))) return
+  if (from === undefined) return
+  const fetched = command.source === undefined ? undefined : member.fetch?.(command, command.source)
+  if (yield* fetched ?? member.compute.copy(from, session, committed)) return
   yield* member.compute.close(session)
   return yield* unknown(member, { session: from, committed }, lengthOf(member, from))
 })

@@ -8,7 +8,7 @@ import { Assembly, KvWish, WISH_MILLIS } from "../wire/kv.ts"
 import { GroupControl } from "../wire/pass.ts"
 import { type GroupPlace, groupSubjects } from "../wire/subjects.ts"
 import type { Compute } from "./compute.ts"
-import type { Held } from "./held.ts"
+import type { Held, Restored } from "./held.ts"
 
 const wishes = codec("KV wish", KvWish)
 const controls = codec("group control", GroupControl)
@@ -27,7 +27,7 @@ export const listen = Effect.fnUntraced(function* (place: GroupPlace, held: Held
     assemblies.set(subject, assembly)
     const delta = assembly.deliver(message)
     if (Result.isFailure(delta)) return void runFork(Effect.logWarning(delta.failure.message))
-    if (delta.success === null) return
+    if (delta.success === null || delta.success._tag !== "KvDelta") return
     const { session, rank } = delta.success
     const from = held.add(delta.success)
     if (from !== null) wish({ _tag: "Missing", session, rank, from })
@@ -59,11 +59,20 @@ export const takePlace = Effect.fnUntraced(function* (
   rank: number,
 ) {
   yield* compute.narrow(shard)
-  for (const { session, sampling, rows } of held.take(rank)) {
-    yield* compute.open(session, sampling)
-    for (const { end, values } of rows) {
-      yield* compute.kvImport(session, values)
-      yield* compute.truncate(session, end)
-    }
+  for (const restored of held.take(rank)) {
+    yield* restore(compute, restored).pipe(
+      Effect.catch(({ message }) =>
+        // It is prefilled then, and the others go on.
+        Effect.andThen(Effect.logWarning(`the KV of ${restored.session}: ${message}`), compute.close(restored.session)),
+      ),
+    )
+  }
+})
+
+const restore = Effect.fnUntraced(function* (compute: Compute["Service"], { session, sampling, rows }: Restored) {
+  yield* compute.open(session, sampling)
+  for (const { end, values } of rows) {
+    yield* compute.kvImport(session, values)
+    yield* compute.truncate(session, end)
   }
 })

@@ -109,7 +109,7 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   const working: Working<Asker> = {
     command: (command, asker) => perform(passes.command(command, asker)),
     control: (control) => perform(passes.control(control)),
-    reconnected: () => perform(passes.reconnected()),
+    reconnected: () => perform(passes.reconnected(compute.sessions())),
     abandon: Effect.suspend(() => {
       perform(passes.abandon())
       return FiberSet.awaitEmpty(running)

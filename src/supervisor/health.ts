@@ -4,7 +4,10 @@ import type { PlacedRank, Replica, Standby } from "../wire/replicas.ts"
 import type { Hosts } from "./hosts.ts"
 import type { Observed } from "./observed.ts"
 import type { Proof } from "./proofs.ts"
-import type { Health, LostRank, StandbyHealth } from "./reconcile.ts"
+import { type Health, type LostRank, passed, type StandbyHealth } from "./reconcile.ts"
+
+/** A process that is told to be a rank beats as that rank by then. */
+const TAKEN_MILLIS = 10_000
 
 /** What a host was told to start appears in its beats by then. */
 const STARTED_MILLIS = 3_000
@@ -33,13 +36,14 @@ export const health = (replica: Replica, seen: Seen): Health => {
   for (const placed of ranks) {
     const hosted = hostedOf(replica, placed, seen.hosts)
     if (hosted === undefined) {
-      if (Date.now() - since > STARTED_MILLIS) return { _tag: "Unstarted" }
+      if (passed(since, Date.now()) > STARTED_MILLIS) return { _tag: "Unstarted" }
       continue
     }
     const named = `rank ${placed.rank} of ${placed.group} on ${placed.host}`
     if (hosted.state === "failed") return { _tag: "Failed", reason: `${named}: ${hosted.reason}` }
     const beat = seen.observed.rank(placeOf(replica, placed))
-    if (beat === "silent") return { _tag: "Failed", reason: `${named} does not beat` }
+    const overdue = replica.state !== "activating" && Date.now() - since > TAKEN_MILLIS && seen.hosts.certain()
+    if (beat === "silent" || (beat === null && overdue)) return { _tag: "Failed", reason: `${named} does not beat` }
     if (beat?.state === "failed") return { _tag: "Failed", reason: `${named}: ${beat.reason}` }
     if (beat?.state === "ready") able += 1
   }

@@ -19,7 +19,7 @@ import { Peak } from "./peak.ts"
 import type { Placement } from "./placement.ts"
 import { placeOn, placeStandby } from "./placing.ts"
 import { proofs } from "./proofs.ts"
-import { type LostRank, nextStep, type Step } from "./reconcile.ts"
+import { type LostRank, nextStep, passed, type Step } from "./reconcile.ts"
 
 const formations = codec("formation", Formation)
 
@@ -125,7 +125,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     const placement = yield* placeStandby({ deployment, hosts, shelf: options.shelf, others, givenUp }, ranks, group)
     const [placed] = placement._tag === "Placed" ? placement.ranks : []
     if (placed === undefined) {
-      vain.set(`${epoch} ${group}`, Date.now())
+      vain.set(`${epoch} ${group}`, performance.now())
       const reason = placement._tag === "Refused" ? placement.reason : "no place"
       return yield* Effect.logWarning(`${name} has no standby for its ${group} group: ${reason}`)
     }
@@ -147,7 +147,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   /** Written first: whoever follows the record and whoever hears the formation come to the same epoch. */
   const takeOver = Effect.fnUntraced(function* (name: string, replica: Replica, lost: ReadonlyArray<LostRank>) {
     const formed = recordOf(name).value.epoch + 1
-    const next = takenOver(replica, lost, formed)
+    const next = takenOver(replica, lost, { formed, now: Date.now() })
     if (next === null) return
     const mine = yield* write(name, (record) => ({
       ...record,
@@ -219,7 +219,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
   const look = Effect.gen(function* () {
     const stored = SubscriptionRef.getUnsafe(options.stored)
     const records = allRecords(followed, written)
-    const now = Date.now()
+    const now = performance.now() // the clock of what is only known here
     yield* proved.renew([...records.values()].flatMap(({ value }) => value.replicas))
     for (const name of new Set([...stored.keys(), ...records.keys()])) {
       const wish = stored.get(name)?.value ?? null
@@ -234,10 +234,11 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
       if (yield* FiberMap.has(working, name)) continue
       const window = wish?.idleTimeoutMillis ?? SCALE_DOWN_MILLIS
       const step = nextStep({
-        ...{ stored: wish, record, load, peak: peak.over(now, window), now },
+        ...{ stored: wish, record, load, peak: peak.over(now, window), now: Date.now() },
         health: (replica) => health(replica, seen),
         standbyHealth: (replica, standby) => standbyHealth(replica, standby, seen),
-        hopeful: (epoch, group) => now - (vain.get(`${epoch} ${group}`) ?? 0) > STANDBY_AGAIN_MILLIS,
+        hopeful: (epoch, group) =>
+          now - (vain.get(`${epoch} ${group}`) ?? Number.NEGATIVE_INFINITY) > STANDBY_AGAIN_MILLIS,
         sessions: (epoch) => observed.sessions(name, epoch),
       })
       if (step._tag === "None") continue
@@ -288,7 +289,7 @@ const peakOf = (
 
 /** What hosts have given up not long ago: it is placed elsewhere until they may try again. */
 const lately = ({ givenUp = [] }: Replicas): ReadonlyArray<GivenUpRank> =>
-  givenUp.filter(({ at }) => Date.now() - at < AVOID_MILLIS)
+  givenUp.filter(({ at }) => passed(at, Date.now()) < AVOID_MILLIS)
 
 const givenUpOf = (replicas: ReadonlyArray<Replica>, hosts: Hosts): ReadonlyArray<GivenUpRank> =>
   replicas.flatMap((replica) =>

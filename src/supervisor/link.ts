@@ -3,7 +3,7 @@ import { Effect, Stream, SubscriptionRef } from "effect"
 import { type Group, join } from "../fabric/group.ts"
 import { healthPass } from "../fabric/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"
-import { type Deployment, groupsOf } from "../wire/deployment.ts"
+import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { Models, RankStart } from "../workflow/generation.ts"
 import { kvTokensOf } from "./memory.ts"
@@ -75,12 +75,13 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
     yield* Effect.forEach(joined, (group) => Effect.andThen(group.ready, healthPass(group)), {
       ...{ concurrency: "unbounded", discard: true },
     })
-    const [base, draft] = joined
+    const named = (name: GroupName) => joined.find((group) => group.name === name)
+    const [base, draft] = [named("base"), named("draft")]
     if (base === undefined) return
     ready ??= performance.now()
     kvTokens = kvTokensOf(deployment, joined)
     const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
-    models = { base, draft: drafting ?? null, tokenizer, learned }
+    models = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned }
     changed()
     yield* Effect.raceAll(joined.map((group) => group.silent))
   }).pipe(

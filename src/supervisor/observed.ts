@@ -1,12 +1,14 @@
 // What the keeper hears of all deployments: every rank's beats, and the demand of every supervisor.
-import { Effect, Result, SubscriptionRef } from "effect"
+import { Effect, Result, Schema, SubscriptionRef } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
+import { GroupName } from "../wire/deployment.ts"
 import { placeKey, type RankPlace } from "../wire/host.ts"
 import { DEMAND_MILLIS, Demand } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 
+const isGroup = Schema.is(GroupName)
 const rankBeats = codec("rank beat", RankBeat)
 const demands = codec("demand", Demand)
 
@@ -40,7 +42,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
     if (Result.isFailure(beat)) return // another actor's
     const deployment = subject.split(".")[2] ?? ""
     const { epoch, group, rank, state } = beat.success
-    if (group !== "base" && group !== "draft") return
+    if (!isGroup(group)) return
     const key = placeKey({ deployment, epoch, group, rank })
     const before = ranks.get(key)?.beat.state
     ranks.set(key, { beat: beat.success, missed: 0 })

@@ -1,10 +1,11 @@
 // Placement: which rank of a replica runs on which host and device. A pure function. Memory is not shared but for a file
 // that several ranks of a host map, so it must be there; cores are shared by time, so they only say where it is better.
+import type { GroupName } from "../wire/deployment.ts"
 import type { HostDevice } from "../wire/host.ts"
 
 /** What one rank needs. */
 export interface RankNeed {
-  readonly group: "base" | "draft"
+  readonly group: GroupName
   readonly rank: number
   readonly model: string // path
   readonly modelBytes: number // of the whole model: ranks of one machine's CPU map a file once
@@ -28,7 +29,7 @@ export interface Offer {
 }
 
 export interface Placed {
-  readonly group: "base" | "draft"
+  readonly group: GroupName
   readonly rank: number
   readonly host: string
   readonly device: string

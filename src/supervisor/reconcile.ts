@@ -1,7 +1,7 @@
 // What the keeper does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
 // asked again after each step, so whoever takes over goes on where it finds things.
 import { Equal } from "effect"
-import { groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
+import { type GroupName, groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replica, Replicas, Standby } from "../wire/replicas.ts"
 
 /** What the beats say of a replica's ranks. */
@@ -16,7 +16,7 @@ export type Health =
 
 /** A rank whose process is lost. */
 export interface LostRank {
-  readonly group: "base" | "draft"
+  readonly group: GroupName
   readonly rank: number
 }
 
@@ -68,8 +68,9 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
   if (found._tag === "Gone") return { _tag: "Drop", epoch, failure: null }
   if (found._tag === "Failed") return { _tag: "Drop", epoch, failure: state === "activating" ? found.reason : null }
   if (state === "draining") {
-    const ended = sessions(epoch) === 0 && now - since >= SETTLE_MILLIS
-    const over = ended || (found._tag === "Leaving" && now - since >= found.limitMillis && isSucceeded(stored, record))
+    const ended = sessions(epoch) === 0 && passed(since, now) >= SETTLE_MILLIS
+    const over =
+      ended || (found._tag === "Leaving" && passed(since, now) >= found.limitMillis && isSucceeded(stored, record))
     return over ? { _tag: "Drop", epoch, failure: null } : undefined
   }
   if (stored === null || found._tag === "Leaving") return { _tag: "Drain", epoch }
@@ -105,7 +106,7 @@ const scale = (situation: Situation, stored: StoredDeployment): Step | undefined
   if (serving.length < wanted(stored, load)) {
     const draining = ours.find((one) => one.state === "draining" && health(one)._tag === "Ready")
     if (draining !== undefined) return { _tag: "Revive", epoch: draining.epoch }
-    return record.failure === null || now - record.failure.at >= pauseAfter(record.failure.count)
+    return record.failure === null || passed(record.failure.at, now) >= pauseAfter(record.failure.count)
       ? { _tag: "Add" }
       : undefined
   }
@@ -121,6 +122,12 @@ export const wanted = (
   { replicas: { min, max, sessions }, idleTimeoutMillis }: StoredDeployment,
   load: number,
 ): number => Math.min(max, Math.max(min, idleTimeoutMillis === null ? 1 : 0, Math.ceil(load / sessions)))
+
+/**
+ * Milliseconds since a time that a keeper has written. One that is still to come was written by a clock that has been set
+ * since, or by that of another machine: nobody waits for it.
+ */
+export const passed = (at: number, now: number): number => (now >= at ? now - at : Number.POSITIVE_INFINITY)
 
 const pauseAfter = (failures: number): number => Math.min(LONGEST_PAUSE_MILLIS, PAUSE_MILLIS * 2 ** failures)
 

@@ -117,7 +117,10 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       .map(({ link }) => link)
       .filter((link) => !link.draining || link === own || !options.current())
       .filter((link) => link.models !== null && (link.reserved === 0 || link.reserved + tokens <= share(link)))
-      .sort((a, b) => a.load() - b.load() || a.epoch - b.epoch)[0]
+      .sort((a, b) => Number(a.draining) - Number(b.draining) || a.load() - b.load() || a.epoch - b.epoch)[0]
+
+  /** On a replica that stays. */
+  const hasRoom = (tokens: number): boolean => leastLoaded(tokens, null)?.draining === false
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
   const failedSince = (before: number | undefined): NotReady | null => {
@@ -191,7 +194,8 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     return Effect.suspend(() => find(waiting, own)).pipe(
       Effect.map(({ link, models }) => {
         own = link
-        return { models, coldStart: link.coldStart(waiting.since) }
+        const leaves = () => link.draining && options.current() && hasRoom(waiting.tokens)
+        return { models, coldStart: link.coldStart(waiting.since), leaves }
       }),
     )
   }

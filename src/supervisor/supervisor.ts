@@ -34,7 +34,13 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
     ...{ concurrency: "unbounded", discard: true },
   })
-  const models: Models["Service"] = { base, draft, tokenizer: model.tokenizer, learned: { current: undefined } }
+  const models: Models["Service"] = {
+    base,
+    draft,
+    prefill: null,
+    tokenizer: model.tokenizer,
+    learned: { current: undefined },
+  }
   const services = yield* Layer.build(
     Layer.mergeAll(
       ...([
@@ -58,7 +64,7 @@ const only = (deployment: Deployment, models: Models["Service"]) =>
       const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
       return ReplicaSet.of({
         ...{ admit: Effect.void, capacity, several: false, free: (session) => abort(models, session) },
-        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null }),
+        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null, leaves: () => false }),
       })
     }),
   )

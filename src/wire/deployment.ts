@@ -8,9 +8,12 @@ const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 export const Strategy = Schema.Literals(["single", "pipeline", "layer"])
 export type Strategy = typeof Strategy.Type
 
+export const GroupName = Schema.Literals(["base", "draft", "prefill"])
+export type GroupName = typeof GroupName.Type
+
 /** The ranks that together run one model. */
 export const Group = Schema.Struct({
-  name: Schema.Literals(["base", "draft"]),
+  name: GroupName,
   model: Schema.NonEmptyString, // absolute path of a Hugging Face folder or a GGUF file, on every machine that runs a rank of it
   strategy: Strategy,
   ranks: Positive,
@@ -24,6 +27,7 @@ export const Deployment = Schema.Struct({
   name: Schema.NonEmptyString, // see subjects.isName
   base: Group,
   draft: Schema.NullOr(Group), // null: plain decoding only
+  prefill: Schema.optionalKey(Group), // the base's model on ranks of their own, which fill prompts in and hand the KV over; of the base's shape
   fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
@@ -54,12 +58,17 @@ export type StoredDeployment = typeof StoredDeployment.Type
 export const ALWAYS: Scaling = { idleTimeoutMillis: null, replicas: { min: 1, max: 1, sessions: 8 } }
 
 /** The part that ranks are told. */
-export const ranksPart = ({ name, base, draft, fuzzy, deterministic, context }: Deployment): Deployment => ({
+export const ranksPart = ({ name, base, draft, prefill, fuzzy, deterministic, context }: Deployment): Deployment => ({
   ...{ name, base, draft, fuzzy, deterministic, context },
+  ...(prefill === undefined ? {} : { prefill }),
 })
 
 /** The groups of a deployment, the base first. */
-export const groupsOf = ({ base, draft }: Deployment): ReadonlyArray<Group> => (draft === null ? [base] : [base, draft])
+export const groupsOf = ({ base, draft, prefill }: Deployment): ReadonlyArray<Group> => [
+  base,
+  ...(draft === null ? [] : [draft]),
+  ...(prefill === undefined ? [] : [prefill]),
+]
 
 /** Environment of the actors. Deployment and host are JSON. */
 export const ENVIRONMENT = {

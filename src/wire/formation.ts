@@ -9,5 +9,6 @@ export const Formation = Schema.TaggedStruct("Formation", {
   epoch: Count, // of the groups from now on; an older one than a process is in is of no account
   base: Schema.Array(Count), // the number of the process that is rank i
   draft: Schema.Array(Count),
+  prefill: Schema.Array(Count),
 })
 export type Formation = typeof Formation.Type

@@ -1,7 +1,7 @@
 // A machine's host: what it says of itself in its beats, and what it is asked to do. A request has one answer, which says
 // what became of it.
 import { Schema } from "effect"
-import { Deployment } from "./deployment.ts"
+import { Deployment, GroupName } from "./deployment.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
@@ -14,7 +14,7 @@ export const HOST_BEATS_MISSED = 4
 const place = {
   deployment: Schema.String,
   epoch: Count,
-  group: Schema.Literals(["base", "draft"]),
+  group: GroupName,
   rank: Count,
 }
 export const RankPlace = Schema.Struct(place)

@@ -42,11 +42,13 @@ const logprobs = Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetwee
 /**
  * Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session: it has
  * `committed` 0, or begins with a copy of the first `committed` tokens' KV of another session, `from`, that has ended and
- * was not released. A rank that does not hold that answers UnknownSession.
+ * was not released. A rank that does not hold that answers UnknownSession. With `source` it is the same rank of another group
+ * that has `from`, and sends it: a session, this one even, moves.
  */
 export const Prefill = Schema.TaggedStruct("Prefill", {
   ...base,
   from: Schema.optionalKey(Schema.NonEmptyString),
+  source: Schema.optionalKey(Schema.Struct({ epoch: Count, group: Schema.NonEmptyString })),
   tokens: Tokens,
   sampling: Sampling,
 })

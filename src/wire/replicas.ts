@@ -1,12 +1,12 @@
 // The replicas of a deployment: what the bucket `chorus_replicas` holds under its name, as JSON. The keeper alone writes it,
 // by revision; supervisors follow it. And what the keeper hears from them: the demand.
 import { Schema } from "effect"
-import { Deployment } from "./deployment.ts"
+import { Deployment, GroupName } from "./deployment.ts"
 
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
 const process = {
-  group: Schema.Literals(["base", "draft"]),
+  group: GroupName,
   member: Count, // its number among the processes of its group, by which its host knows it; a rank's own until a standby takes its place
   host: Schema.String,
   device: Schema.String,
@@ -31,7 +31,7 @@ export const Replica = Schema.Struct({
   epoch: Count, // of the activation, by which hosts know its processes
   formed: Count, // the epoch of its groups: the same until a standby takes a rank's place, which forms them anew
   state: Schema.Literals(["activating", "ready", "draining"]),
-  since: Schema.Finite, // of the state, milliseconds since 1970 on the keeper's clock
+  since: Schema.Finite, // of the state, or of the place that was taken last, milliseconds since 1970 on the keeper's clock
   deployment: Deployment, // that its ranks run: a change of the deployment needs another replica
   ranks: Schema.Array(PlacedRank),
   standbys: Schema.Array(PlacedStandby), // one of a group at most

@@ -1,6 +1,6 @@
 // Generate: the workflow of one generation. The iteration is EasySpec's: calibrate and draft in the draft group, verify in
 // the base group, accept, commit.
-import { Effect, Exit, Schedule } from "effect"
+import { Effect, Exit, Schedule, Scope } from "effect"
 import { Workflow } from "effect/workflow"
 import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
@@ -19,7 +19,8 @@ import { GenerateError } from "./errors.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./generation.ts"
 import { ofRow } from "./logProbs.ts"
 import { outlasting } from "./poison.ts"
-import { prefill } from "./prefill.ts"
+import { prefill, prefillApart } from "./prefill.ts"
+import type { Reuse } from "./prefixes.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { trace } from "./trace.ts"
 import { verify } from "./verify.ts"
@@ -78,40 +79,87 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
  */
 const placed = (generation: Generation) => outlasting(generation, onReplica(generation))
 
-const onReplica = Effect.fnUntraced(function* (generation: Generation) {
+const onReplica = (generation: Generation) =>
+  Effect.catchTag(onReplicas(generation), "Cancelled", () =>
+    // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
+    Effect.fail(new GroupSilent({ group: "base", reason: "a pass of the session was stopped there" })),
+  )
+
+/** Where one drains, on another: the session moves there with its KV, which is freed when it has come. */
+const onReplicas = Effect.fnUntraced(function* (generation: Generation) {
+  const all = yield* Effect.scope
+  let here = yield* arrive(generation, all, null)
+  for (;;) {
+    const finish = yield* Effect.provideService(iterate(generation, here.leaves), Models, here.models)
+    if (finish !== null) return finish
+    const left = here
+    const held = { base: generation.base.committed, draft: generation.draft.committed }
+    const source = { epoch: left.models.base.epoch() }
+    const { kv, request } = generation
+    here = yield* arrive(generation, all, { session: request.session, kv, ...held, source })
+    yield* Scope.close(left.scope, Exit.void)
+  }
+}, Effect.scoped)
+
+/** On a replica, with KV for all that is accepted, until `scope` closes. */
+const arrive = Effect.fnUntraced(function* (generation: Generation, all: Scope.Scope, moving: Reuse | null) {
+  const scope = yield* Scope.fork(all)
   const place = yield* Place
-  const { models, coldStart } = yield* place.take
+  const { models, coldStart, leaves } = yield* Scope.provide(place.take, scope)
   generation.tally.placed()
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
-  return yield* iterate(generation).pipe(
-    // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
-    Effect.catchTag("Cancelled", () =>
-      Effect.fail(new GroupSilent({ group: models.base.name, reason: "a pass of the session was stopped there" })),
-    ),
-    Effect.onExit((exit) => release(generation, exit)),
-    Effect.provideService(Models, models),
-  )
-}, Effect.scoped)
+  const context = yield* Effect.context<Admitted>()
+  const freed = (exit: Exit.Exit<unknown, unknown>) =>
+    release(generation, exit).pipe(Effect.provideService(Models, models), Effect.provide(context))
+  yield* Scope.addFinalizerExit(scope, freed)
+  yield* Effect.provideService(fill(generation, moving), Models, models)
+  return { models, leaves, scope }
+})
 
-const iterate = Effect.fnUntraced(function* (generation: Generation) {
+/** The prompt's KV, or that of all that was accepted before. */
+const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse | null) {
   const models = yield* Models
   const admitted = yield* Admitted
-  if (generation.finish !== null) return generation.finish // all but the log's last entry was written
+  if (generation.finish !== null) return // all but the log's last entry was written
   const last = generation.tokens.length - 1
-  generation.reuse = admitted.reusable(models.base, generation.request.prompt)
-  yield* prefill(generation, models.base, 0, last)
+  generation.reuse = moving ?? admitted.reusable(models.base, generation.request.prompt)
+  yield* fillBase(generation, models, last)
   generation.base = { committed: last, keep: [] }
+  if (models.draft !== null && moving !== null && moving.draft > 0) yield* catchUp(generation, models.draft)
+  if (moving !== null) generation.reuse = null // where it was, it is freed
   if (models.draft !== null && wonders(generation, models)) yield* firstLook(generation, models.draft)
   learn(generation, models, null)
   if (models.draft !== null && prepares(generation, models)) yield* catchUp(generation, models.draft)
   learn(generation, models, null)
   generation.tally.prefilled()
-  for (;;) {
+})
+
+/** By the base's ranks, or, where others are there for it and there is something to fill in, by those. */
+const fillBase = (generation: Generation, { base, prefill: apart }: Models["Service"], last: number) => {
+  if (apart === null || generation.reuse !== null || last === 0) return prefill(generation, base, 0, last)
+  return prefillApart(generation, apart, last).pipe(
+    Effect.flatMap((reuse) => {
+      generation.reuse = reuse
+      return prefill(generation, base, 0, last)
+    }),
+    Effect.ensuring(
+      Effect.andThen(
+        apart.control({ _tag: "Abort", session: generation.kv }),
+        Effect.sync(() => (generation.reuse = null)),
+      ),
+    ),
+  )
+}
+
+/** To its end, or, with null, until it has to go on elsewhere. */
+const iterate = Effect.fnUntraced(function* (generation: Generation, leaves: () => boolean) {
+  while (generation.finish === null) {
+    if (leaves()) return null
     yield* iteration(generation)
-    if (generation.finish !== null) return generation.finish
   }
+  return generation.finish
 })
 
 const iteration = Effect.fnUntraced(function* (generation: Generation) {
@@ -235,10 +283,10 @@ const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs>
 const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {
   const { base, draft } = yield* Models
   const { leave } = yield* Admitted
-  const { request, kv, tokens } = generation
+  const { request, kv, tokens, finish } = generation
   const tell = (_tag: "Abort" | "Release") =>
     Effect.andThen(base.control({ _tag, session: kv }), draft?.control({ _tag, session: kv }) ?? Effect.void)
-  if (Exit.isFailure(exit)) return yield* tell("Abort")
+  if (Exit.isFailure(exit) || finish === null) return yield* tell("Abort") // it goes on elsewhere, or nowhere
   const lengths = { base: generation.base.committed, draft: generation.draft.committed }
   yield* leave({ session: request.session, kv, place: base, tokens, ...lengths }, tell("Release"))
 })

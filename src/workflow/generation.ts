@@ -49,6 +49,7 @@ export class Models extends Context.Service<
   {
     readonly base: Group
     readonly draft: Group | null
+    readonly prefill: Group | null // ranks that fill prompts in for the base's
     readonly tokenizer: Tokenizer
     /** What the adaptive control has learned of this deployment. */
     readonly learned: { current: Known | undefined }
@@ -64,7 +65,12 @@ export class Place extends Context.Service<
     readonly suspects: Semaphore.Semaphore
     /** The session's models until the scope closes, when there is memory for all of its KV. */
     readonly take: Effect.Effect<
-      { readonly models: Models["Service"]; readonly coldStart: RankStart | null },
+      {
+        readonly models: Models["Service"]
+        readonly coldStart: RankStart | null
+        /** Whether the session should go on elsewhere: its ranks are to end, and others have room for it. */
+        readonly leaves: () => boolean
+      },
       NotReady,
       Scope.Scope
     >

@@ -8,6 +8,7 @@ import { Prefilled } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
 import { Admitted, type Generation } from "./generation.ts"
+import type { Reuse } from "./prefixes.ts"
 
 /** Tokens of one pass. */
 export const CHUNK = 128
@@ -15,7 +16,8 @@ export const CHUNK = 128
 /** While others run: their tokens come between two chunks, and no chunk keeps them waiting for long. */
 const SHORT_CHUNK = 48
 
-const chunkOf = ({ running }: Generation): number => (running() > 1 ? SHORT_CHUNK : CHUNK)
+const chunkOf = ({ running }: Generation, group: Group): number =>
+  running() > 1 && group.name !== "prefill" ? SHORT_CHUNK : CHUNK
 
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
@@ -23,31 +25,38 @@ const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes
 export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
   const copied = from === 0 ? yield* begin(generation, group, to) : from
   for (let at = copied; at < to || at === 0; ) {
-    const end = Math.min(at + chunkOf(generation), to)
+    const end = Math.min(at + chunkOf(generation, group), to)
     yield* chunk(generation, group, at, end)
     if (at >= to) break // a prompt of one token: the session is opened, and that token is the first bonus token
     at = end
   }
 })
 
+/** On ranks that are there for it, whence the base's have the KV. */
+export const prefillApart = (generation: Generation, apart: Group, to: number) =>
+  Effect.map(prefill(generation, apart, 0, to), (): Reuse => {
+    const { kv, request } = generation
+    return { session: request.session, kv, base: to, draft: 0, source: { epoch: apart.epoch(), group: apart.name } }
+  })
+
 /**
- * Begins with a copy of another session's KV and the first chunk after it, where there is one; gives how far that went.
- * A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
+ * Begins with a copy of another session's KV, or with its own from ranks elsewhere, and the first chunk after it, where there
+ * is one; gives how far that went. A row's KV is the same bits wherever it was computed, so the tokens are those of a plain prefill.
  */
 const begin = Effect.fnUntraced(function* (generation: Generation, group: Group, to: number) {
   const { reuse } = generation
   const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
   if (reuse === null || reused === 0) return 0
-  const end = Math.min(reused + chunkOf(generation), to)
-  return yield* chunk(generation, group, reused, end, reuse.kv).pipe(
-    Effect.tap(() => Effect.sync(() => (group.name === "base" ? generation.tally.reused(reused) : undefined))),
+  const end = Math.min(reused + chunkOf(generation, group), to)
+  const moves = reuse.source !== undefined
+  const counts = group.name === "base" && !moves
+  return yield* chunk(generation, group, reused, end, reuse).pipe(
+    Effect.tap(() => Effect.sync(() => (counts ? generation.tally.reused(reused) : undefined))),
     Effect.as(end),
     Effect.catchTag("UnknownSession", () => {
       generation.reuse = null
-      return Effect.as(
-        Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session)),
-        0,
-      )
+      const forgotten = moves ? Effect.void : Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session))
+      return Effect.as(forgotten, 0)
     }),
   )
 })
@@ -77,15 +86,15 @@ const chunk = Effect.fnUntraced(function* (
   group: Group,
   from: number,
   to: number,
-  source?: string,
+  reuse?: Reuse,
 ) {
-  const { answer, millis, bytes } = yield* pass(generation, group, from, to, source)
+  const { answer, millis, bytes } = yield* pass(generation, group, from, to, reuse)
   generation.tally.pass("prefill", answer.cost, { millis, bytes })
-  if (to > from)
+  if (to > from && group.name !== "prefill")
     measure(generation, group.name === "base" ? "verify" : "calibrate", to - from, { ...answer.cost, millis })
 })
 
-const pass = (generation: Generation, group: Group, from: number, to: number, source: string | undefined) =>
+const pass = (generation: Generation, group: Group, from: number, to: number, reuse: Reuse | undefined) =>
   Activity.make({
     name: `prefill/${group.name}/${generation.passes++}`,
     success: Answered,
@@ -94,7 +103,8 @@ const pass = (generation: Generation, group: Group, from: number, to: number, so
       _tag: "Prefill",
       session: generation.kv,
       committed: from,
-      ...(source === undefined ? {} : { from: source }),
+      ...(reuse === undefined ? {} : { from: reuse.kv }),
+      ...(reuse?.source === undefined ? {} : { source: { group: group.name, ...reuse.source } }),
       tokens: generation.tokens.slice(from, to),
       sampling: generation.request.sampling,
     }),

@@ -17,6 +17,8 @@ export interface Reuse {
   readonly kv: string
   readonly base: number // tokens that are the same and have KV there
   readonly draft: number
+  /** Other groups that have it: the session itself moves from there. */
+  readonly source?: { readonly epoch: number; readonly group?: string } // left out: the group of the same name
 }
 
 /** Copying less than this saves nothing. */

@@ -53,7 +53,7 @@ const TEXT = "for i in range(3):  print('ä 123')\n"
 
 /** Building the encoders takes longer than all the rest, so not every file's are. */
 const useTexts = Effect.fnUntraced(function* (random: Random, model: Model) {
-  if (!random.chance(0.25)) return
+  if (!random.chance(0.06)) return
   const given = model.chatTemplate === null ? { text: TEXT } : { messages: [{ role: "user", content: TEXT }] }
   for (const token of yield* encode(model, given)) model.tokenizer.bytes(token)
 })

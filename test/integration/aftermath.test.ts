@@ -61,7 +61,7 @@ const generated = async (): Promise<ReadonlyArray<number>> => {
 }
 
 interface Rest {
-  readonly subscriptions: ReadonlyArray<string> // shapes of subjects
+  readonly subscriptions: Readonly<Record<string, number>> // of each shape of subjects
   readonly streams: ReadonlyArray<string> // with consumers, and keys where it is a bucket
   readonly services: ReadonlyArray<string>
 }
@@ -81,10 +81,16 @@ const rest = async (): Promise<Rest> => {
     services.push(`${name}: ${description}`)
   }
   return {
-    subscriptions: subscriptions.map(({ subject }) => shapeOf(subject)).sort(),
+    subscriptions: counted(subscriptions.map(({ subject }) => shapeOf(subject))),
     streams: accounts.flatMap(({ stream_detail }) => stream_detail.map(lineOf)).sort(),
     services: services.sort(),
   }
+}
+
+const counted = (all: ReadonlyArray<string>): Readonly<Record<string, number>> => {
+  const counts: Record<string, number> = {}
+  for (const one of [...all].sort()) counts[one] = (counts[one] ?? 0) + 1
+  return counts
 }
 
 interface Stream {

@@ -129,3 +129,21 @@ test("a standby is on another host than its group, and goes where it is not want
   expect(fleet.replicas("apart").replicas).toMatchObject([{ epoch: replica?.epoch, state: "ready" }])
   await expect.poll(() => fleet.beat("b")?.ranks, { timeout: 20_000 }).toEqual([])
 })
+
+test("it hears KV while a session runs and holds none afterwards; where there is no standby, no rank says a word", async () => {
+  const { standby: _, ...alone } = deploymentOf("heard", "single", 1)
+  await fleet.deploy(alone)
+  const client = await fleet.client("heard")
+  const said = (heard: RankBeat) => heard.group === "base" && heard.rank === 0 && heard.state === "ready"
+  await whole(client)
+  expect(await beat(client, "heard", said)).toMatchObject({ kvMessages: 0, kvBytes: 0 })
+  await fleet.deploy({ ...alone, standby: 1 }) // its ranks stay as they are
+  await guarded(client, "heard")
+  const listens = (heard: RankBeat) => heard.group === "base" && heard.state === "standby"
+  const holding = beat(client, "heard", (heard) => listens(heard) && heard.sessions === 1 && heard.bytesOfKv > 0)
+  await whole(client)
+  await holding
+  await beat(client, "heard", (heard) => listens(heard) && heard.sessions === 0 && heard.bytesOfKv === 0)
+  expect((await beat(client, "heard", said)).kvMessages).toBeGreaterThan(0)
+  expect(fleet.replicas("heard").replicas).toMatchObject([{ epoch: 1, formed: 1 }])
+})

@@ -82,6 +82,7 @@ export class HashEngine {
       maxRows: 512,
       bytesOfWeights: 0,
       bytesOfKv: () => 0,
+      bytesOfKvPerToken: () => 0,
       kvTokens: () => 1_000_000,
       computeMillis: () => 0,
       open: (session) => this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0 })),

@@ -83,7 +83,7 @@ export class SimulatedLink {
     const { process, tokenizer, changed } = this.#of
     const [base, draft] = this.#joined
     if (base === undefined) return
-    const models = { base: base.group, tokenizer, learned: this.#learned }
+    const models = { base: base.group, prefill: null, tokenizer, learned: this.#learned }
     if (draft === undefined) this.models = { ...models, draft: null }
     else {
       const drafting = Effect.gen({ self: this }, function* () {
@@ -113,6 +113,7 @@ export class SimulatedLink {
       ready: Effect.void,
       silent: Effect.never,
       move: () => Effect.void,
+      epoch: () => this.epoch,
     }
     return { shape, group, questions, attendance, pids: new Map() }
   }

@@ -92,7 +92,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
               Effect.sync(() => link.sessions++),
               () => Effect.sync(() => link.sessions--),
             )
-            return { models, coldStart: null }
+            return { models, coldStart: null, leaves: () => false }
           }
           yield* nextChange
         }

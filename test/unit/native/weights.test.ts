@@ -145,6 +145,19 @@ test.each(types.filter(({ name }) => isWeightType(name)))("noise in $name", asyn
   }
 })
 
+test.each(types.filter(({ name }) => isWeightType(name)))("a tied head in $name at an odd offset", async (type) => {
+  const tied = { ...shape, vocab: 512 } // whole groups, so that the head can be packed
+  const tensors = noise(type, tied).filter(({ name }) => name !== "output.weight")
+  writeFileSync(
+    at(type.name),
+    Buffer.alloc(1 + Math.max(...tensors.map(({ offset, bytes }) => offset + bytes)), pattern),
+  )
+  const moved = tensors.map((tensor) => ({ ...tensor, offset: tensor.offset + 1 }))
+  const engine = await native.load({ ...optionsOf({ shape: tied, tensors: moved }), shard: wholeOf })
+  await exercise(engine, 1, 7)
+  engine.dispose()
+})
+
 test.each(types.filter(({ name }) => !isWeightType(name)))("no weights are held in $name", (type) => {
   expect(() => loadNoise(type, shape, true)).toThrow(`expected a weight type that ggml knows; got "${type.name}"`)
 })

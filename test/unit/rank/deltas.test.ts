@@ -11,7 +11,7 @@ const prefill = (committed: number, change: Partial<Prefill> = {}): Prefill => (
 })
 const decode = (committed: number): Decode => ({ _tag: "Decode", ...numbers, committed, keep: [], token: 1, steps: 1 })
 const nextOf = (deltas: Deltas, committed: number) => {
-  const next = deltas.next("s", committed)
+  const next = deltas.next("s", committed, 256)
   if (next !== null) deltas.sent("s", next.length, next.to, [new Uint8Array(3)])
   return next === null ? null : [next.length, next.to]
 }

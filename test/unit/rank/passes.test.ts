@@ -60,7 +60,7 @@ test("a pass runs at once and is answered to all who have asked; later ones hear
   expect(told(passes.command(verify(5), "b"))).toEqual([])
   expect(told(ended(passes, turn, verified(5)))).toEqual(["Verified to a,b"])
   expect(told(passes.command(verify(5), "c"))).toEqual(["Verified to c"])
-  expect(told(passes.reconnected())).toEqual(["Verified to a,b,c"])
+  expect(told(passes.reconnected([]))).toEqual(["Verified to a,b,c"])
 })
 
 test("older passes and attempts are refused by the leader alone", () => {
@@ -123,7 +123,7 @@ test("a session that the rank does not hold leaves nothing behind", () => {
   const turn = begun(passes.command(verify(5), "a"))
   const unknown = new UnknownSession({ group: "base", rank: 0, session: "s", expected: 4, actual: -1 })
   ended(passes, turn, refused(5, unknown), () => false)
-  expect(passes.reconnected()).toEqual([])
+  expect(passes.reconnected([])).toEqual([])
   expect(told(passes.command(verify(2), "b"))).toEqual(["Begin 2"])
 })
 
@@ -147,6 +147,17 @@ test("a session that nobody speaks of is freed after a while, in case its Releas
   ended(passes, begun(passes.command(verify(6), "b")), verified(6))
   expect(minutes(10)).toEqual([])
   expect(minutes(1)).toEqual(["Begin free s"])
+})
+
+test("after its connection was lost a rank keeps what is spoken of, and the rest for a minute or two", () => {
+  const passes = leader()
+  const tick = () => told(passes.tick(["s", "t"]))
+  ended(passes, begun(passes.command(verify(5), "a")), verified(5))
+  ended(passes, begun(passes.command(verify(6, 0, "t"), "b")), verified(6))
+  passes.reconnected(["s", "t"])
+  expect(tick()).toEqual([])
+  ended(passes, begun(passes.command(verify(7), "c")), verified(7))
+  expect(tick()).toEqual(["Begin free t"])
 })
 
 test("a rank whose group goes on in another epoch stops every pass and answers none", () => {

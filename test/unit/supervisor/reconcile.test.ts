@@ -28,6 +28,13 @@ const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" })
   })
 
 describe("coming and going", () => {
+  test("a time that is still to come, since a clock was set, keeps nobody waiting", () => {
+    const draining = recordOf(replica(1, "draining", { since: NOW + 3_600_000 }))
+    expect(stepFor({ record: draining })).toEqual({ _tag: "Drop", epoch: 1, failure: null })
+    const failure = { kind: "start", reason: "x", count: 4, at: NOW + 3_600_000 } as const
+    expect(stepFor({ record: { ...recordOf(), failure }, load: 1 })).toEqual({ _tag: "Add" })
+  })
+
   test("cold it stays without a request, and is activated by the first", () => {
     expect(stepFor({})).toEqual({ _tag: "None" })
     expect(stepFor({ load: 1, peak: 1 })).toEqual({ _tag: "Add" })
@@ -185,9 +192,9 @@ describe("standbys", () => {
 
   test("a place that is taken begins another epoch, in which the lost process has none", () => {
     const [before] = record.replicas
-    const after = before && takenOver(before, [{ group: "base", rank: 0 }], 10)
-    expect(after).toMatchObject({ epoch: 1, formed: 10, standbys: [], ranks: [{ ...standby, rank: 0 }] })
-    expect(after && formationOf(after)).toEqual({ _tag: "Formation", epoch: 10, base: [12], draft: [] })
-    expect(after && takenOver(after, [{ group: "base", rank: 0 }], 11)).toBe(null)
+    const after = before && takenOver(before, [{ group: "base", rank: 0 }], { formed: 10, now: NOW })
+    expect(after).toMatchObject({ epoch: 1, formed: 10, since: NOW, standbys: [], ranks: [{ ...standby, rank: 0 }] })
+    expect(after && formationOf(after)).toEqual({ _tag: "Formation", epoch: 10, base: [12], draft: [], prefill: [] })
+    expect(after && takenOver(after, [{ group: "base", rank: 0 }], { formed: 11, now: NOW })).toBe(null)
   })
 })
