@@ -85,7 +85,7 @@ export class RecordServer {
   }
 
   #tell({ process, heard }: Watcher, id: string, recorded: Recorded | null): void {
-    this.#network.reply(process, () => heard(id, recorded))
+    this.#network.tell(process, () => heard(id, recorded))
   }
 }
 

@@ -25,6 +25,13 @@ test("a reader from a position takes what is from there on", () => {
   expect(said(position.take(tokens(1, 6, 7, 8)))).toEqual([7, 8])
 })
 
+test("what a former owner says after a later one is not taken", () => {
+  const position = new Position(0)
+  position.take({ ...owner, at: 0 })
+  expect(said(position.take(tokens(0, 5)))).toEqual([])
+  expect(said(position.take({ ...tokens(0, 5), epoch: 2 }))).toEqual([5])
+})
+
 test("what is missing is looked for once: it is there under other numbers, or expired", () => {
   const position = new Position(1)
   expect(said(position.take(tokens(2, 7)))).toBe("Gap")
