@@ -96,10 +96,10 @@ class One {
     let beside: Promise<unknown> = Promise.resolve()
     let reading: Reading = session
     for (const [i, until] of leaving.entries()) {
-      await this.#read(first, reading, until, () => {
+      const ended = await this.#read(first, reading, until, () => {
         if (this.#arrivals.push(performance.now()) === 2 && second !== null) beside = this.#beside(second)
       })
-      if (this.#ending !== null) break
+      if (ended) break
       reading = this.#client(i + 1).stream(session.session, { from: first.tokens.length })
     }
     await beside
@@ -112,8 +112,8 @@ class One {
     return this.#read(view, reading, Number.POSITIVE_INFINITY, () => {})
   }
 
-  /** Until the end, or a position; over other connections where one is lost. */
-  async #read(view: View, first: Reading, until: number, seen: () => void): Promise<void> {
+  /** Until the end, or a position; over other connections where one is lost. Gives whether it was the end. */
+  async #read(view: View, first: Reading, until: number, seen: () => void): Promise<boolean> {
     let reading = first
     for (let attempt = 1; ; attempt++) {
       try {
@@ -126,19 +126,20 @@ class One {
     }
   }
 
-  async #readOnce(view: View, reading: Reading, until: number, seen: () => void): Promise<void> {
+  async #readOnce(view: View, reading: Reading, until: number, seen: () => void): Promise<boolean> {
     const tokens = reading[Symbol.asyncIterator]()
     try {
       while (view.from + view.tokens.length < until) {
         const { value, done } = await within(tokens.next(), `${view.reader} after ${view.tokens.length} tokens`)
         if (done === true) {
           this.#ending = await reading.ending()
-          return
+          return true
         }
         if (value === undefined || value.id < 0) continue // text that was held back
         view.tokens.push(value.id)
         seen()
       }
+      return false
     } finally {
       void tokens.return?.()
     }

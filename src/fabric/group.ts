@@ -111,7 +111,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
   yield* watch.listen(now)
   yield* Effect.forkScoped(Effect.map(watch.silent, ({ reason }) => questions.leave(reason)))
   // Nobody listens for beats any more, so whoever still waits would wait for ever.
-  yield* Effect.addFinalizer(() => Effect.sync(() => questions.leave("its ranks were given up")))
+  yield* Effect.addFinalizer(() => Effect.sync(() => questions.leave("its ranks were given up", true)))
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.runForEach((up) =>
       Effect.sync(() => {

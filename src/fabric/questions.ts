@@ -57,7 +57,7 @@ export class Questions {
 
   /** What was on the way is lost, question or answer: the connection was, or a rank is back that has not heard it. */
   lost(): void {
-    const silent = this.#silent("it was lost again and again")
+    const silent = this.#silent("it was lost again and again", true)
     for (const question of [...this.#sent.values()]) this.#repeat(question, silent)
   }
 
@@ -77,8 +77,8 @@ export class Questions {
   }
 
   /** The group is gone for good, and the first reason counts. */
-  leave(reason: string): void {
-    this.#gone ??= this.#silent(reason)
+  leave(reason: string, blameless = false): void {
+    this.#gone ??= this.#silent(reason, blameless)
     for (const question of [...this.#sent.values(), ...this.#waiting.values()]) this.#end(question, this.#gone)
   }
 
@@ -102,8 +102,8 @@ export class Questions {
     asker.end(outcome)
   }
 
-  #silent(reason: string): GroupSilent {
-    return new GroupSilent({ group: this.#group, reason })
+  #silent(reason: string, blameless: boolean): GroupSilent {
+    return new GroupSilent({ group: this.#group, reason, ...(blameless ? { blameless } : {}) })
   }
 }
 

@@ -20,7 +20,7 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
   const fork = yield* FiberSet.makeRuntime<never, void>()
   let closed = false
   // Whoever still waits then would wait for ever: nobody hears the group's answers any more.
-  const gone = new GroupSilent({ group: group.name, reason: "its ranks were given up" })
+  const gone = new GroupSilent({ group: group.name, reason: "its ranks were given up", blameless: true })
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true

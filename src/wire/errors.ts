@@ -73,6 +73,7 @@ export class PeerSilent extends Schema.TaggedError<PeerSilent>()("PeerSilent", {
 export class GroupSilent extends Schema.TaggedError<GroupSilent>()("GroupSilent", {
   group: Schema.String,
   reason: Schema.String,
+  blameless: Schema.optionalKey(Schema.Boolean), // true where no rank is known to have ended: a connection was lost, or a replica given up
 }) {
   override get message() {
     return `group ${this.group} did not answer: ${this.reason}`

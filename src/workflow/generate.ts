@@ -82,7 +82,7 @@ const placed = (generation: Generation) => outlasting(generation, onReplica(gene
 const onReplica = (generation: Generation) =>
   Effect.catchTag(onReplicas(generation), "Cancelled", () =>
     // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
-    Effect.fail(new GroupSilent({ group: "base", reason: "a pass of the session was stopped there" })),
+    Effect.fail(new GroupSilent({ group: "base", reason: "a pass of the session was stopped there", blameless: true })),
   )
 
 /** Where one drains, on another: the session moves there with its KV, which is freed when it has come. */

@@ -35,15 +35,23 @@ export const lossesOf = (entries: ReadonlyArray<LogEntry>): Losses => {
 
 /** Runs a session again when it has lost its ranks, until it is poison. */
 export const outlasting = <A, E, R>(generation: Generation, run: Effect.Effect<A, E | Loss, R>) =>
-  Effect.gen(function* () {
-    const { at, count } = generation.losses
-    if (at !== generation.logged.length) return yield* run
-    if (count >= POISON) return yield* poison(generation, "as its log says")
-    return yield* count >= SUSPECT ? alone(run) : run
-  }).pipe(
-    Effect.catchIf(isLoss, (error) => lost(generation, error)),
-    Effect.retry({ while: isLoss, schedule: AGAIN }),
-  )
+  Effect.suspend(() => {
+    let unlucky = NO_LOSSES
+    const counts = (error: Loss): boolean => {
+      if (!isBlameless(error)) return true
+      unlucky = lose(unlucky, generation.logged.length)
+      return unlucky.count % UNLUCKY === 0
+    }
+    return Effect.gen(function* () {
+      const { at, count } = generation.losses
+      if (at !== generation.logged.length) return yield* run
+      if (count >= POISON) return yield* poison(generation, "as its log says")
+      return yield* count >= SUSPECT ? alone(run) : run
+    }).pipe(
+      Effect.catchIf(isLoss, (error) => (counts(error) ? lost(generation, error) : Effect.fail(error))),
+      Effect.retry({ while: isLoss, schedule: AGAIN }),
+    )
+  })
 
 /** The last one: a rank was started again, quicker than that was noticed. */
 type Loss = GroupSilent | PeerSilent | UnknownSession
@@ -51,6 +59,13 @@ const LOSSES: ReadonlySet<unknown> = new Set<Loss["_tag"]>(["GroupSilent", "Peer
 
 const isLoss = (error: unknown): error is Loss =>
   typeof error === "object" && error !== null && "_tag" in error && LOSSES.has(error._tag)
+
+/** A connection that was lost, to a rank or between two, takes no rank down, and is no session's doing. */
+const isBlameless = (error: Loss): boolean =>
+  error._tag === "PeerSilent" || (error._tag === "GroupSilent" && error.blameless === true)
+
+/** So many of those in a row count as one that is. */
+const UNLUCKY = 20
 
 const lost = Effect.fnUntraced(function* (generation: Generation, error: Loss) {
   const losses = lose(generation.losses, generation.logged.length)

@@ -65,7 +65,16 @@ test("a connection that is lost again and again ends the question", () => {
   const questions = new Questions("base", 1)
   const { ends } = asked(questions)
   for (let i = 0; i < 10; i++) questions.lost()
-  expect(ends).toMatchObject([{ _tag: "GroupSilent" }])
+  expect(ends).toMatchObject([{ _tag: "GroupSilent", blameless: true }])
+})
+
+test("a rank that ended may be a session's doing, a replica that was given up is not", () => {
+  const [silent, givenUp] = [new Questions("base", 1), new Questions("base", 1)]
+  const asking = [asked(silent), asked(givenUp)]
+  silent.leave("rank 1 was not heard")
+  givenUp.leave("its ranks were given up", true)
+  const blameless = asking.map(({ ends: [end] }) => end?._tag === "GroupSilent" && end.blameless === true)
+  expect(blameless).toEqual([false, true])
 })
 
 test("while a rank is not back, nothing is sent; then all is", () => {
