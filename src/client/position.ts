@@ -11,6 +11,7 @@ export type Taken =
 
 export class Position {
   #at: number
+  #epoch = 0 // of the newest owner
   #missed = false
 
   /** `at`: of the first token wanted. */
@@ -19,6 +20,8 @@ export class Position {
   }
 
   take(entry: LogEntry): Taken {
+    if (entry.epoch < this.#epoch) return { _tag: "Tokens", tokens: [] } // a former owner's, after a tail was lost
+    this.#epoch = entry.epoch
     if (entry.at > this.#at) return this.#gap()
     if (entry._tag === "End") return { _tag: "End", end: entry }
     if (entry._tag !== "Tokens") return { _tag: "Tokens", tokens: [] }

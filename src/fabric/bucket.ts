@@ -3,7 +3,7 @@
 import { JetStreamApiError } from "@nats-io/jetstream"
 import { type KV, type KvEntry, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
-import { Effect, Result, Schema, type Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { copiesAt } from "./copies.ts"
 import { isForbidden, Nats } from "./nats.ts"
 
@@ -38,6 +38,7 @@ export interface Bucket<A> {
 const CONFLICT = 10071
 
 const WATCH_AGAIN_MILLIS = 250
+const OPEN_AGAIN = { schedule: Schedule.spaced("250 millis"), times: 12 }
 
 /** "stream name already in use with a different configuration" */
 const OTHER_SETTINGS = 10058
@@ -50,7 +51,8 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
       try: use,
       catch: (error) => new BucketFailed({ bucket: name, key, reason: reasonOf(error) }),
     })
-  const kv = yield* attempt("all of it", () => openKv(connection, name))
+  // Of two who make it at once in a cluster, one may be refused for a moment.
+  const kv = yield* attempt("all of it", () => openKv(connection, name)).pipe(Effect.retry(OPEN_AGAIN))
   const encode = Schema.encodeSync(schema)
   const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
   const text = (value: A) => JSON.stringify(encode(value), null, 2)

@@ -22,18 +22,24 @@ export interface Journal {
   readonly last: number // sequence; 0 where there is nothing
 }
 
-/** Null where the retention has taken its beginning. */
+/**
+ * Null where the retention has taken its beginning. What follows on a later owner's entry counts for nothing: where the log has
+ * lost its tail, sequences come again, and one of a former owner's may fit.
+ */
 export const journalOf = (entries: ReadonlyArray<Logged>): Journal | null => {
   const tokens: Array<Journal["tokens"][number]> = []
   let end: Journal["end"] = null
   let epoch = 0
+  const counting: Array<LogEntry> = []
   for (const { entry } of entries) {
+    if (entry.epoch < epoch) continue
     if (entry.at > tokens.length) return null
+    counting.push(entry)
     if (entry._tag === "Tokens") tokens.push(...entry.tokens.slice(tokens.length - entry.at))
     if (entry._tag === "End") end = entry
-    epoch = Math.max(epoch, entry.epoch)
+    epoch = entry.epoch
   }
-  const losses = lossesOf(entries.map(({ entry }) => entry))
+  const losses = lossesOf(counting)
   return { tokens, end, losses, epoch, last: entries.at(-1)?.sequence ?? 0 }
 }
 

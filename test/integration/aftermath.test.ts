@@ -1,6 +1,7 @@
 // What is left after a kill: nothing spins, no log grows, and nats-server knows of as much as before: services, subscriptions,
 // consumers, what the buckets hold. The actors are those that a user starts, on a server whose monitoring port is asked.
 import { readFileSync } from "node:fs"
+import { isDeepStrictEqual } from "node:util"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { freePort } from "../../bench/natsMonitor.ts"
 import type { Client } from "../../src/client/index.ts"
@@ -11,7 +12,7 @@ import { Fleet, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 24, temperature: 0.8, seed: 5n }
 
-const WAIT = { timeout: 120_000, interval: 250 }
+const WAIT = { timeout: 60_000, interval: 250 }
 
 /** Of a process that waits: far from one that spins, whatever else the machine does. */
 const MOST_LOAD = 0.5
@@ -47,7 +48,7 @@ beforeAll(async () => {
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   client = await fleet.client("kept")
   for (let i = 0; i < 4; i++) tokens = await generated() // both supervisors have had some
-  before = await rest()
+  before = await settled()
 })
 afterAll(async () => {
   await fleet[Symbol.asyncDispose]()
@@ -70,7 +71,7 @@ const monitored = async (path: string): Promise<unknown> => (await fetch(`http:/
 
 const rest = async (): Promise<Rest> => {
   const { subscriptions_list: subscriptions } = (await monitored("/subsz?subs=1&limit=8192")) as {
-    readonly subscriptions_list: ReadonlyArray<{ readonly subject: string }>
+    readonly subscriptions_list: ReadonlyArray<{ readonly account: string; readonly subject: string }>
   }
   const { account_details: accounts } = (await monitored("/jsz?accounts=1&streams=1")) as {
     readonly account_details: ReadonlyArray<{ readonly stream_detail: ReadonlyArray<Stream> }>
@@ -81,9 +82,20 @@ const rest = async (): Promise<Rest> => {
     services.push(`${name}: ${description}`)
   }
   return {
-    subscriptions: counted(subscriptions.map(({ subject }) => shapeOf(subject))),
+    subscriptions: counted(
+      subscriptions.filter(({ account }) => account !== "$SYS").map(({ subject }) => shapeOf(subject)),
+    ),
     streams: accounts.flatMap(({ stream_detail }) => stream_detail.map(lineOf)).sort(),
     services: services.sort(),
+  }
+}
+
+/** When nobody reads any more, and all is the same twice, with some time between. */
+const settled = async (): Promise<Rest> => {
+  for (let last = await rest(); ; ) {
+    const next = await rest()
+    if (isDeepStrictEqual(last, next) && next.streams.includes("CHORUS_TOKENS: 0 consumers")) return next
+    last = next
   }
 }
 

@@ -4,7 +4,9 @@ import { once } from "node:events"
 import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { Schema } from "effect"
 import { keyIn, natsEnvironment } from "../../src/fabric/access.ts"
+import { Said } from "../../src/fabric/pulse.ts"
 import { DEMO } from "./cluster.ts"
 
 const ACTOR = join(import.meta.dirname, "../../actors/gateway.ts")
@@ -21,13 +23,22 @@ export interface Place {
   readonly keys: string | null // folder; null: its server asks for none
 }
 
+/** Where it listens, when it does; before that it only says that it lives. */
+const serving = (child: ChildProcess): Promise<string> =>
+  new Promise((resolve) => {
+    child.on("message", (message) => {
+      const said = Schema.decodeUnknownSync(Said)(message)
+      if (said._tag === "Serving") resolve(said.url ?? "")
+    })
+  })
+
 /** Starts a gateway on a free port, of a NATS server that runs. */
 export const startGateway = async (
-  { url, keys }: Place,
+  { url: nats, keys }: Place,
   environment: Record<string, string> = {},
 ): Promise<Gateway> => {
   const child = spawn(process.execPath, [ACTOR], {
-    env: { ...process.env, ...natsEnvironment(url, keyIn(keys, "gateway")), CHORUS_HTTP_PORT: "0", ...environment },
+    env: { ...process.env, ...natsEnvironment(nats, keyIn(keys, "gateway")), CHORUS_HTTP_PORT: "0", ...environment },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   })
   let said = ""
@@ -37,15 +48,15 @@ export const startGateway = async (
     })
   }
   const ended = once(child, "exit")
-  const [message] = await Promise.race([
-    once(child, "message"),
+  const url = await Promise.race([
+    serving(child),
     ended.then(([code]) => Promise.reject(new Error(`the gateway ended with ${code}: ${said}`))),
   ])
   const stop = async () => {
     if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM")
     await ended
   }
-  return { url: message.url, pid: child.pid ?? 0, child, said: () => said, [Symbol.asyncDispose]: stop }
+  return { url, pid: child.pid ?? 0, child, said: () => said, [Symbol.asyncDispose]: stop }
 }
 
 /** <|endoftext|> stands in the demo pair's vocabulary as the only special token. */

@@ -64,8 +64,12 @@ export class Network {
 
   /** From the server. */
   reply(to: Process, deliver: () => void): void {
-    if (!this.isUp(to) || this.#world.random.chance(this.faults.loss)) return
-    this.#carry(null, to, deliver)
+    if (this.isUp(to) && !this.#world.random.chance(this.faults.loss)) this.#carry(null, to, deliver)
+  }
+
+  /** From the server, to who follows something: what is missing of it he notices by its number, and has it sent again. */
+  tell(to: Process, deliver: () => void): void {
+    if (this.isUp(to)) this.#carry(null, to, deliver)
   }
 
   /** A question to the server, which does `serve` when it arrives and answers after `diskMillis`. Fails where the answer is lost. */

@@ -22,7 +22,7 @@ export class RecordServer {
   readonly #mutation: Mutation | null
   readonly #records = new Map<string, Recorded>()
   readonly #watchers = new Set<Watcher>()
-  readonly #owners = new Map<string, string>() // of each epoch of each record
+  readonly #owners = new Map<string, Map<number, string>>() // of each record, by epochs
   readonly violations: Array<string> = []
   #revision = 0
 
@@ -46,7 +46,7 @@ export class RecordServer {
     if (!blind && (this.get(id)?.revision ?? 0) !== revision) return null
     const { owner, epoch } = execution
     this.#world.note(() => `record ${id}: epoch ${epoch}, owner ${owner || "none"}`)
-    if (owner !== "") this.#own(`epoch ${epoch} of ${id}`, owner)
+    if (owner !== "") this.#own(id, epoch, owner)
     this.#revision++
     this.#change(id, { execution, revision: this.#revision })
     return this.#revision
@@ -67,20 +67,25 @@ export class RecordServer {
     this.#watchers.delete(watcher)
   }
 
-  #own(epoch: string, owner: string): void {
-    const before = this.#owners.get(epoch)
-    if (before !== undefined && before !== owner) this.violations.push(`${epoch} belongs to ${before} and to ${owner}`)
-    this.#owners.set(epoch, owner)
+  /** A record that is made anew, by who does not know that the session has ended, counts from the start. */
+  #own(id: string, epoch: number, owner: string): void {
+    const owners = this.#owners.get(id) ?? new Map<number, string>()
+    this.#owners.set(id, owners)
+    const before = owners.get(epoch) ?? owner
+    if (before !== owner) this.violations.push(`epoch ${epoch} of ${id} belongs to ${before} and to ${owner}`)
+    owners.set(epoch, owner)
   }
 
   #change(id: string, recorded: Recorded | null): void {
-    if (recorded === null) this.#records.delete(id)
-    else this.#records.set(id, recorded)
+    if (recorded === null) {
+      this.#records.delete(id)
+      this.#owners.delete(id)
+    } else this.#records.set(id, recorded)
     for (const watcher of this.#watchers) this.#tell(watcher, id, recorded)
   }
 
   #tell({ process, heard }: Watcher, id: string, recorded: Recorded | null): void {
-    this.#network.reply(process, () => heard(id, recorded))
+    this.#network.tell(process, () => heard(id, recorded))
   }
 }
 

@@ -12,5 +12,12 @@ export const FAILED: ReadonlyArray<Failed> = [
   { seed: 296, found: "the same, of another group" },
   { seed: 571, found: "a record that was created twice, and stayed when the session had ended" },
   { seed: 809, found: "the same, with another owner" },
+  { seed: 735, found: "the KV of two owners under one name: the session failed" },
+  { seed: 1560, found: "an owner that took another one's abort for the client's: the session ended as cancelled" },
   { seed: 1602, found: "a rank that was started again between two chunks of a prefill: the session failed" },
+  { seed: 85698, found: "a former owner's entry after a later one's, in a log that had lost its tail" },
+  {
+    seed: 98145,
+    found: "that a record made twice gives an epoch to a second owner, who finds the session's end in the log",
+  },
 ]

@@ -27,6 +27,16 @@ describe("a journal", () => {
     expect(idsOf(begin, tokens(1, 0, 5, 6), tokens(1, 1, 6, 7), tokens(1, 1, 6))).toEqual([5, 6, 7])
   })
 
+  test("takes nothing of a former owner after a later one's, not even an end", () => {
+    expect(idsOf(begin, owner(2, 0), tokens(1, 4, 9), tokens(2, 0, 5))).toEqual([5])
+    const lost = { _tag: "Lost", epoch: 1, at: 0, count: 2 } as const
+    expect(journalOf(logOf(begin, owner(2, 0), lost))).toMatchObject({
+      losses: { at: 0, count: 0 },
+      epoch: 2,
+      last: 30,
+    })
+  })
+
   test("says how often the session has lost its ranks, whoever owned it", () => {
     const lost = { _tag: "Lost", epoch: 1, at: 2, count: 2 } as const
     expect(journalOf(logOf(begin, tokens(1, 0, 5, 6), lost, owner(2, 2)))?.losses).toEqual({ at: 2, count: 2 })
