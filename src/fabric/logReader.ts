@@ -49,10 +49,15 @@ export async function* follow(
       if (event !== "disconnect") stop()
     })
     let waits = true // for JetStream, and not our reader for itself
+    let looks = false // one at a time: it may take until there is a supervisor again
     const look = setInterval(() => {
-      if (!waits) return
+      if (!waits || looks) return
+      looks = true
       const before: Logged | null = newest
-      entryAt(connection, subject, "last").then((last) => {
+      const looked = entryAt(connection, subject, "last").finally(() => {
+        looks = false
+      })
+      looked.then((last) => {
         if (newest !== before) return // it goes on
         const rewritten = last !== null && isRewritten(last, newest)
         // A server of a cluster that dies takes what was to be sent along, though our connection may be to another.

@@ -1,6 +1,7 @@
 // What is left after a kill: nothing spins, no log grows, and nats-server knows of as much as before: services, subscriptions,
 // consumers, what the buckets hold. The actors are those that a user starts, on a server whose monitoring port is asked.
 import { readFileSync } from "node:fs"
+import { isDeepStrictEqual } from "node:util"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { freePort } from "../../bench/natsMonitor.ts"
 import type { Client } from "../../src/client/index.ts"
@@ -47,7 +48,7 @@ beforeAll(async () => {
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   client = await fleet.client("kept")
   for (let i = 0; i < 4; i++) tokens = await generated() // both supervisors have had some
-  before = await rest()
+  before = await settled()
 })
 afterAll(async () => {
   await fleet[Symbol.asyncDispose]()
@@ -84,6 +85,15 @@ const rest = async (): Promise<Rest> => {
     subscriptions: counted(subscriptions.map(({ subject }) => shapeOf(subject))),
     streams: accounts.flatMap(({ stream_detail }) => stream_detail.map(lineOf)).sort(),
     services: services.sort(),
+  }
+}
+
+/** When the last session's traces are gone: the same twice, with some time between. */
+const settled = async (): Promise<Rest> => {
+  for (let last = await rest(); ; ) {
+    const next = await rest()
+    if (isDeepStrictEqual(last, next)) return next
+    last = next
   }
 }
 

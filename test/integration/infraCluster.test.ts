@@ -12,7 +12,7 @@ import { parser } from "@prometheus-io/lezer-promql"
 import { Effect } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { parse } from "yaml"
-import { accessOf } from "../../src/fabric/access.ts"
+import { keyIn } from "../../src/fabric/access.ts"
 import { dial } from "../../src/fabric/dial.ts"
 import { addOverseer, makeKeys } from "../../src/fabric/keyFolder.ts"
 import { findNatsServer } from "../../src/fabric/natsServer.ts"
@@ -34,7 +34,6 @@ const REQUEST = {
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-cluster-"))
 const keys = join(folder, "all-keys")
-let overseer: string // folder of its key
 const servers = new Map<string, ChildProcess>()
 const actors: Array<ChildProcess> = []
 let urls: ReadonlyArray<string>
@@ -62,7 +61,7 @@ const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
 const startServers = async (): Promise<ReadonlyArray<string>> => {
   const { path } = await Effect.runPromise(findNatsServer)
   await Effect.runPromise(makeKeys({ folder: keys, deployments: [], clients: [], servers: [...NAMES, "127.0.0.1"] }))
-  overseer = addOverseer(keys)
+  addOverseer(keys)
   cpSync(join(keys, "server"), join(folder, "keys"), { recursive: true })
   cpSync(join(INFRA, "nats/cluster.conf"), join(folder, "cluster.conf"))
   const ports = await freePorts(9)
@@ -106,11 +105,11 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** A connection that may look at everything. */
-const looking = () => dial({ url: urls.join(","), access: accessOf("client", overseer, {}) })
+/** A connection that may look at every stream. */
+const overseeing = () => dial({ url: urls.join(","), access: keyIn(join(keys, "overseer"), "client") })
 
 const tokenStream = async () => {
-  const connection = await looking()
+  const connection = await overseeing()
   try {
     return await (await jetstreamManager(connection)).streams.info(TOKEN_STREAM)
   } finally {
@@ -233,7 +232,7 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
     http,
   )
   expect(JSON.parse(answer).choices[0].text).toBe(text)
-  const connection = await looking()
+  const connection = await overseeing()
   const streams = await (await jetstreamManager(connection)).streams.list().next()
   await connection.close()
   const kept = streams.map(({ config }) => [config.name, config.num_replicas])

@@ -145,7 +145,7 @@ test("README's npm commands exist", () => {
   expect(named.filter((name) => name === undefined || scripts[name] === undefined)).toEqual([])
 })
 
-test("README's chorus commands exist", () => {
+test("README's chorus commands exist", { timeout: 180_000 }, () => {
   const named = new Set(
     [...readme.matchAll(/\bchorus (?!--)([a-z]+)\b(?=[`\s])/g)].filter(inCode).map(([, name]) => name ?? ""),
   )
