@@ -65,6 +65,7 @@ export const keepRunning = Effect.fnUntraced(function* (
     isUp: () => isUp,
     expectEnd: () => {
       expected = true
+      isUp = false
     },
   }
   return kept

@@ -60,13 +60,25 @@ export const inboxOf = (connection: NatsConnection): string => createInbox(prefi
 export const dial = async ({ url, access, ...options }: Dialling): Promise<NatsConnection> => {
   try {
     const shown = showing(access)
-    const connection = await connect({ servers: url.split(","), ...options, ...shown })
+    const connection = await connect({ servers: url.split(","), ...options, ...pacing(options), ...shown })
     if (shown.inboxPrefix !== undefined) prefixes.set(connection, shown.inboxPrefix)
     return connection
   } catch (error) {
     throw dialError(error, url, access)
   }
 }
+
+/**
+ * Between two tries to reconnect the package waits by the wall clock: set back by an hour, it would not try for that hour. So
+ * it is told not to wait, and the pause is a delay of the server that it tries next.
+ */
+const pacing = ({ reconnectTimeWait = 2_000, reconnectJitter = 100 }: ConnectionOptions): ConnectionOptions => ({
+  reconnectDelayHandler: () => Number.NEGATIVE_INFINITY,
+  reconnectToServer: ([next]) => {
+    if (next === undefined || next.lastConnect === 0) return null // never tried yet: at once
+    return { server: next, delay: reconnectTimeWait + Math.random() * reconnectJitter }
+  },
+})
 
 const isDialError = Schema.is(Schema.Union([NatsUnreachable, NatsRefused, NatsUntrusted, BadKey]))
 

@@ -26,6 +26,8 @@ export interface Link {
   readonly kvTokens: number
   /** What a session needs; null while the ranks are not ready. */
   readonly models: Models["Service"] | null
+  /** Stops what runs of a session there and frees its KV: at once, or when the ranks are ready. */
+  readonly free: (session: string) => Effect.Effect<void>
   /** Sessions of all supervisors, as far as is known. */
   readonly load: () => number
   /** From 0 to 1. */
@@ -52,6 +54,7 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
   let models: Link["models"] = null
   let started: number | null = null // all ranks were heard for the first time
   let ready: number | null = null
+  const unfreed: Array<string> = []
   let sessions = 0
   let reserved = 0
   let kvTokens = 0
@@ -81,7 +84,9 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
     ready ??= performance.now()
     kvTokens = kvTokensOf(deployment, joined)
     const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
-    models = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned }
+    const able = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned }
+    yield* Effect.forEach(unfreed.splice(0), (session) => abort(able, session), { discard: true })
+    models = able
     changed()
     yield* Effect.raceAll(joined.map((group) => group.silent))
   }).pipe(
@@ -99,6 +104,12 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
 
   const link: Link = {
     epoch,
+    free: (session) =>
+      Effect.suspend(() => {
+        if (models !== null) return abort(models, session)
+        unfreed.push(session)
+        return Effect.void
+      }),
     follow: (replica) => {
       now = replica
       return Effect.forEach(joined, (group) => group.move(replica.formed), { discard: true })
@@ -137,3 +148,9 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
   }
   return link
 })
+
+/** Stops what runs of a session on a replica, and frees its KV there. */
+export const abort = ({ base, draft }: Pick<Models["Service"], "base" | "draft">, session: string) =>
+  Effect.forEach([base, ...(draft === null ? [] : [draft])], (group) => group.control({ _tag: "Abort", session }), {
+    discard: true,
+  })

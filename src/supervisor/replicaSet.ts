@@ -11,7 +11,7 @@ import { type Deployment, ranksPart } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { Admitted, Models, NotReady, Place } from "../workflow/generation.ts"
+import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -207,10 +207,11 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       Effect.gen(function* () {
         yield* wait
         yield* admitted.begin
+        const began = performance.now()
         for (;;) {
           const claimed = yield* claim(scope, tokens, own)
           if (claimed !== null) return claimed
-          const failed = failedSince(before) ?? leftBehind(own)
+          const failed = unlessItMayCome(failedSince(before), began) ?? leftBehind(own)
           if (failed !== null) return yield* failed
           told(Math.max(0, ...serving().map(({ progress }) => progress())))
           yield* next
@@ -220,16 +221,17 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   })
 
   const free = (session: string) =>
-    Effect.forEach([...links.values()], ({ link }) => abort(link.models, session), { discard: true })
+    Effect.forEach([...links.values()], ({ link }) => link.free(session), { discard: true })
 
   return ReplicaSet.of({ admit, capacity, several: options.several, free, take })
 })
 
-/** Stops what runs of a session on a replica, and frees its KV there. */
-export const abort = (models: Models["Service"] | null, session: string): Effect.Effect<void> =>
-  Effect.forEach([models?.base, models?.draft], (group) => group?.control({ _tag: "Abort", session }) ?? Effect.void, {
-    discard: true,
-  })
+/** Hosts that were lost have been started again by then. */
+const HOSTS_BACK_MILLIS = 30_000
+
+/** A session that was accepted does not end because there is no place for the moment: null while one may come. */
+const unlessItMayCome = (failed: NotReady | null, began: number): NotReady | null =>
+  failed?._tag === "NoPlacement" && performance.now() - began < HOSTS_BACK_MILLIS ? null : failed
 
 /** Tells the keeper at every change, and again while there is something to tell. */
 const tellDemand = Effect.fnUntraced(function* (
