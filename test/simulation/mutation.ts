@@ -6,7 +6,6 @@ export const MUTATIONS = {
   "the log takes an entry whatever sequence it expects": 3,
   "an owner does not look whether it still is the owner": 224,
   "a record is taken whatever its revision": 204,
-  "the KV of all owners of a session has one name": 735,
   "ranks take old attempts for new ones": 171,
   "ranks keep what was not accepted": 32,
   "ranks do not free the KV of ended sessions": 0,

@@ -93,19 +93,15 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
   })
   process.fork(Effect.scoped(serving))
   network.onEvent(process, (up) => (up ? working?.reconnected() : inbox.closeAll()))
-  const named = (session: string): string =>
-    mutation === "the KV of all owners of a session has one name" ? (session.split(".")[0] ?? session) : session
-  const mutated = (command: PassCommand): PassCommand => {
-    if (mutation === "ranks take old attempts for new ones") return { ...command, attempt: newest++ }
-    return command._tag === "DraftTogether" ? command : { ...command, session: named(command.session) }
-  }
+  const mutated = (command: PassCommand): PassCommand =>
+    mutation === "ranks take old attempts for new ones" ? { ...command, attempt: newest++ } : command
   const actor: RankActor = {
     ...{ shape, rank, process, engine },
     command: (command, asking) => {
       latest = asking
-      working?.command(mutation === null ? command : mutated(command), asking)
+      working?.command(mutated(command), asking)
     },
-    control: (control) => working?.control({ ...control, session: named(control.session) }),
+    control: (control) => working?.control(control),
     activation: (message) => {
       const activation = decode(message)
       if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)
