@@ -110,9 +110,11 @@ interface Stream {
   readonly state: { readonly messages: number; readonly consumer_count: number }
 }
 
-/** The token log keeps what it holds for its readers. */
-const lineOf = ({ name, state }: Stream): string =>
-  `${name}: ${state.consumer_count} consumers${name.startsWith("KV_") ? `, ${state.messages} keys` : ""}`
+/** The token log keeps what it holds for its readers, and the executions' bucket markers of those that are over for a minute. */
+const lineOf = ({ name, state }: Stream): string => {
+  const counts = name.startsWith("KV_") && !name.startsWith("KV_chorus_executions")
+  return `${name}: ${state.consumer_count} consumers${counts ? `, ${state.messages} keys` : ""}`
+}
 
 /** Without the names that each process and each activation has of its own. */
 const shapeOf = (subject: string): string =>

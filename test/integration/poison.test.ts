@@ -11,7 +11,7 @@ import { lossesOf } from "../../src/workflow/poison.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 5n }
-const POISON: InferRequest = { ...REQUEST, prompt: "export class Poison<T> {}\n".repeat(90), maxTokens: 40 } // many passes long
+const POISON: InferRequest = { ...REQUEST, prompt: "export class Poison<T> {}\n".repeat(80), maxTokens: 40 } // many passes long
 
 const commands = codec("pass command", PassCommand)
 
