@@ -128,8 +128,23 @@ const rest = async (
   processes: Readonly<Record<string, number>>,
 ): Promise<Rest> => {
   const { sessions, bytesOfKv, kvTokens } = await quietBeats(client)
-  const { subscriptions, connections } = await server.traffic()
+  const { subscriptions, connections } = await quietTraffic(server)
   return { sessions, bytesOfKv, kvTokens, subscriptions, connections, mebibytes: await memoryOf(processes) }
+}
+
+/** The server keeps its side of a reader for a second after it has left. */
+const QUIET_MILLIS = 2_000
+const QUIET_TIMES = 10
+
+const quietTraffic = async (server: MonitoredServer) => {
+  let last = await server.traffic()
+  for (let i = 0; i < QUIET_TIMES; i++) {
+    await new Promise((resolve) => setTimeout(resolve, QUIET_MILLIS))
+    const next = await server.traffic()
+    if (next.subscriptions >= last.subscriptions) return next
+    last = next
+  }
+  return last
 }
 
 const memoryOf = async (processes: Readonly<Record<string, number>>) => {

@@ -154,7 +154,7 @@ describe("more than there is memory for", () => {
   })
 
   test("a client that asks for too many at a time is told its limit, and others are served", async () => {
-    const small = { ...asks, maxTokens: 40, client: "greedy" }
+    const small = { ...asks, maxTokens: 120, client: "greedy" } // long enough to be there while the fourth is asked for
     const three = await Promise.all([1, 2, 3].map(() => cluster.client.generate(small)))
     await expect(cluster.client.generate(small)).rejects.toMatchObject({ _tag: "ClientLimited", limit: 3 })
     const other = await cluster.generate({ ...small, client: "modest" })
