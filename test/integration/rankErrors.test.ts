@@ -259,8 +259,10 @@ describe("a process", () => {
     })
     await listener.beat(({ state }) => state === "ready")
     const ended = once(parent.stdout.resume(), "close") // the rank holds the other end
+    const draining = listener.beat(({ state }) => state === "draining")
+    await listener.connection.flush() // it may be said at once
     parent.kill("SIGKILL")
-    await listener.beat(({ state }) => state === "draining")
+    await draining
     await ended
   })
 })
