@@ -13,6 +13,7 @@ const project = (
     testTimeout: settings.testTimeout,
     hookTimeout: settings.testTimeout,
     fileParallelism: !settings.alone,
+    retry: settings.alone ? 1 : 0, // real processes on a machine that others use too
     sequence: { groupOrder: settings.order },
   },
 })
