@@ -1,15 +1,14 @@
 // A model on the native engine of this process, run as a single rank runs it, without ranks and messages around it.
 import { join } from "node:path"
 import { Effect } from "effect"
-import { type Engine, native, type Op, type Sampling, type Segment, type StretchResult } from "../native/index.ts"
+import { type Engine, native, type Op, type Segment, type StretchResult } from "../native/index.ts"
 import { kvTypeOf, type Model, open, wholeShard } from "../src/model/index.ts"
 import { chain } from "../src/rank/chain.ts"
+import { GREEDY } from "../src/wire/pass.ts"
 
 const BACKENDS = join(import.meta.dirname, "../.chorus/backends")
 
 export const loadBackends = (): void => native.loadBackends(BACKENDS)
-
-const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
 export interface Loaded {
   readonly model: Model

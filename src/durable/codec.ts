@@ -1,6 +1,6 @@
 // What the engine keeps, as JSON. effect's engine contract speaks of workflows without the types of their schemas, so the
 // one cast that follows from that is here.
-import { Effect, Schema } from "effect"
+import { Schema } from "effect"
 import { Workflow } from "effect/workflow"
 
 interface JsonCodec<A> {
@@ -20,17 +20,16 @@ const result = (success: Schema.Top, error: Schema.Top) =>
 
 export const ACTIVITY = result(Encoded, Encoded)
 
-const results = new WeakMap<Workflow.Any, JsonCodec<Workflow.Result<unknown, unknown>>>()
-
-/** Of a workflow's result. */
-export const resultCodec = (workflow: Workflow.Any): JsonCodec<Workflow.Result<unknown, unknown>> => {
-  const codec = results.get(workflow) ?? result(workflow.successSchema, workflow.errorSchema)
-  results.set(workflow, codec)
-  return codec
+/** Schemas are compiled once for each workflow, and not for each of its executions. */
+const perWorkflow = <A>(make: (workflow: Workflow.Any) => JsonCodec<A>) => {
+  const known = new WeakMap<Workflow.Any, JsonCodec<A>>()
+  return (workflow: Workflow.Any): JsonCodec<A> => {
+    const codec = known.get(workflow) ?? make(workflow)
+    known.set(workflow, codec)
+    return codec
+  }
 }
 
-export const encodePayload = (workflow: Workflow.Any, payload: object): Effect.Effect<unknown> =>
-  Effect.sync(() => jsonCodec<object>(workflow.payloadSchema).encode(payload))
+export const resultCodec = perWorkflow(({ successSchema, errorSchema }) => result(successSchema, errorSchema))
 
-export const decodePayload = (workflow: Workflow.Any, json: unknown): Effect.Effect<object> =>
-  Effect.sync(() => jsonCodec<object>(workflow.payloadSchema).decode(json))
+export const payloadCodec = perWorkflow(({ payloadSchema }) => jsonCodec<object>(payloadSchema))

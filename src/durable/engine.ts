@@ -6,7 +6,7 @@ import { Context, Deferred, Duration, Effect, Exit, Layer, Option, Scope } from 
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import { changes } from "../fabric/changes.ts"
 import { claims } from "./claims.ts"
-import { ACTIVITY, encodePayload, resultCodec } from "./codec.ts"
+import { ACTIVITY, payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, handedOver } from "./ownership.ts"
 import { Presence } from "./presence.ts"
 import { keepsJournal, type Owned, type Registered, runs, SUSPENDED } from "./runs.ts"
@@ -84,7 +84,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     if (one !== undefined) return one
     const { workflow } = known
     const recorded = yield* create(id, {
-      ...{ workflow: workflow._tag, payload: yield* encodePayload(workflow, payload), parent },
+      ...{ workflow: workflow._tag, payload: payloadCodec(workflow).encode(payload), parent },
       ...{ owner: presence.id, epoch: 1, interrupted: null, wakes: 0 },
     })
     if (recorded === null) return null

@@ -1,10 +1,7 @@
 // Who is alive, as far as can be heard from here. Silence counts only while it could have been broken: not while our own
 // connection was down, and not while we were stopped ourselves. So it is counted in ticks, by nobody's wall clock.
+import { LEASE_MILLIS } from "../fabric/lease.ts"
 
-/** Who is silent for so long is taken for dead. */
-export const LEASE_MILLIS = 2_000
-
-export const RENEW_MILLIS = 500
 export const TICK_MILLIS = 250
 
 /** Dead for so long, one is forgotten. */

@@ -1,11 +1,11 @@
 // A process says that it is alive, by a key of its own in a bucket whose keys end by themselves, and hears the others.
 import { randomUUID } from "node:crypto"
-import { Context, Effect, Layer, PubSub, Schedule, SubscriptionRef } from "effect"
-import { openKv, watching } from "../fabric/bucket.ts"
+import { Context, Effect, Layer, PubSub, SubscriptionRef } from "effect"
+import { watching } from "../fabric/bucket.ts"
+import { openLeases, RENEW_MILLIS } from "../fabric/lease.ts"
 import { Nats } from "../fabric/nats.ts"
-import { LEASE_MILLIS, Liveness, RENEW_MILLIS, TICK_MILLIS } from "./liveness.ts"
+import { Liveness, TICK_MILLIS } from "./liveness.ts"
 
-const BUCKET = "chorus_leases"
 const KEYS = "owner"
 
 export class Presence extends Context.Service<
@@ -27,13 +27,10 @@ export class Presence extends Context.Service<
 
 const present = Effect.gen(function* () {
   const nats = yield* Nats
-  const { connection, connected } = nats
+  const { connected } = nats
   const id = randomUUID()
   const key = `${KEYS}.${id}`
-  const kv = yield* Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })).pipe(
-    Effect.retry({ schedule: Schedule.spaced("1 second") }),
-    Effect.orDie,
-  )
+  const kv = yield* Effect.orDie(openLeases)
   const liveness = new Liveness()
   const deaths = yield* PubSub.sliding<void>(1)
   const died = PubSub.publish(deaths, undefined)

@@ -3,7 +3,7 @@
 import { Context, Deferred, Effect, Exit, Fiber, Latch, Scope } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Changes } from "../fabric/changes.ts"
-import { decodePayload, resultCodec } from "./codec.ts"
+import { payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, Ownership } from "./ownership.ts"
 import type { Recorded, Store } from "./store.ts"
 
@@ -66,7 +66,7 @@ export const runs = ({ store, scope, engine, changed }: RunsOptions): Runs => {
   const deferreds = WorkflowEngine.makeDeferredState()
 
   const start = Effect.fnUntraced(function* (id: string, recorded: Recorded, { workflow, execute }: Registered) {
-    const payload = yield* decodePayload(workflow, recorded.execution.payload)
+    const payload = payloadCodec(workflow).decode(recorded.execution.payload)
     const one: Owned = {
       ...{ id, workflow, execute, payload, recorded },
       ...{ explicit: false, instance: null, attempt: null, fiber: null },

@@ -1,9 +1,8 @@
 // Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
 // as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
-import { JetStreamApiError } from "@nats-io/jetstream"
-import type { KV, KvEntry } from "@nats-io/kv"
+import type { KvEntry } from "@nats-io/kv"
 import { Effect, Result, Schedule, Schema } from "effect"
-import { keysOf, openKv, watching } from "../fabric/bucket.ts"
+import { keysOf, openKv, watching, writeOver } from "../fabric/bucket.ts"
 import { answered, Nats } from "../fabric/nats.ts"
 import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
@@ -40,7 +39,6 @@ export interface Store {
   readonly end: (id: string, result: unknown) => Effect.Effect<void>
 }
 
-const CONFLICT = 10071
 const AGAIN = Schedule.spaced("250 millis")
 
 /** A removed key's marker goes after this time; until then a follower that was away learns of the removal. */
@@ -65,7 +63,7 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
   const resultKey = (id: string) => `${namespace}.${keyPart(id)}`
 
   const write = (id: string, execution: Execution, revision: number) =>
-    always(() => unlessConflict(() => writeJson(records, keyOf(id), execution, revision)))
+    always(() => writeOver(records, keyOf(id), JSON.stringify(execution), revision))
 
   const store: Store = {
     create: (id, execution) => write(id, execution, 0),
@@ -92,7 +90,7 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
     writeOnce: (part, id, name, value) =>
       always(async () => {
         const key = partKey(part, id, name)
-        const written = await unlessConflict(() => writeJson(records, key, value, 0))
+        const written = await writeOver(records, key, JSON.stringify(value), 0)
         return written === null ? jsonOf(await records.get(key)) : value
       }),
     result: (id) =>
@@ -112,20 +110,6 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
   }
   return store
 })
-
-const writeJson = (kv: KV, key: string, value: unknown, revision: number): Promise<number> => {
-  const text = JSON.stringify(value)
-  return revision === 0 ? kv.create(key, text) : kv.update(key, text, revision)
-}
-
-const unlessConflict = async <A>(write: () => Promise<A>): Promise<A | null> => {
-  try {
-    return await write()
-  } catch (error) {
-    if (error instanceof JetStreamApiError && error.code === CONFLICT) return null
-    throw error
-  }
-}
 
 const jsonOf = (entry: KvEntry | null): unknown =>
   entry === null || entry.operation !== "PUT" ? null : JSON.parse(entry.string())

@@ -34,8 +34,11 @@ export interface Bucket<A> {
   readonly follow: Effect.Effect<SubscriptionRef.SubscriptionRef<Entries<A>>, BucketFailed, Scope.Scope>
 }
 
-/** "wrong last sequence": somebody has written in between. */
-const CONFLICT = 10071
+const WRONG_LAST_SEQUENCE = 10071
+
+/** Whether somebody has written in between. */
+export const isConflict = (error: unknown): boolean =>
+  error instanceof JetStreamApiError && error.code === WRONG_LAST_SEQUENCE
 
 const WATCH_AGAIN_MILLIS = 250
 const OPEN_AGAIN = { schedule: Schedule.spaced("250 millis"), times: 12 }
@@ -71,14 +74,7 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   })
 
   const replace = (key: string, value: A, revision: number) =>
-    attempt(key, async () => {
-      try {
-        return await (revision === 0 ? kv.create(key, text(value)) : kv.update(key, text(value), revision))
-      } catch (error) {
-        if (error instanceof JetStreamApiError && error.code === CONFLICT) return null
-        throw error
-      }
-    })
+    attempt(key, () => writeOver(kv, key, text(value), revision))
 
   const follow = Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make<Entries<A>>(new Map())
@@ -118,6 +114,16 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   }
   return bucket
 })
+
+/** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
+export const writeOver = async (kv: KV, key: string, text: string, revision: number): Promise<number | null> => {
+  try {
+    return await (revision === 0 ? kv.create(key, text) : kv.update(key, text, revision))
+  } catch (error) {
+    if (isConflict(error)) return null
+    throw error
+  }
+}
 
 /** Makes a bucket where there is none; one that an operator has made with settings of his own stands as it is. */
 export const openKv = async (

@@ -26,6 +26,7 @@ import { groupSubjects } from "../wire/subjects.ts"
 import { Attendance } from "./attendance.ts"
 import { insist, Nats } from "./nats.ts"
 import { type Asker, type Outcome, Questions } from "./questions.ts"
+import { LATE } from "./silence.ts"
 import { traceHeaders, traceparent } from "./telemetry.ts"
 
 const beats = codec("rank beat", RankBeat)
@@ -240,9 +241,6 @@ interface Attending {
   readonly attended: () => void // called after whatever may have changed who is there
   readonly again: () => void // called when what was asked may not have been heard
 }
-
-/** A tick that comes so many beats after the one before is late. */
-const LATE = 1.5
 
 /** The ranks' beats, in one epoch after the other. */
 const watchBeats = Effect.fnUntraced(function* (

@@ -3,17 +3,16 @@
 import { randomUUID } from "node:crypto"
 import { Effect } from "effect"
 import { PassFailed } from "../wire/errors.ts"
+import { GREEDY } from "../wire/pass.ts"
 import type { Group, GroupError } from "./group.ts"
 
 /** Whoever has the device may keep it for a long chunk of a prompt. */
 const PATIENCE_MILLIS = 60_000
 
-const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n } as const
-
 /** Ends when a pass has run. Fails with what is wrong with the group. */
 export const healthPass = (group: Group): Effect.Effect<void, GroupError> => {
   const session = `health-${randomUUID()}`
-  return group.prefill({ _tag: "Prefill", session, committed: 0, tokens: [0], sampling: SAMPLING }).pipe(
+  return group.prefill({ _tag: "Prefill", session, committed: 0, tokens: [0], sampling: GREEDY }).pipe(
     Effect.timeoutOrElse({
       duration: PATIENCE_MILLIS,
       orElse: () =>

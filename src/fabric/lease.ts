@@ -1,18 +1,22 @@
 // A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
 import { hostname } from "node:os"
-import { JetStreamApiError } from "@nats-io/jetstream"
 import { Effect, Schedule } from "effect"
-import { openKv } from "./bucket.ts"
+import { isConflict, openKv } from "./bucket.ts"
 import { Nats } from "./nats.ts"
 
 const BUCKET = "chorus_leases"
 
 /** A holder that is silent for so long has lost it. */
-const LEASE_MILLIS = 2_000
-const RENEW_MILLIS = 500
+export const LEASE_MILLIS = 2_000
+export const RENEW_MILLIS = 500
 
 /** How often the others try to get it. */
 const TRY_MILLIS = 250
+
+/** The bucket of all leases, as soon as there is one: its keys end by themselves. */
+export const openLeases = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })),
+).pipe(Effect.retry({ schedule: Schedule.spaced("1 second") }))
 
 /** Runs `use` while the lease is held, again and again whenever it is got. Never ends. */
 export const holding = Effect.fnUntraced(function* <E, R>(
@@ -20,10 +24,7 @@ export const holding = Effect.fnUntraced(function* <E, R>(
   holder: string,
   use: Effect.Effect<never, E, R>,
 ) {
-  const { connection } = yield* Nats
-  const leases = yield* Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })).pipe(
-    Effect.retry({ schedule: Schedule.spaced("1 second") }),
-  )
+  const leases = yield* openLeases
   const value = `process ${holder} on ${hostname()}`
   const get = Effect.tryPromise(() => leases.create(key, value)).pipe(
     Effect.retry({ schedule: Schedule.spaced(TRY_MILLIS) }), // taken, or the server is away
@@ -55,6 +56,6 @@ const renewal = async (update: () => Promise<number>): Promise<number | "taken" 
   try {
     return await update()
   } catch (error) {
-    return error instanceof JetStreamApiError && error.code === 10071 ? "taken" : "unanswered"
+    return isConflict(error) ? "taken" : "unanswered"
   }
 }

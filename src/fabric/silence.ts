@@ -1,6 +1,9 @@
 // Who has fallen silent. Ticks of one's own clock are counted, not time, and nobody is judged at a tick that came late: who
 // was held up himself, by load or as the whole machine was suspended, finds the others' beats in his socket first.
 
+/** A tick that comes so many of them after the one before is late. */
+export const LATE = 1.5
+
 export interface SilenceOptions {
   readonly everyMillis: number // between two ticks, and between two beats
   readonly missed: number // beats: more, and who should have said them is silent
@@ -29,7 +32,7 @@ export class Silence<Key> {
 
   /** Those who are silent from now on. They are forgotten until they are heard again. */
   tick(now: number): ReadonlyArray<Key> {
-    const late = now - this.#ticked > 1.5 * this.#everyMillis
+    const late = now - this.#ticked > LATE * this.#everyMillis
     this.#ticked = now
     for (const [key, ticks] of this.#since) this.#since.set(key, ticks + 1)
     if (late) return []

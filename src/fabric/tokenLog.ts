@@ -18,6 +18,7 @@ import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
 import { appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
+import { isConflict } from "./bucket.ts"
 import { copiesAt } from "./copies.ts"
 import { answered, Nats, untilAnswered } from "./nats.ts"
 
@@ -123,9 +124,6 @@ const create = async (manager: JetStreamManager, kept: Kept): Promise<void> => {
   }
 }
 
-/** "wrong last sequence" */
-const WRONG_SEQUENCE = 10071
-
 const portOf = (
   connection: NatsConnection,
   stream: JetStreamClient,
@@ -145,7 +143,7 @@ const portOf = (
           const expect = { lastSubjectSequence: after }
           return (await stream.publish(subject, entries.encode(entry), { msgID: id, expect })).seq
         } catch (error) {
-          if (error instanceof JetStreamApiError && error.code === WRONG_SEQUENCE) return "wrong sequence"
+          if (isConflict(error)) return "wrong sequence"
           throw error
         }
       }),

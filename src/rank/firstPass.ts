@@ -2,12 +2,12 @@
 // do shows here, and not to a user; and the weights are in memory afterwards.
 import { Effect } from "effect"
 import type { Op, Shard } from "../../native/index.ts"
+import { GREEDY } from "../wire/pass.ts"
 import { chain } from "./chain.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
 import { rangesOf } from "./placement.ts"
 
 const SESSION = "first pass"
-const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n } as const
 
 /** `width` of the hidden state. */
 export const firstPass = (
@@ -16,7 +16,7 @@ export const firstPass = (
   width: number,
 ): Effect.Effect<void, ComputeFailed> =>
   Effect.acquireUseRelease(
-    compute.open(SESSION, SAMPLING),
+    compute.open(SESSION, GREEDY),
     () => compute.batch([chain(SESSION, 0, [0])], ({ run }) => Effect.asVoid(run(opsOf(shard, width)))),
     () => compute.close(SESSION),
   )

@@ -25,6 +25,9 @@ export const Sampling = Schema.Struct({
 })
 export type Sampling = typeof Sampling.Type
 
+/** The most probable token each time, whatever came before. */
+export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
+
 /** Long enough for a UUID, and short enough to be kept for each. */
 const Session = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(128)))
 

@@ -4,7 +4,6 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { jetstreamManager } from "@nats-io/jetstream"
@@ -12,6 +11,7 @@ import { parser } from "@prometheus-io/lezer-promql"
 import { Effect } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { parse } from "yaml"
+import { freePorts } from "../../src/chaos/servers.ts"
 import { keyIn } from "../../src/fabric/access.ts"
 import { dial } from "../../src/fabric/dial.ts"
 import { addOverseer, makeKeys } from "../../src/fabric/keyFolder.ts"
@@ -39,23 +39,6 @@ const actors: Array<ChildProcess> = []
 let urls: ReadonlyArray<string>
 let cluster: Cluster
 let gateway: Gateway
-
-/** So many ports that nobody listens on. */
-const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
-  const listening = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1")
-      await once(server, "listening")
-      return server
-    }),
-  )
-  const ports = listening.map((server) => {
-    const address = server.address()
-    return typeof address === "object" && address !== null ? address.port : 0
-  })
-  await Promise.all(listening.map((server) => once(server.close(), "close")))
-  return ports
-}
 
 /** As the configuration's first lines say; ready when the cluster takes streams. */
 const startServers = async (): Promise<ReadonlyArray<string>> => {

@@ -6,8 +6,8 @@ import { createServer, connect as dial, type Socket } from "node:net"
 import { join } from "node:path"
 import { Packr } from "msgpackr"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
-import { ENTRY, environmentOf, exit, GREEDY, RankGroup, Server } from "./rankGroup.ts"
+import { GREEDY, type PassAnswer, type PassCommand } from "../../src/wire/pass.ts"
+import { ENTRY, environmentOf, exit, RankGroup, Server } from "./rankGroup.ts"
 
 const MODEL = join(import.meta.dirname, "../../models/demo/draft")
 const PROMPT = [362, 800, 35, 3961, 334, 63, 87, 65, 285, 13]

@@ -10,11 +10,11 @@ import { type Deployment, ENVIRONMENT, type Strategy } from "../../src/wire/depl
 import {
   type Decoded,
   type Drafted,
+  GREEDY,
   GroupControl,
   PassAnswer,
   PassCommand,
   type Prefilled,
-  type Sampling,
   type Verified,
 } from "../../src/wire/pass.ts"
 import { groupSubjects } from "../../src/wire/subjects.ts"
@@ -24,8 +24,6 @@ const beats = codec("rank beat", RankBeat)
 const commands = codec("pass command", PassCommand)
 const answers = codec("pass answer", PassAnswer)
 const controls = codec("group control", GroupControl)
-
-export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
 /** Rows of a prefill pass. */
 const CHUNK = 48

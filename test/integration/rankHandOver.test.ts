@@ -1,6 +1,7 @@
 // KV from group to group: the ranks of one ask those of the other, and say so where they cannot have it.
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { GREEDY, RankGroup, Server } from "./rankGroup.ts"
+import { GREEDY } from "../../src/wire/pass.ts"
+import { RankGroup, Server } from "./rankGroup.ts"
 
 const PROMPT = Array.from({ length: 200 }, (_, i) => (i * i * 31 + 17 * i + 5) % 4000)
 const HELD = PROMPT.length - 1

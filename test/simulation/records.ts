@@ -1,10 +1,11 @@
 // The simulated key-value buckets: the records of executions, written by revision and followed by every supervisor, and the
 // word of each supervisor that it is alive.
 import { Effect, PubSub, Queue, Schedule } from "effect"
-import { Liveness, RENEW_MILLIS, TICK_MILLIS } from "../../src/durable/liveness.ts"
+import { Liveness, TICK_MILLIS } from "../../src/durable/liveness.ts"
 import type { Execution } from "../../src/durable/ownership.ts"
 import type { Presence } from "../../src/durable/presence.ts"
 import type { Recorded, Store } from "../../src/durable/store.ts"
+import { RENEW_MILLIS } from "../../src/fabric/lease.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Process, World } from "./world.ts"

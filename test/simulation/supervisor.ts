@@ -4,6 +4,7 @@ import { WorkflowEngine } from "effect/workflow"
 import { layerOn } from "../../src/durable/engine.ts"
 import { Ownership } from "../../src/durable/ownership.ts"
 import { Presence } from "../../src/durable/presence.ts"
+import { changes } from "../../src/fabric/changes.ts"
 import { TokenLog } from "../../src/fabric/tokenLog.ts"
 import { Traces } from "../../src/fabric/traces.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
@@ -50,10 +51,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   const { process, network, tokenizer } = options
   const { diskMillis, mutation } = options
   const log = logOf({ process, network, server: options.log, diskMillis, mutation })
-  const waiting = new Set<() => void>()
-  const changed = (): void => {
-    for (const resume of [...waiting]) resume()
-  }
+  const { tell: changed, next: nextChange } = changes()
   const links = options.replicas.map(
     (replica) =>
       new SimulatedLink({
@@ -65,15 +63,6 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   const cancels = new Map<string, () => void>()
   let heard: Present["heard"] = () => {}
   let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
-
-  const nextChange = Effect.callback<void>((resume) => {
-    const done = (): void => {
-      waiting.delete(done)
-      resume(Effect.void)
-    }
-    waiting.add(done)
-    return Effect.sync(() => waiting.delete(done))
-  })
 
   const leastLoaded = () =>
     links.filter(({ models }) => models !== null).sort((a, b) => a.sessions - b.sessions || a.epoch - b.epoch)[0]
