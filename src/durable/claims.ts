@@ -1,5 +1,7 @@
 // What the records say to an engine: which executions there are, which of its own have changed or are another's now, and
-// which have lost their owner. Those it claims.
+// which have lost their owner. Those it claims, and those that name this process and that nothing here runs: a run may have
+// given up, or an engine before this one have gone without handing over, and a record can be made again when its session is
+// over, by a message that came twice.
 import { Effect, Queue, type Scope, Stream } from "effect"
 import type { Changes } from "../fabric/changes.ts"
 import { claimable, claimed, type Execution } from "./ownership.ts"
@@ -23,6 +25,7 @@ export interface ClaimsOptions {
   readonly store: Store
   readonly presence: Presence["Service"]
   readonly registered: ReadonlyMap<string, Registered>
+  readonly beginning: ReadonlySet<string> // recorded by this engine, and about to run
   readonly runs: Runs
   readonly scope: Scope.Scope // of the runs
   readonly changed: Changes // told whenever an execution has ended
@@ -30,11 +33,13 @@ export interface ClaimsOptions {
 
 /** Follows the records until the scope closes. */
 export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
-  const { store, presence, registered, runs, scope, changed } = options
+  const { store, presence, registered, beginning, runs, scope, changed } = options
   const records = new Map<string, Pick<Execution, "owner" | "parent">>()
   const orphans = yield* Queue.sliding<void>(1)
   const look = (): void => void Queue.offerUnsafe(orphans, undefined)
-  const isAlive = (owner: string) => presence.isAlive(owner)
+  const isHere = (id: string) => runs.owned.has(id) || beginning.has(id)
+  const isFree = (id: string, record: Pick<Execution, "owner">) =>
+    !isHere(id) && claimable(record, (owner) => owner !== presence.id && presence.isAlive(owner))
   const abandon = (id: string): Effect.Effect<void> => {
     const one = runs.owned.get(id)
     return one === undefined ? Effect.void : Effect.asVoid(Effect.forkIn(runs.abandon(one), scope))
@@ -52,17 +57,17 @@ export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
     const one = runs.owned.get(id)
     records.set(id, execution)
     if (execution.owner !== "") presence.expect(execution.owner)
-    if (claimable(execution, isAlive)) look()
+    if (isFree(id, execution)) look()
     if (one === undefined || revision <= one.recorded.revision) return Effect.void
     return execution.owner === presence.id ? runs.noted(one, recorded) : abandon(id)
   }
 
   const claim = Effect.fnUntraced(function* (id: string) {
     const recorded = yield* store.get(id)
-    if (recorded === null) return void records.delete(id)
+    if (recorded === null) return yield* hear(id, null)
     records.set(id, recorded.execution)
     const known = registered.get(recorded.execution.workflow)
-    if (known === undefined || runs.owned.has(id) || !claimable(recorded.execution, isAlive)) return
+    if (known === undefined || !isFree(id, recorded.execution)) return
     const execution = claimed(recorded.execution, presence.id)
     const revision = yield* replaced(id, execution, recorded.revision)
     if (revision === null) return
@@ -80,7 +85,7 @@ export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
 
   const sweep = Effect.suspend(() =>
     Effect.forEach(
-      [...records].filter(([id, record]) => !runs.owned.has(id) && claimable(record, isAlive)).map(([id]) => id),
+      [...records].filter(([id, record]) => isFree(id, record)).map(([id]) => id),
       claim,
       { concurrency: CLAIMS, discard: true },
     ),

@@ -53,7 +53,8 @@ const make = Effect.fnUntraced(function* (store: Store) {
   const scope = yield* Scope.make()
   const registered = new Map<string, Registered>()
   const changed = changes()
-  const running = runs({ store, scope, engine: () => engine, changed })
+  const beginning = new Set<string>() // whose record is perhaps written, and which do not run yet
+  const running = runs({ store, scope, engine: () => engine, changed, lost: () => look() })
   const { owned } = running
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
   yield* Effect.addFinalizer(() =>
@@ -80,8 +81,6 @@ const make = Effect.fnUntraced(function* (store: Store) {
 
   /** Runs it here if nobody has begun it; null where another has. */
   const begin = Effect.fnUntraced(function* (known: Registered, id: string, payload: object, parent: string | null) {
-    const one = owned.get(id)
-    if (one !== undefined) return one
     const { workflow } = known
     const recorded = yield* create(id, {
       ...{ workflow: workflow._tag, payload: payloadCodec(workflow).encode(payload), parent },
@@ -92,7 +91,18 @@ const make = Effect.fnUntraced(function* (store: Store) {
     const before = yield* resultOf(workflow, id)
     if (before !== null) return yield* Effect.as(store.end(id, resultCodec(workflow).encode(before)), null)
     return yield* running.start(id, recorded, known)
-  }, Effect.uninterruptible)
+  })
+
+  const beginOnce = (known: Registered, id: string, payload: object, parent: string | null) =>
+    Effect.suspend(() => {
+      const one = owned.get(id)
+      if (one !== undefined) return Effect.succeed(one)
+      beginning.add(id)
+      return Effect.ensuring(
+        begin(known, id, payload, parent),
+        Effect.sync(() => beginning.delete(id)),
+      )
+    }).pipe(Effect.uninterruptible)
 
   const execute = Effect.fnUntraced(function* (
     workflow: Workflow.Any,
@@ -100,7 +110,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
   ) {
     const known = registered.get(workflow._tag)
     if (known === undefined) return yield* Effect.die(new Error(`the workflow ${workflow._tag} is not registered`))
-    const one = yield* begin(known, id, payload, detached === true ? null : (parent?.executionId ?? null))
+    const one = yield* beginOnce(known, id, payload, detached === true ? null : (parent?.executionId ?? null))
     if (discard) return
     if (one === null) return (yield* resultOf(workflow, id)) ?? SUSPENDED
     const suspended = parent === undefined ? Effect.never : Effect.as(one.suspended.await, SUSPENDED)
@@ -169,7 +179,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     }),
   }
   const engine = WorkflowEngine.makeUnsafe(encoded)
-  const { has, hear, look } = yield* claims({ store, presence, registered, runs: running, scope, changed })
+  const { has, hear, look } = yield* claims({ store, presence, registered, beginning, runs: running, scope, changed })
   yield* Effect.forkScoped(store.followDeferreds(running.completed))
   const executions = Executions.of({ idle: changed.until(() => owned.size === 0) })
   return Context.make(WorkflowEngine.WorkflowEngine, engine).pipe(Context.add(Executions, executions))

@@ -59,9 +59,10 @@ export interface RunsOptions {
   readonly scope: Scope.Scope // of all runs
   readonly engine: () => WorkflowEngine.WorkflowEngine["Service"]
   readonly changed: Changes // told whenever one has ended here
+  readonly lost: () => void // one has given up, or was ended from outside: its record may still name this process
 }
 
-export const runs = ({ store, scope, engine, changed }: RunsOptions): Runs => {
+export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs => {
   const owned = new Map<string, Owned>()
   const deferreds = WorkflowEngine.makeDeferredState()
 
@@ -131,7 +132,10 @@ export const runs = ({ store, scope, engine, changed }: RunsOptions): Runs => {
 
   const left = (one: Owned) =>
     Effect.suspend(() => {
-      if (owned.get(one.id) === one) owned.delete(one.id)
+      if (owned.get(one.id) === one) {
+        owned.delete(one.id)
+        lost()
+      }
       changed.tell()
       return Effect.andThen(Deferred.succeed(one.done, SUSPENDED), Scope.close(one.scope, Exit.void))
     })

@@ -20,4 +20,10 @@ export const FAILED: ReadonlyArray<Failed> = [
     seed: 98145,
     found: "that a record made twice gives an epoch to a second owner, who finds the session's end in the log",
   },
+  {
+    seed: 36855,
+    found: "a record of an ended session, made again by a message that came twice: nobody ran it, nobody freed it",
+  },
+  { seed: 38694, found: "the same, with a session that had ended before its first token" },
+  { seed: 123491, found: "the same, of the third session" },
 ]
