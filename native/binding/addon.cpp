@@ -30,6 +30,7 @@ Napi::Value LoadBackends(const Napi::CallbackInfo & info) {
         ggml_log_set([](ggml_log_level level, const char * text, void *) { if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr); }, nullptr);
         ggml_backend_load_all_from_path(folder.c_str());
         if (ggml_backend_dev_count() == 0) throw Napi::Error::New(info.Env(), "folder: " + folder + " holds no backend of ggml that runs here. Run `npm run setup`.");
+        Held::stop_before_exit();
         loaded = folder;
     } else if (loaded != folder) {
         throw Napi::Error::New(info.Env(), "folder: backends were loaded from " + loaded + " already");

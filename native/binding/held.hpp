@@ -4,8 +4,11 @@
 #include <napi.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,8 +19,16 @@ namespace chorus {
 
 class Held {
   public:
-    explicit Held(Napi::Env env) : env_(env) { napi_add_env_cleanup_hook(env_, stop, this); }
+    explicit Held(Napi::Env env) : env_(env) {
+        napi_add_env_cleanup_hook(env_, stop, this);
+        std::lock_guard lock(all().mutex);
+        all().held.insert(this);
+    }
     ~Held() {
+        {
+            std::lock_guard lock(all().mutex);
+            all().held.erase(this);
+        }
         napi_remove_env_cleanup_hook(env_, stop, this);
         stop(this);
     }
@@ -43,7 +54,25 @@ class Held {
         engine.reset();
     }
 
+    // `process.exit` runs no cleanup hook of an environment, but it runs the destructors of ggml's registries, which a load
+    // or a stretch uses. Called once they are there, so that what it registers runs before those destructors.
+    static void stop_before_exit() {
+        all();
+        std::atexit([] {
+            std::lock_guard lock(all().mutex);
+            for (Held * held : all().held) stop(held);
+        });
+    }
+
   private:
+    struct All {
+        std::mutex mutex;
+        std::set<Held *> held;
+    };
+    static All & all() {
+        static All all;
+        return all;
+    }
     // Before the environment goes too: nothing may compute while the process takes itself apart.
     static void stop(void * self) {
         auto * held = static_cast<Held *>(self);
