@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util"
 import type { Benchmark } from "./benchmark.ts"
 import { coldStart } from "./coldStart.ts"
+import { durability } from "./durability.ts"
 import { easyspec } from "./easyspec.ts"
 import { BenchFailed } from "./failure.ts"
 import { load } from "./load.ts"
@@ -11,7 +12,7 @@ import { recovery } from "./recovery.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery, durability]
 
 const help = () =>
   [
