@@ -1,7 +1,6 @@
 // What the records say to an engine: which executions there are, which of its own have changed or are another's now, and
-// which have lost their owner. Those it claims, and those that name this process and that nothing here runs: a run may have
-// given up, or an engine before this one have gone without handing over, and a record can be made again when its session is
-// over, by a message that came twice.
+// which have lost their owner. Those it claims, and those that name this engine and that it does not run: a run may have
+// given up, and a record can be made again when its session is over, by a message that came twice.
 import { Effect, Queue, type Scope, Stream } from "effect"
 import type { Changes } from "../fabric/changes.ts"
 import { claimable, claimed, type Execution } from "./ownership.ts"
@@ -11,6 +10,9 @@ import type { Recorded, Store } from "./store.ts"
 
 /** Records that are claimed side by side. */
 const CLAIMS = 8
+
+/** A server of a cluster may have read an older record to us than the one that is there. */
+const AGAIN_MILLIS = 1_000
 
 export interface Claims {
   /** Whether there is such an execution, as far as is known here. */
@@ -22,6 +24,7 @@ export interface Claims {
 }
 
 export interface ClaimsOptions {
+  readonly owner: string // as which this engine claims
   readonly store: Store
   readonly presence: Presence["Service"]
   readonly registered: ReadonlyMap<string, Registered>
@@ -33,13 +36,13 @@ export interface ClaimsOptions {
 
 /** Follows the records until the scope closes. */
 export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
-  const { store, presence, registered, beginning, runs, scope, changed } = options
+  const { owner, store, presence, registered, beginning, runs, scope, changed } = options
   const records = new Map<string, Pick<Execution, "owner" | "parent">>()
   const orphans = yield* Queue.sliding<void>(1)
   const look = (): void => void Queue.offerUnsafe(orphans, undefined)
   const isHere = (id: string) => runs.owned.has(id) || beginning.has(id)
   const isFree = (id: string, record: Pick<Execution, "owner">) =>
-    !isHere(id) && claimable(record, (owner) => owner !== presence.id && presence.isAlive(owner))
+    !isHere(id) && claimable(record, (one) => one !== owner && presence.isAlive(one))
   const abandon = (id: string): Effect.Effect<void> => {
     const one = runs.owned.get(id)
     return one === undefined ? Effect.void : Effect.asVoid(Effect.forkIn(runs.abandon(one), scope))
@@ -59,18 +62,18 @@ export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
     if (execution.owner !== "") presence.expect(execution.owner)
     if (isFree(id, execution)) look()
     if (one === undefined || revision <= one.recorded.revision) return Effect.void
-    return execution.owner === presence.id ? runs.noted(one, recorded) : abandon(id)
+    return execution.owner === owner ? runs.noted(one, recorded) : abandon(id)
   }
 
   const claim = Effect.fnUntraced(function* (id: string) {
     const recorded = yield* store.get(id)
-    if (recorded === null) return yield* hear(id, null)
+    if (recorded === null) return yield* isHere(id) ? Effect.void : hear(id, null)
     records.set(id, recorded.execution)
     const known = registered.get(recorded.execution.workflow)
     if (known === undefined || !isFree(id, recorded.execution)) return
-    const execution = claimed(recorded.execution, presence.id)
+    const execution = claimed(recorded.execution, owner)
     const revision = yield* replaced(id, execution, recorded.revision)
-    if (revision === null) return
+    if (revision === null) return yield* Effect.forkIn(Effect.delay(Effect.sync(look), AGAIN_MILLIS), scope)
     yield* Effect.logInfo(`${execution.workflow} ${id} goes on here, as epoch ${execution.epoch}`)
     yield* runs.start(id, { execution, revision }, known)
   })

@@ -38,6 +38,8 @@ export class Executions extends Context.Service<
   {
     /** Ends when nothing runs. */
     readonly idle: Effect.Effect<void>
+    /** Ends when this execution does not run. */
+    readonly left: (id: string) => Effect.Effect<void>
   }
 >()("chorus/durable/Executions") {}
 
@@ -50,6 +52,7 @@ export const layerOn = (store: Store) => Layer.effectContext(make(store))
 
 const make = Effect.fnUntraced(function* (store: Store) {
   const presence = yield* Presence
+  const owner = yield* presence.enter
   const scope = yield* Scope.make()
   const registered = new Map<string, Registered>()
   const changed = changes()
@@ -71,7 +74,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     const revision = yield* store.create(id, execution)
     if (revision !== null) return { execution, revision }
     const there = yield* store.get(id) // perhaps our own, whose acknowledgement was lost
-    return there?.execution.owner === presence.id && !owned.has(id) ? there : null
+    return there?.execution.owner === owner && !owned.has(id) ? there : null
   })
 
   const resultOf = Effect.fnUntraced(function* (workflow: Workflow.Any, id: string) {
@@ -84,7 +87,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     const { workflow } = known
     const recorded = yield* create(id, {
       ...{ workflow: workflow._tag, payload: payloadCodec(workflow).encode(payload), parent },
-      ...{ owner: presence.id, epoch: 1, interrupted: null, wakes: 0 },
+      ...{ owner, epoch: 1, interrupted: null, wakes: 0 },
     })
     if (recorded === null) return null
     // A former execution of this id was over before the record was made, if it was not before.
@@ -179,9 +182,21 @@ const make = Effect.fnUntraced(function* (store: Store) {
     }),
   }
   const engine = WorkflowEngine.makeUnsafe(encoded)
-  const { has, hear, look } = yield* claims({ store, presence, registered, beginning, runs: running, scope, changed })
+  const { has, hear, look } = yield* claims({
+    owner,
+    store,
+    presence,
+    registered,
+    beginning,
+    runs: running,
+    scope,
+    changed,
+  })
   yield* Effect.forkScoped(store.followDeferreds(running.completed))
-  const executions = Executions.of({ idle: changed.until(() => owned.size === 0) })
+  const executions = Executions.of({
+    idle: changed.until(() => owned.size === 0),
+    left: (id) => changed.until(() => !owned.has(id)),
+  })
   return Context.make(WorkflowEngine.WorkflowEngine, engine).pipe(Context.add(Executions, executions))
 })
 

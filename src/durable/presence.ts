@@ -1,6 +1,8 @@
-// A process says that it is alive, by a key of its own in a bucket whose keys end by themselves, and hears the others.
+// A process says that it is alive, by a key of its own in a bucket whose keys end by themselves, and hears the others. Its
+// engines, of which a process may have several, are owners by names that begin with its own: those that have closed are dead,
+// though the process lives.
 import { randomUUID } from "node:crypto"
-import { Context, Effect, Layer, PubSub, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, PubSub, type Scope, SubscriptionRef } from "effect"
 import { watching } from "../fabric/bucket.ts"
 import { openLeases, RENEW_MILLIS } from "../fabric/lease.ts"
 import { Nats } from "../fabric/nats.ts"
@@ -11,7 +13,8 @@ const KEYS = "owner"
 export class Presence extends Context.Service<
   Presence,
   {
-    readonly id: string // of this process
+    /** The name of an owner of executions, until the scope closes. */
+    readonly enter: Effect.Effect<string, never, Scope.Scope>
     readonly isAlive: (owner: string) => boolean
     /** Of an owner that somebody has named: it is dead when it is not heard from now on. */
     readonly expect: (owner: string) => void
@@ -34,6 +37,19 @@ const present = Effect.gen(function* () {
   const liveness = new Liveness()
   const deaths = yield* PubSub.sliding<void>(1)
   const died = PubSub.publish(deaths, undefined)
+  const entered = new Set<string>() // in this process
+  let count = 0
+  const enter = Effect.acquireRelease(
+    Effect.sync(() => {
+      const owner = `${id}.${count++}`
+      entered.add(owner)
+      return owner
+    }),
+    (owner) => {
+      entered.delete(owner)
+      return died
+    },
+  )
   const say = Effect.tryPromise(() => kv.put(key, "")).pipe(Effect.timeout("1 second"), Effect.ignore)
   yield* say
   yield* Effect.addFinalizer(() =>
@@ -55,9 +71,11 @@ const present = Effect.gen(function* () {
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   return Presence.of({
-    id,
-    isAlive: (owner) => owner === id || liveness.isAlive(owner),
-    expect: (owner) => liveness.expect(owner),
+    enter,
+    isAlive: (owner) => entered.has(owner) || (processOf(owner) !== id && liveness.isAlive(processOf(owner))),
+    expect: (owner) => liveness.expect(processOf(owner)),
     deaths,
   })
 })
+
+const processOf = (owner: string): string => owner.split(".")[0] ?? owner

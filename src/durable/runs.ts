@@ -59,7 +59,7 @@ export interface RunsOptions {
   readonly scope: Scope.Scope // of all runs
   readonly engine: () => WorkflowEngine.WorkflowEngine["Service"]
   readonly changed: Changes // told whenever one has ended here
-  readonly lost: () => void // one has given up, or was ended from outside: its record may still name this process
+  readonly lost: () => void // one has given up, or was ended from outside: its record may still name this engine
 }
 
 export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs => {

@@ -117,14 +117,30 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const engine = yield* Layer.build(
     Generate.toLayer(run).pipe(Layer.provideMerge(durable({ namespace: deployment.name }))),
   )
+  const executions = Context.get(engine, Executions)
+
+  /** Another supervisor has it, and had it before it began to run here. */
+  const giveBack = (session: string) =>
+    Effect.suspend(() => {
+      const lost = accepted.get(session)
+      if (lost === undefined) return Effect.void
+      accepted.delete(session)
+      endings.close(session)
+      return Effect.andThen(admission.end(session), Deferred.done(lost.answer, GONE))
+    })
+
+  const scope = yield* Effect.scope
   const service: Sessions = {
     accept: Effect.fnUntraced(function* (request, of) {
+      const { session } = request
       const answer = yield* Deferred.make<Answer | null, GenerateError>()
-      accepted.set(request.session, { ...of, answer })
+      const id = yield* Generate.executionId(request)
+      accepted.set(session, { ...of, answer })
       yield* Effect.provide(Generate.execute(request, { discard: true }), engine)
+      yield* Effect.forkIn(Effect.andThen(executions.left(id), giveBack(session)), scope)
       return Deferred.await(answer)
     }),
-    idle: Context.get(engine, Executions).idle,
+    idle: executions.idle,
   }
   return service
 })

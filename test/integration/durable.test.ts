@@ -5,9 +5,12 @@ import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { Kvm } from "@nats-io/kv"
 import { connect } from "@nats-io/transport-node"
-import { Effect, Exit, Option } from "effect"
-import { DurableDeferred, type WorkflowEngine } from "effect/workflow"
+import { Effect, Exit, Layer, Option, Schema, Scope } from "effect"
+import { DurableDeferred, Workflow, type WorkflowEngine } from "effect/workflow"
 import { afterEach, beforeEach, expect, test } from "vitest"
+import { layer } from "../../src/durable/engine.ts"
+import { Presence } from "../../src/durable/presence.ts"
+import { Nats } from "../../src/fabric/nats.ts"
 import { engine, Go, Steps } from "./durableWorker.ts"
 import { Server } from "./rankGroup.ts"
 
@@ -173,4 +176,41 @@ test("an interruption from another process undoes what was done", async () => {
   await first.says("undoes first")
   const exit = await run(result("f"))
   expect(Exit.isFailure(exit) && Exit.hasInterrupts(exit)).toBe(true)
+})
+
+/** Waits for Go, and says who has run it. */
+const Waiting = Workflow.make("Waiting", {
+  payload: { id: Schema.String },
+  success: Schema.Int,
+  idempotencyKey: ({ id }) => id,
+})
+
+test("of two engines in one process the second leaves the first one's executions alone, and has them when it closes", async () => {
+  const ran: Array<string> = []
+  const openAs = (name: string) =>
+    Waiting.toLayer(({ id }) =>
+      Effect.andThen(
+        Effect.sync(() => ran.push(`${id} on the ${name}`)),
+        DurableDeferred.await(Go),
+      ),
+    ).pipe(Layer.provideMerge(layer({ namespace: "test" })), Layer.build)
+  const completes = Effect.fnUntraced(function* (id: string) {
+    const executionId = yield* Waiting.executionId({ id })
+    const token = DurableDeferred.tokenFromExecutionId(Go, { workflow: Waiting, executionId })
+    yield* DurableDeferred.succeed(Go, { token, value: 3 })
+    return yield* Waiting.execute({ id })
+  })
+  const both = Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const first = yield* Scope.provide(openAs("first"), scope)
+    yield* Effect.provide(Waiting.execute({ id: "g" }, { discard: true }), first)
+    const second = yield* openAs("second")
+    expect(yield* Effect.provide(completes("h"), second)).toBe(3)
+    expect(new Set(ran)).toEqual(new Set(["g on the first", "h on the second"]))
+    yield* Scope.close(scope, Exit.void)
+    expect(yield* Effect.provide(completes("g"), second)).toBe(3)
+    expect(ran).toContain("g on the second")
+  })
+  const fabric = Nats.layer({ url: server.url, name: "durable" })
+  await Effect.runPromise(Effect.scoped(Effect.provide(both, Layer.provideMerge(Presence.layer, fabric))))
 })

@@ -162,7 +162,7 @@ export const presenceOf = Effect.fnUntraced(function* ({ process, network, id, o
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   const presence: Presence["Service"] = {
-    id,
+    enter: Effect.succeed(id),
     isAlive: (owner) => owner === id || liveness.isAlive(owner),
     expect: (owner) => liveness.expect(owner),
     deaths,
