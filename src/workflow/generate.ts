@@ -102,10 +102,11 @@ const onReplicas = Effect.fnUntraced(function* (generation: Generation) {
 }, Effect.scoped)
 
 /** On a replica, with KV for all that is accepted, until `scope` closes. */
-const arrive = Effect.fnUntraced(function* (generation: Generation, all: Scope.Scope, moving: Reuse | null) {
-  const scope = yield* Scope.fork(all)
+const arrive = Effect.fnUntraced(function* (generation: Generation, whole: Scope.Scope, moving: Reuse | null) {
+  const scope = yield* Scope.fork(whole)
   const place = yield* Place
-  const { models, coldStart, leaves } = yield* Scope.provide(place.take, scope)
+  const { models: all, coldStart, leaves } = yield* Scope.provide(place.take, scope)
+  const models = generation.drafts ? all : { ...all, draft: null }
   generation.tally.placed()
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)

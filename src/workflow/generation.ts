@@ -138,6 +138,7 @@ export interface Generation {
   step: Step | null // of decoding, lately
   readonly running: () => number // sessions, this one among them
   losses: Losses
+  drafts: boolean // false where the draft's ranks are left alone, whatever there are
   passes: number // names the activities
   /** What the start of its ranks took, where it had to wait for it. */
   coldStart: RankStart | null

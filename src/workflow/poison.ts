@@ -1,7 +1,7 @@
 // Poison: a session whose passes take their ranks down, wherever it runs, must not take down one replica after the other. It
 // has lost its ranks three times in a row, with no token in between; one that gets on between two losses is merely unlucky.
-// Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and a third
-// loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
+// Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and without its
+// draft, which it can do without: a third loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
 import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
@@ -11,7 +11,7 @@ import { Admitted, type Generation, Place } from "./generation.ts"
 /** So many losses in a row, and a session is not tried again. */
 const POISON = 3
 
-/** So many, and it waits until it is the only one. */
+/** So many, and it waits until it is the only one, and drafts no more. */
 const SUSPECT = 2
 
 /** Between two tries: a host that is gone has to be noticed. */
@@ -46,7 +46,9 @@ export const outlasting = <A, E, R>(generation: Generation, run: Effect.Effect<A
       const { at, count } = generation.losses
       if (at !== generation.logged.length) return yield* run
       if (count >= POISON) return yield* poison(generation, "as its log says")
-      return yield* count >= SUSPECT ? alone(run) : run
+      if (count < SUSPECT) return yield* run
+      generation.drafts = false
+      return yield* alone(run)
     }).pipe(
       Effect.catchIf(isLoss, (error) => (counts(error) ? lost(generation, error) : Effect.fail(error))),
       Effect.retry({ while: isLoss, schedule: AGAIN }),

@@ -92,6 +92,7 @@ export const restore = Effect.fnUntraced(function* (
     running: admitted.running,
     step: null,
     losses: journal.losses,
+    drafts: true,
     passes: 0,
     coldStart: null,
     adaptive: null,

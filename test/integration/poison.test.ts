@@ -56,3 +56,29 @@ test("it ends with a typed reason after three times, and the others with their t
   expect(lossesOf(entries).count).toBe(3)
   expect(await (await client.generate(REQUEST)).ending()).toMatchObject({ error: "", tokens })
 })
+
+test("a draft that a session takes down twice is left alone by it, and the tokens are the same", async () => {
+  await fleet.clear()
+  await fleet.deploy(storedOf({ name: "paired" }))
+  const client = await fleet.client("paired")
+  const drafting: InferRequest = { ...REQUEST, maxTokens: 48, speculation: { depth: 3, width: 2, nodes: 6 } }
+  const { tokens, error } = await (await client.generate(drafting)).ending()
+  expect(error).toBe("")
+  const killed = new Set<number>()
+  const { pass } = groupSubjects({ deployment: "paired", epoch: 0, group: "draft" })
+  const generation = await client.generate(drafting)
+  const watch = client.connection.subscribe(pass.replace(".0.", ".*."), {
+    callback: (_, { data }) => {
+      const command = Result.getOrThrow(commands.decode(data))
+      if (!("session" in command) || command.session !== generation.session) return // a pass that shows its health
+      const rank = fleet.beat("a")?.ranks.find(({ pid, group }) => pid > 0 && group === "draft")
+      if (rank === undefined || killed.has(rank.pid)) return
+      killed.add(rank.pid)
+      kill(rank.pid)
+    },
+  })
+  const struck = await generation.ending()
+  watch.unsubscribe()
+  expect(struck).toMatchObject({ error: "", tokens })
+  expect(killed.size).toBe(2)
+})
