@@ -40,7 +40,7 @@ export const claims = Effect.fnUntraced(function* (options: ClaimsOptions) {
   const records = new Map<string, Pick<Execution, "owner" | "parent">>()
   const orphans = yield* Queue.sliding<void>(1)
   const look = (): void => void Queue.offerUnsafe(orphans, undefined)
-  const isHere = (id: string) => runs.owned.has(id) || beginning.has(id)
+  const isHere = (id: string) => runs.has(id) || beginning.has(id)
   const isFree = (id: string, record: Pick<Execution, "owner">) =>
     !isHere(id) && claimable(record, (one) => one !== owner && presence.isAlive(one))
   const abandon = (id: string): Effect.Effect<void> => {

@@ -44,6 +44,8 @@ export interface Owned extends Registered {
 
 export interface Runs {
   readonly owned: ReadonlyMap<string, Owned>
+  /** Whether it runs here, or has been abandoned and is still on its way out: two runs of one would undo each other's doings. */
+  readonly has: (id: string) => boolean
   readonly start: (id: string, recorded: Recorded, known: Registered) => Effect.Effect<Owned>
   readonly wake: (id: string, explicit: boolean) => void
   /** Others have written into the record of one that is owned here. */
@@ -59,11 +61,12 @@ export interface RunsOptions {
   readonly scope: Scope.Scope // of all runs
   readonly engine: () => WorkflowEngine.WorkflowEngine["Service"]
   readonly changed: Changes // told whenever one has ended here
-  readonly lost: () => void // one has given up, or was ended from outside: its record may still name this engine
+  readonly lost: () => void // one has left before its end: its record may name this engine again, or nobody
 }
 
 export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs => {
   const owned = new Map<string, Owned>()
+  const leaving = new Set<string>()
   const deferreds = WorkflowEngine.makeDeferredState()
 
   const start = Effect.fnUntraced(function* (id: string, recorded: Recorded, { workflow, execute }: Registered) {
@@ -132,12 +135,21 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
 
   const left = (one: Owned) =>
     Effect.suspend(() => {
-      if (owned.get(one.id) === one) {
+      const early = owned.get(one.id) === one
+      if (early) {
         owned.delete(one.id)
-        lost()
+        leaving.add(one.id)
       }
       changed.tell()
-      return Effect.andThen(Deferred.succeed(one.done, SUSPENDED), Scope.close(one.scope, Exit.void))
+      const closed = Effect.andThen(Deferred.succeed(one.done, SUSPENDED), Scope.close(one.scope, Exit.void))
+      return early ? Effect.ensuring(closed, gone(one.id)) : closed
+    })
+
+  /** Nothing of it runs here any more: it may be taken up again. */
+  const gone = (id: string) =>
+    Effect.sync(() => {
+      leaving.delete(id)
+      lost()
     })
 
   const wake = (id: string, explicit: boolean): void => {
@@ -162,7 +174,9 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
   const abandon = Effect.fnUntraced(function* (one: Owned) {
     if (owned.get(one.id) === one) owned.delete(one.id)
     if (one.instance !== null) one.instance.abandoned = true
-    if (one.fiber !== null) yield* Fiber.interrupt(one.fiber)
+    if (one.fiber === null) return
+    leaving.add(one.id)
+    yield* Effect.ensuring(Fiber.interrupt(one.fiber), gone(one.id))
   })
 
   const completed = (id: string, deferred: string): Effect.Effect<void> => {
@@ -171,7 +185,9 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
     return Effect.asVoid(Effect.forkIn(deferreds.deferredDone(id, deferred), scope))
   }
 
-  return { owned, start, wake, noted, abandon, completed }
+  const has = (id: string): boolean => owned.has(id) || leaving.has(id)
+
+  return { owned, has, start, wake, noted, abandon, completed }
 }
 
 /** A safe interruption waits until the run would wait. */
