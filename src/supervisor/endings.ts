@@ -12,11 +12,16 @@ interface Ending {
   readonly interest: NodeJS.Timeout | undefined // begins anew each time a reader is heard
 }
 
+/** So many words that came for sessions of others are kept. */
+const MOST_WORDS = 4_096
+
 /** The longest time that a timer knows: 24 days. */
 const TIMER_MILLIS = 2 ** 31 - 1
 
 export class Endings {
   readonly #sessions = new Map<string, Ending>()
+  /** Cancelled while they were not here: perhaps nobody's, their owner having died. Whoever takes them over ends them. */
+  readonly #words = new Set<string>()
   readonly #connected: () => boolean
 
   /** While `connected` says no, readers cannot be heard and so are not missed. */
@@ -36,6 +41,7 @@ export class Endings {
       deadline: timer(deadlineMillis === null ? null : Math.max(0, deadlineMillis - overMillis), overdue),
       interest: timer(interestMillis, unread),
     })
+    if (this.#words.delete(session)) this.cancel(session)
   }
 
   /** Fails when the session has to end. */
@@ -45,7 +51,10 @@ export class Endings {
   }
 
   cancel(session: string): void {
-    this.#end(session, new Cancelled({ session }))
+    if (this.#sessions.has(session)) return this.#end(session, new Cancelled({ session }))
+    this.#words.add(session)
+    const [oldest] = this.#words
+    if (this.#words.size > MOST_WORDS && oldest !== undefined) this.#words.delete(oldest)
   }
 
   cancelAll(): void {
