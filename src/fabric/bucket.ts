@@ -179,16 +179,14 @@ export const keysOf = async (
   const { kept, all, stop } = await changesOf(connection, bucket, filters)
   const keys: Array<string> = []
   let left = kept
-  try {
-    if (left === 0) return keys
-    for await (const { key, operation } of all) {
-      if (operation === "PUT") keys.push(key)
-      if (--left === 0) return keys
-    }
-    throw new Error("a list of keys was cut short")
-  } finally {
-    stop()
+  if (left === 0) stop()
+  // Read to its end, also when it is stopped: only then is its inbox given up.
+  for await (const { key, operation } of all) {
+    if (left > 0 && operation === "PUT") keys.push(key)
+    if (--left === 0) stop()
   }
+  if (left > 0) throw new Error("a list of keys was cut short")
+  return keys
 }
 
 const reasonOf = (error: unknown): string => {
