@@ -114,7 +114,15 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
       )
       return Effect.flatMap(Effect.forkChild(deferreds.trackRun(instance, body)), (fiber) => {
         one.attempt = fiber
-        return Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber))
+        return Effect.flatMap(
+          Effect.onInterrupt(Fiber.await(fiber), () => Fiber.interrupt(fiber)),
+          (exit) => {
+            // A deferred that is completed in this moment interrupts it to be read, which is no end.
+            if (!Exit.hasInterrupts(exit) || instance.abandoned) return exit
+            one.wake.openUnsafe()
+            return Effect.succeed(SUSPENDED)
+          },
+        )
       })
     })
 

@@ -212,5 +212,5 @@ test("of two engines in one process the second leaves the first one's executions
     expect(ran).toContain("g on the second")
   })
   const fabric = Nats.layer({ url: server.url, name: "durable" })
-  await Effect.runPromise(Effect.scoped(Effect.provide(both, Layer.provideMerge(Presence.layer, fabric))))
+  await Effect.runPromise(Effect.provide(Effect.scoped(both), Layer.provideMerge(Presence.layer, fabric)))
 })
