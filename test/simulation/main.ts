@@ -48,13 +48,17 @@ const one = (seed: number): boolean => {
   return violations.length === 0
 }
 
+const COUNTS = ["accepted", "tokens", "owners", "moves", "vain", "givenUp", "events"] as const
+
 const many = (seeds: ReadonlyArray<number>): boolean => {
   const began = performance.now()
-  const sum = { accepted: 0, tokens: 0, owners: 0, givenUp: 0, events: 0 }
+  const sum = { accepted: 0, tokens: 0, owners: 0, moves: 0, vain: 0, givenUp: 0, events: 0 }
   let failed = 0
+  let moved = 0
   for (const seed of seeds) {
     const verdict = simulate(seed)
-    for (const count of ["accepted", "tokens", "owners", "givenUp", "events"] as const) sum[count] += verdict[count]
+    for (const count of COUNTS) sum[count] += verdict[count]
+    if (verdict.moves > 0) moved++
     if (verdict.violations.length === 0) continue
     failed++
     report(verdict)
@@ -64,6 +68,7 @@ const many = (seeds: ReadonlyArray<number>): boolean => {
   say(
     `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
   )
+  say(`${sum.moves} hand-overs, in ${moved} seeds; ${sum.vain} more were tried, and the KV did not come`)
   return failed === 0
 }
 

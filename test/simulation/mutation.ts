@@ -10,6 +10,8 @@ export const MUTATIONS = {
   "ranks keep what was not accepted": 32,
   "ranks do not free the KV of ended sessions": 0,
   "a rank's answer reaches whoever asked last": 0,
+  "rows that come from elsewhere are put beside their place": 0,
+  "what has moved away is not freed": 0,
   "readers take every entry as new": 5,
 } as const
 export type Mutation = keyof typeof MUTATIONS

@@ -9,6 +9,7 @@ import { draftingTogether } from "../../src/supervisor/togetherness.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import type { Models } from "../../src/workflow/generation.ts"
+import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Asking, GroupShape, RankActor } from "./rank.ts"
 import type { Process } from "./world.ts"
@@ -31,6 +32,7 @@ export interface LinkOptions {
   readonly ranks: (shape: GroupShape) => ReadonlyArray<RankActor> // that are there
   readonly changed: () => void
   readonly answered: (command: PassCommand, answer: PassAnswer) => void
+  readonly mutation: Mutation | null
 }
 
 /** One joining of a group: ends when a rank is lost, or is another process than it was. */
@@ -49,7 +51,9 @@ export class SimulatedLink {
   #ticked = 0
   #drafting: Fiber.Fiber<void> | null = null
   models: Models["Service"] | null = null
+  draining = false
   sessions = 0
+  reserved = 0 // tokens that they may come to
 
   constructor(of: LinkOptions) {
     this.#of = of
@@ -64,6 +68,10 @@ export class SimulatedLink {
 
   get epoch(): number {
     return this.#of.replica.epoch
+  }
+
+  load(): number {
+    return this.sessions
   }
 
   beat({ shape, rank, process }: RankActor, connections: number): void {
@@ -153,6 +161,7 @@ export class SimulatedLink {
 
   /** Said again until the server has it. */
   #insist(shape: GroupShape, control: GroupControl): void {
+    if (this.draining && this.#of.mutation === "what has moved away is not freed") return
     const { process, network, ranks } = this.#of
     for (const rank of ranks(shape)) network.send(process, rank.process, () => rank.control(control))
     const flush = network.call(

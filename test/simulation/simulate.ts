@@ -5,11 +5,12 @@
 // - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log, but where the
 //   server has lost the log's tail: then what slipped in is nobody's;
 // - in the end no live rank holds KV, and no record of a session is left;
+// - where nothing goes wrong, no rank lacks KV that it should have, whatever moves, and what is not needed is freed at once;
 // - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
 import { type Client, Cluster } from "./cluster.ts"
-import { END, type ModelShape, predict } from "./engine.ts"
+import { answer, type ModelShape } from "./engine.ts"
 import type { Mutation } from "./mutation.ts"
 import { Random } from "./random.ts"
 import type { Reader } from "./reader.ts"
@@ -36,16 +37,19 @@ export interface Verdict {
   readonly owners: number // in all logs, beyond the first
   readonly tokens: number
   readonly givenUp: number // sessions whose ranks were lost again and again
+  readonly moves: number // of sessions, with their KV
+  readonly vain: number // without it
 }
 
 export interface SimulateOptions {
   readonly mutation?: Mutation
   readonly note?: (line: string) => void
+  readonly drains?: boolean // false: no replica drains
 }
 
-export const simulate = (seed: number, { mutation, note }: SimulateOptions = {}): Verdict => {
+export const simulate = (seed: number, { mutation, note, drains = true }: SimulateOptions = {}): Verdict => {
   const random = new Random(seed)
-  const scenario = draw(random)
+  const scenario = draw(seed, random, drains)
   const world = new World(random, note ?? null)
   note?.(JSON.stringify(scenario, (_, value) => (typeof value === "bigint" ? `${value}` : value)))
   return atTimesOf(world, () => {
@@ -59,11 +63,15 @@ export const simulate = (seed: number, { mutation, note }: SimulateOptions = {})
     const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
     world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
     world.run(world.now + FREEING_MILLIS, () => freed() && cluster.records.ids.length === 0)
+    const kept = cluster.well ? keptBy(cluster).map((kept) => `nothing is lost, and yet ${kept}`) : []
     cluster.leaveRanksAlone()
     world.run(world.now + UNUSED_MILLIS, freed)
-    return verdictOf(seed, scenario, world, cluster)
+    return verdictOf(seed, scenario, world, cluster, kept)
   })
 }
+
+const keptBy = ({ ranks }: Cluster): ReadonlyArray<string> =>
+  ranks.flatMap(({ process, engine }) => engine.sessions().map((session) => `${process.name} holds KV of ${session}`))
 
 /** The product measures how long its passes take by performance's clock: here it is the world's. */
 const atTimesOf = <A>(world: World, use: () => A): A => {
@@ -76,15 +84,19 @@ const atTimesOf = <A>(world: World, use: () => A): A => {
   }
 }
 
-const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Cluster): Verdict => {
+const verdictOf = (
+  seed: number,
+  scenario: Scenario,
+  world: World,
+  cluster: Cluster,
+  kept: ReadonlyArray<string>, // when it should have been freed
+): Verdict => {
   const logs = scenario.sessions.map(({ request }) => cluster.log.read(request.session).map(({ entry }) => entry))
-  const kept = cluster.ranks.flatMap(({ process, engine }) =>
-    engine.sessions().map((session) => `${process.name} still holds KV of ${session}`),
-  )
   const model = scenario.replicas[0]?.base.model ?? { layers: 0, salt: 0 }
   return {
     seed,
     events: world.events,
+    ...{ moves: cluster.moves, vain: cluster.vain },
     accepted: cluster.clients.filter(({ accepted }) => accepted).length,
     owners: logs.flat().filter(({ _tag }) => _tag === "Owner").length,
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
@@ -96,6 +108,7 @@ const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Clus
       ...(scenario.lostTail === 0 ? logs.flatMap((log, i) => fenced(`s${i}`, log)) : []),
       ...cluster.clients.flatMap((client) => (client.accepted ? told(client, model, cluster.troubles) : [])),
       ...kept,
+      ...keptBy(cluster),
       ...cluster.records.ids.map((id) => `the record of ${id} is left`),
     ],
   }
@@ -111,17 +124,10 @@ const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<st
 }
 
 /** What an undisturbed session says. */
-const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> => {
-  const tokens: Array<number> = [...request.prompt]
-  const said: Array<LoggedToken> = []
-  while (said.length < request.maxTokens) {
-    const { token, logProb } = predict(tokens, model)
-    if (token === END) break
-    tokens.push(token)
-    said.push({ id: token, text: "", origin: "plain", logProb })
-  }
-  return said
-}
+const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> =>
+  answer(request.prompt, request.maxTokens, model).map(({ token, logProb }) => ({
+    ...{ id: token, text: "", origin: "plain", logProb },
+  }))
 
 const told = (client: Client, model: ModelShape, troubles: number): ReadonlyArray<string> => {
   const whole = undisturbed(client, model)
