@@ -1,11 +1,12 @@
 // A session that moves to another group of the same shape: each rank of the one asks the same rank of the other for its rows,
 // piece by piece, and imports them. What does not come, or is of another shape, is prefilled as if there were nothing.
+import { randomInt } from "node:crypto"
 import { Effect } from "effect"
 import { Nats } from "../fabric/nats.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { type MovingOptions, moving } from "./moving.ts"
 
-export interface HandOverOptions extends Omit<MovingOptions, "ask" | "give" | "maxPayload"> {
+export interface HandOverOptions extends Omit<MovingOptions, "ask" | "give" | "maxPayload" | "wishes"> {
   readonly deployment: string
 }
 
@@ -20,6 +21,7 @@ export const handOver = Effect.fnUntraced(function* ({ deployment, ...options }:
     give: (target, piece) => {
       if (!connection.isClosed()) connection.publish(groupSubjects({ deployment, ...target }).kv(rank), piece)
     },
+    wishes: randomInt(2 ** 31),
     maxPayload: () => connection.info?.max_payload ?? 2 ** 20,
   })
   const subjects = groupSubjects({ deployment, epoch, group })

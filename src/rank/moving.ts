@@ -2,7 +2,7 @@
 // gives, and which of the messages that come is the one that is waited for. handOver.ts carries them over NATS.
 import { Effect, Option, Result, Schedule } from "effect"
 import { codec } from "../wire/codec.ts"
-import { Assembly, encode, type KvMessage, KvWish, rowsOfPiece, type Send } from "../wire/kv.ts"
+import { Assembly, encode, type KvMessage, KvWish, numberOf, rowsOfPiece, type Send } from "../wire/kv.ts"
 import type { Prefill } from "../wire/pass.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
 
@@ -14,8 +14,8 @@ const PIECE_MILLIS = 5_000
 /** The last pass of a session may still be at its end on a rank that does not answer for it. */
 const AT_REST = { schedule: Schedule.spaced("20 millis"), times: 10 }
 
-/** Pieces are numbered apart from what a rank tells its standby. */
-const FIRST_NUMBER = 2 ** 31
+/** Wishes are numbered apart from what a rank tells its standby. */
+const NUMBERS = 2 ** 31
 
 type Source = Exclude<Prefill["source"], undefined>
 
@@ -36,6 +36,7 @@ export interface MovingOptions {
   /** Tells the same rank of a group. */
   readonly give: (target: Send["target"], piece: Uint8Array) => void
   readonly maxPayload: () => number
+  readonly wishes: number // from where on they are counted: another in each life, so no answer is taken for one to another
 }
 
 export interface Moving {
@@ -61,9 +62,8 @@ export const moving = (options: MovingOptions): Moving => {
 }
 
 /** Rows of a session to the rank that asks for them, or that there are none. */
-const giving = ({ rank, shard, compute, give, maxPayload }: MovingOptions) => {
-  let number = FIRST_NUMBER
-  return Effect.fnUntraced(function* ({ session, from, to, target, sampling, ...asked }: Send) {
+const giving = ({ rank, shard, compute, give, maxPayload }: MovingOptions) =>
+  Effect.fnUntraced(function* ({ number, session, from, to, target, sampling, ...asked }: Send) {
     const { epoch, group } = target
     const holds = asked.shard === shard && compute.sessions().includes(session) && compute.committed(session) >= to
     const values = holds
@@ -73,42 +73,60 @@ const giving = ({ rank, shard, compute, give, maxPayload }: MovingOptions) => {
       onNone: () => ({ _tag: "KvLacking", session, epoch, rank }),
       onSome: (values) => ({ _tag: "KvDelta", session, epoch, group, rank, from, count: to - from, sampling, values }),
     })
-    for (const piece of encode(message, number++, maxPayload())) give(target, piece)
+    for (const piece of encode(message, number, maxPayload())) give(target, piece)
   })
+
+/** Who waits for the answer to a wish. */
+interface Asker {
+  readonly wish: Send
+  readonly assembly: Assembly // of its parts: those of other answers come in between
+  readonly take: (message: KvMessage) => void
 }
 
 /** What has come for those who asked. */
 class Pieces {
-  readonly #waiting = new Map<string, (message: KvMessage) => void>() // by session
-  readonly #assembly = new Assembly()
+  readonly #waiting = new Map<number, Asker>() // by the wish's number
+  readonly #whole = new Assembly()
 
   deliver(message: Uint8Array): void {
-    const kv = this.#assembly.deliver(message)
-    if (Result.isSuccess(kv) && kv.success !== null) this.#waiting.get(kv.success.session)?.(kv.success)
+    const number = numberOf(message)
+    const asker = number === null ? undefined : this.#waiting.get(number)
+    if (number !== null && asker === undefined) return // nobody waits for it any more
+    const kv = (asker?.assembly ?? this.#whole).deliver(message)
+    if (Result.isFailure(kv) || kv.success === null) return
+    for (const { wish, take } of asker === undefined ? this.#waiting.values() : [asker]) {
+      if (answers(kv.success, wish)) take(kv.success)
+    }
   }
 
   /** The answer to a wish, which `ask` tells once it is waited for. */
   of(wish: Send, ask: () => void): Effect.Effect<KvMessage> {
+    const { number } = wish
     return Effect.callback<KvMessage>((resume) => {
-      this.#waiting.set(wish.session, (message) => {
-        const other = message._tag === "KvDelta" && message.from !== wish.from // of an earlier question
-        if (!other) resume(Effect.succeed(message))
-      })
+      this.#waiting.set(number, { wish, assembly: new Assembly(), take: (kv) => resume(Effect.succeed(kv)) })
       ask()
-    }).pipe(Effect.ensuring(Effect.sync(() => this.#waiting.delete(wish.session))))
+    }).pipe(Effect.ensuring(Effect.sync(() => this.#waiting.delete(number))))
   }
 }
 
-const fetching = ({ epoch, group, rank, shard, compute, ask }: MovingOptions, pieces: Pieces): Fetch =>
-  Effect.fnUntraced(function* ({ session, from: held = session, committed, sampling }, source) {
+/** Or it is one to an earlier wish. */
+const answers = (kv: KvMessage, { session, from, to }: Send): boolean =>
+  kv.session === session && (kv._tag === "KvLacking" || (kv.from === from && kv.count === to - from))
+
+const fetching = ({ epoch, group, rank, shard, compute, ...options }: MovingOptions, pieces: Pieces): Fetch => {
+  const target = { epoch, group }
+  let asked = options.wishes
+  return Effect.fnUntraced(function* ({ session, from: held = session, committed, sampling }, source) {
     const most = rowsOfPiece(compute.bytesOfKvPerToken())
     for (let from = 0; from < committed; from += most) {
       const to = Math.min(committed, from + most)
-      const wish: Send = { _tag: "Send", session: held, rank, from, to, shard, sampling, target: { epoch, group } }
-      const asked = pieces.of(wish, () => ask(source, wishes.encode(wish)))
-      const piece = Option.getOrNull(yield* Effect.timeoutOption(asked, PIECE_MILLIS))
+      const number = NUMBERS + (asked++ % NUMBERS)
+      const wish: Send = { _tag: "Send", number, session: held, rank, from, to, shard, sampling, target }
+      const answer = pieces.of(wish, () => options.ask(source, wishes.encode(wish)))
+      const piece = Option.getOrNull(yield* Effect.timeoutOption(answer, PIECE_MILLIS))
       if (piece?._tag !== "KvDelta") return false
       yield* compute.kvImport(session, piece.values)
     }
     return true
   })
+}

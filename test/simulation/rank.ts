@@ -58,6 +58,7 @@ export interface RankOptions {
 
 const WIDTH = 1
 const SMALL_PAYLOAD = 256 // so that rows come in parts
+const WISHES = 10_000 // of one process, at most
 const INBOX = { earlyBytes: 2 ** 20, endedPasses: 64 }
 
 export const startRank = ({ shape, rank, process, network, ...options }: RankOptions): RankActor => {
@@ -84,6 +85,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       }
     },
     maxPayload: () => SMALL_PAYLOAD,
+    wishes: process.pid * WISHES,
   })
   let working: Working<Asking> | null = null
   let latest: Asking | null = null

@@ -62,7 +62,8 @@ export const simulate = (seed: number, { mutation, note, drains = true }: Simula
     const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
     const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
     world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
-    world.run(world.now + FREEING_MILLIS, () => freed() && cluster.records.ids.length === 0)
+    world.run(world.now + PATIENCE_MILLIS, () => cluster.records.ids.length === 0) // one that nobody has heard of runs, too
+    world.run(world.now + FREEING_MILLIS, freed)
     const kept = cluster.well ? keptBy(cluster).map((kept) => `nothing is lost, and yet ${kept}`) : []
     cluster.leaveRanksAlone()
     world.run(world.now + UNUSED_MILLIS, freed)
