@@ -10,6 +10,7 @@ import { Network } from "./network.ts"
 import { type GroupShape, type RankActor, startRank } from "./rank.ts"
 import { type Reader, startReader } from "./reader.ts"
 import { RecordServer } from "./records.ts"
+import { groupsOf } from "./replica.ts"
 import type { Drain, Scenario, SessionPlan, Trouble } from "./scenario.ts"
 import { type Supervisor, startSupervisor } from "./supervisor.ts"
 import { Process, type World } from "./world.ts"
@@ -49,7 +50,8 @@ export class Cluster {
   readonly violations: Array<string> = []
   troubles = 0 // that have happened
   moves = 0 // of sessions whose KV has come with them
-  vain = 0 // of those whose KV has not
+  filled = 0 // prompts, by ranks of their own
+  vain = 0 // KV that has not come
   #pids = 0
   #calm = false
 
@@ -76,7 +78,7 @@ export class Cluster {
   }
 
   #shapes(): ReadonlyArray<GroupShape> {
-    return this.#scenario.replicas.flatMap(({ base, draft }) => (draft === null ? [base] : [base, draft]))
+    return this.#scenario.replicas.flatMap(groupsOf)
   }
 
   #process(name: string): Process {
@@ -129,9 +131,10 @@ export class Cluster {
   }
 
   #check(command: PassCommand, answer: PassAnswer): void {
-    if (command._tag === "Prefill" && command.source?.group === "base") {
-      if (answer._tag === "Prefilled") this.moves++
-      else this.vain++
+    if (command._tag === "Prefill" && command.source !== undefined && command.source.group !== "draft") {
+      if (answer._tag !== "Prefilled") this.vain++
+      else if (command.source.group === "base") this.moves++
+      else this.filled++
     }
     if (
       this.well &&

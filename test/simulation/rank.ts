@@ -16,7 +16,7 @@ import type { Network } from "./network.ts"
 import type { Process } from "./world.ts"
 
 export interface GroupShape {
-  readonly group: "base" | "draft"
+  readonly group: "base" | "draft" | "prefill"
   readonly replica: number // its epoch
   readonly strategy: Strategy
   readonly ranks: number

@@ -22,7 +22,11 @@ export interface ReplicaShape {
   readonly epoch: number
   readonly base: GroupShape
   readonly draft: GroupShape | null
+  readonly prefill: GroupShape | null // of the base's shape
 }
+
+export const groupsOf = ({ base, draft, prefill }: ReplicaShape): ReadonlyArray<GroupShape> =>
+  [base, draft, prefill].filter((shape) => shape !== null)
 
 export interface LinkOptions {
   readonly process: Process
@@ -89,9 +93,10 @@ export class SimulatedLink {
 
   #become(): void {
     const { process, tokenizer, changed } = this.#of
-    const [base, draft] = this.#joined
+    const named = (name: string) => this.#joined.find(({ shape }) => shape.group === name)
+    const [base, draft, prefill] = [named("base"), named("draft"), named("prefill")]
     if (base === undefined) return
-    const models = { base: base.group, prefill: null, tokenizer, learned: this.#learned }
+    const models = { base: base.group, prefill: prefill?.group ?? null, tokenizer, learned: this.#learned }
     if (draft === undefined) this.models = { ...models, draft: null }
     else {
       const drafting = Effect.gen({ self: this }, function* () {
@@ -104,8 +109,7 @@ export class SimulatedLink {
   }
 
   #join(): void {
-    const { base, draft } = this.#of.replica
-    this.#joined = [base, ...(draft === null ? [] : [draft])].map((shape) => this.#joinGroup(shape))
+    this.#joined = groupsOf(this.#of.replica).map((shape) => this.#joinGroup(shape))
   }
 
   #joinGroup(shape: GroupShape): Joined {

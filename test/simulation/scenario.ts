@@ -67,8 +67,10 @@ export const draw = (seed: number, random: Random, drains: boolean): Scenario =>
 
 /** With more replicas to go to and from, and sessions that last until they have to. */
 const draining = (random: Random, scenario: Scenario): Scenario => {
-  const [replica] = scenario.replicas
-  if (replica === undefined) return scenario
+  const [alone] = scenario.replicas
+  if (alone === undefined) return scenario
+  const apart = random.chance(0.3) // prompts are filled in by ranks of their own
+  const replica: ReplicaShape = { ...alone, prefill: apart ? { ...alone.base, group: "prefill" } : null }
   const replicas = Array.from({ length: random.integer(2, 3) }, (_, i) => renumbered(replica, i + 1))
   const sessions = scenario.sessions.map((plan) => ({ ...plan, request: lasting(random, plan.request, replica) }))
   const [first, ...more] = sessions
@@ -155,13 +157,14 @@ const drawReplica = (random: Random, epoch: number): ReplicaShape => {
   // A draft of the base's own weights is right whenever its passes are exact, so trees are accepted.
   const alike = random.chance(0.6)
   const draft = random.chance(0.7) ? drawGroup("draft", alike ? 17 : 99, alike ? base.model.layers : 3) : null
-  return { epoch, base, draft }
+  return { epoch, base, draft, prefill: null }
 }
 
-const renumbered = ({ base, draft }: ReplicaShape, epoch: number): ReplicaShape => ({
+const renumbered = ({ base, draft, prefill }: ReplicaShape, epoch: number): ReplicaShape => ({
   epoch,
   base: { ...base, replica: epoch },
   draft: draft && { ...draft, replica: epoch },
+  prefill: prefill && { ...prefill, replica: epoch },
 })
 
 const drawTokens = (random: Random, length: number): ReadonlyArray<number> =>

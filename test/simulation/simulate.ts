@@ -38,7 +38,8 @@ export interface Verdict {
   readonly tokens: number
   readonly givenUp: number // sessions whose ranks were lost again and again
   readonly moves: number // of sessions, with their KV
-  readonly vain: number // without it
+  readonly filled: number // prompts, by ranks of their own
+  readonly vain: number // hand-overs of KV that did not come
 }
 
 export interface SimulateOptions {
@@ -97,7 +98,7 @@ const verdictOf = (
   return {
     seed,
     events: world.events,
-    ...{ moves: cluster.moves, vain: cluster.vain },
+    ...{ moves: cluster.moves, filled: cluster.filled, vain: cluster.vain },
     accepted: cluster.clients.filter(({ accepted }) => accepted).length,
     owners: logs.flat().filter(({ _tag }) => _tag === "Owner").length,
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,

@@ -11,6 +11,7 @@ import type { Tokenizer } from "../../src/model/index.ts"
 import type { Limits } from "../../src/supervisor/admission.ts"
 import { type Admitting, admitting } from "../../src/supervisor/admitting.ts"
 import { leastLoaded } from "../../src/supervisor/choosing.ts"
+import { abort } from "../../src/supervisor/link.ts"
 import { Cancelled } from "../../src/wire/errors.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
@@ -131,9 +132,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     const { epoch } = yield* Ownership
     for (let former = 1; former < epoch; former++) {
       for (const { models } of links) {
-        const abort = { _tag: "Abort", session: kvOf(session, former) } as const
-        if (models !== null) yield* models.base.control(abort)
-        if (models?.draft) yield* models.draft.control(abort)
+        if (models !== null) yield* abort(models, kvOf(session, former))
       }
     }
   })
