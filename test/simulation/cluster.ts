@@ -11,7 +11,7 @@ import { type GroupShape, type RankActor, startRank } from "./rank.ts"
 import { type Reader, startReader } from "./reader.ts"
 import { RecordServer } from "./records.ts"
 import { groupsOf } from "./replica.ts"
-import type { Drain, Scenario, SessionPlan, Trouble } from "./scenario.ts"
+import { type Drain, OF_SUPERVISORS, type Scenario, type SessionPlan, type Trouble } from "./scenario.ts"
 import { type Supervisor, startSupervisor } from "./supervisor.ts"
 import { Process, type World } from "./world.ts"
 
@@ -52,6 +52,7 @@ export class Cluster {
   moves = 0 // of sessions whose KV has come with them
   filled = 0 // prompts, by ranks of their own
   vain = 0 // KV that has not come
+  #losses = 0 // troubles in which a message or what a rank holds may be lost
   #pids = 0
   #calm = false
 
@@ -199,8 +200,10 @@ export class Cluster {
     if (first === undefined) return
     this.#world.after(this.#world.random.exponential(troubleMillis), null, () => {
       if (this.#calm) return
+      const trouble = this.#world.random.pick([first, ...more])
       this.troubles++
-      this.#happen(this.#world.random.pick([first, ...more]))
+      if (!OF_SUPERVISORS.has(trouble)) this.#losses++
+      this.#happen(trouble)
       this.#trouble()
     })
   }
@@ -287,6 +290,7 @@ export class Cluster {
       this.#world.note(() => `replica ${replica} drains no more`)
       if (ends) {
         this.troubles++
+        this.#losses++
         for (const rank of this.ranks) if (rank.shape.replica === replica) this.#killRank(rank)
       }
       this.#draining.end(replica)
@@ -306,8 +310,13 @@ export class Cluster {
 
   /** Nothing has ever gone wrong. */
   get well(): boolean {
+    return this.troubles === 0 && this.lossless
+  }
+
+  /** Nothing that was said was lost. */
+  get lossless(): boolean {
     const { loss, double, late } = this.#scenario.faults
-    return this.troubles + loss + double + late === 0
+    return this.#losses + loss + double + late === 0
   }
 
   #becomeCalm(): void {

@@ -11,7 +11,7 @@ that have ever failed, then others.
   --seeds N     so many others; 1000
   --from SEED   the first of them; 0
   --seed SEED   this one alone, with a trace of all that happened
-  --still       no replica drains: worlds as they were before any did
+  --still       no replica drains, and no session has a deadline: worlds as they were before
 `
 
 const OPTIONS = {
@@ -56,11 +56,11 @@ const one = ({ seed, drains }: Begun): boolean => {
   return violations.length === 0
 }
 
-const COUNTS = ["accepted", "tokens", "owners", "moves", "filled", "vain", "givenUp", "events"] as const
+const COUNTS = ["accepted", "tokens", "owners", "overdue", "moves", "filled", "vain", "givenUp", "events"] as const
 
 const many = (worlds: ReadonlyArray<Begun>): boolean => {
   const began = performance.now()
-  const sum = { accepted: 0, tokens: 0, owners: 0, moves: 0, filled: 0, vain: 0, givenUp: 0, events: 0 }
+  const sum = { accepted: 0, tokens: 0, owners: 0, overdue: 0, moves: 0, filled: 0, vain: 0, givenUp: 0, events: 0 }
   let failed = 0
   let moved = 0
   for (const { seed, drains } of worlds) {
@@ -74,7 +74,7 @@ const many = (worlds: ReadonlyArray<Begun>): boolean => {
   const minutes = (performance.now() - began) / 60_000
   say(`${worlds.length} seeds in ${minutes.toFixed(1)} minutes, ${failed} with a violation`)
   say(
-    `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
+    `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.overdue} ended by their deadline, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
   )
   say(
     `${sum.moves} sessions moved with their KV, in ${moved} seeds; ${sum.filled} prompts filled in apart; ${sum.vain} hand-overs in vain`,

@@ -58,12 +58,22 @@ export interface Drain {
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
-/** Without drains: as scenarios were before there were any. */
+/** Without drains: as scenarios were before there were any, nor deadlines. */
 export const draw = (seed: number, random: Random, drains: boolean): Scenario => {
   const scenario = drawStill(random)
+  if (!drains) return scenario
   const apart = new Random(-1 - seed) // so that the rest of a scenario is what it was without
-  return drains && apart.chance(0.6) ? draining(apart, scenario) : scenario
+  const limited = { ...scenario, sessions: scenario.sessions.map((plan) => inTime(apart, plan)) }
+  return apart.chance(0.6) ? draining(apart, limited) : limited
 }
+
+const inTime = (random: Random, plan: SessionPlan): SessionPlan => {
+  const deadlineMillis = random.chance(0.1) ? Math.ceil(random.exponential(random.pick([100, 1000, 5000]))) : null
+  return { ...plan, request: { ...plan.request, deadlineMillis } }
+}
+
+/** What they have said by then is heard. */
+export const OF_SUPERVISORS: ReadonlySet<Trouble> = new Set(["kill a supervisor", "drain a supervisor"])
 
 /** With more replicas to go to and from, and sessions that last until they have to. */
 const draining = (random: Random, scenario: Scenario): Scenario => {
@@ -75,8 +85,9 @@ const draining = (random: Random, scenario: Scenario): Scenario => {
   const sessions = scenario.sessions.map((plan) => ({ ...plan, request: lasting(random, plan.request, replica) }))
   const [first, ...more] = sessions
   if (first === undefined) return scenario
-  const well = random.chance(0.3) // all the rest
-  const rest = well ? { troubles: [], faults: { ...scenario.faults, loss: 0, double: 0, late: 0 } } : {}
+  const well = random.chance(0.3) // all the rest, or all but supervisors
+  const troubles = scenario.troubles.filter((trouble) => random.chance(0.5) && OF_SUPERVISORS.has(trouble))
+  const rest = well ? { troubles, faults: { ...scenario.faults, loss: 0, double: 0, late: 0 } } : {}
   const hectic = scenario.computeMillis * random.pick([3, 10, 30])
   const patient = random.pick([200, 1000, 4000])
   const drains = Array.from(

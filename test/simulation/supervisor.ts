@@ -11,8 +11,8 @@ import type { Tokenizer } from "../../src/model/index.ts"
 import type { Limits } from "../../src/supervisor/admission.ts"
 import { type Admitting, admitting } from "../../src/supervisor/admitting.ts"
 import { leastLoaded } from "../../src/supervisor/choosing.ts"
+import { Endings } from "../../src/supervisor/endings.ts"
 import { abort } from "../../src/supervisor/link.ts"
-import { Cancelled } from "../../src/wire/errors.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import { Generate, generate } from "../../src/workflow/generate.ts"
@@ -70,7 +70,6 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     changed()
   })
   const cancelled = new Set<string>()
-  const cancels = new Map<string, () => void>()
   let heard: Present["heard"] = () => {}
   let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
 
@@ -118,14 +117,23 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   const placeOf = (admitted: Admitted["Service"], { prompt, maxTokens }: GenerateRequest) =>
     Place.of({ tokenizer, suspects, take: takeOf(admitted, prompt.length + maxTokens) })
 
-  const cancellation = Cancellation.of({
-    of: (session) =>
-      Effect.callback<never, Cancelled>((resume) => {
-        const cancel = (): void => resume(Effect.fail(new Cancelled({ session })))
-        cancels.set(session, cancel)
-        if (cancelled.has(session)) cancel()
-      }),
-  })
+  const endings = new Endings(
+    () => network.isUp(process),
+    (millis, fire) => {
+      let closed = false
+      process.after(millis, () => (closed ? undefined : fire()))
+      return {
+        close: () => {
+          closed = true
+        },
+        refresh: () => {}, // no reader here has to say that he reads
+      }
+    },
+  )
+  const open = (request: GenerateRequest, overMillis: number): void => {
+    endings.open(request.session, request, overMillis)
+    if (cancelled.has(request.session)) endings.cancel(request.session)
+  }
 
   /** What former owners have left on any replica. */
   const freeFormer = Effect.fnUntraced(function* ({ session }: GenerateRequest) {
@@ -150,15 +158,22 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       begun.delete(session)
       if (admitted === undefined) {
         yield* freeFormer(request)
+        const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0)))
+        open(request, request.deadlineMillis === null ? 0 : yield* age)
         admitted = yield* admission.takeOver(askingOf(request))
       }
       return yield* generate(request).pipe(
-        Effect.provideService(Cancellation, cancellation),
+        Effect.provideService(Cancellation, endings),
         Effect.provideService(Admitted, admitted),
         Effect.provideService(Place, placeOf(admitted, request)),
         Effect.provideService(TokenLog, log),
         Effect.provideService(Traces, { publish: () => Effect.void }),
-        Effect.ensuring(admission.end(session)),
+        Effect.ensuring(
+          Effect.andThen(
+            Effect.sync(() => endings.close(session)),
+            admission.end(session),
+          ),
+        ),
         Effect.onExit((exit) =>
           Effect.sync(() => {
             if (Exit.hasDies(exit)) process.world.defects.push(`${session} on ${process.name}: ${exit}`)
@@ -199,6 +214,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       const after = yield* Effect.onExit(log.append(session, beginning, 0), (exit) =>
         exit._tag === "Failure" ? admission.end(session) : Effect.void,
       )
+      open(request, 0)
       begun.set(session, admitted)
       // Not by Generate.execute, whose hash of the session's name is made asynchronously.
       yield* Context.get(engine, WorkflowEngine.WorkflowEngine).execute(Generate, {
@@ -217,7 +233,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     accept: (request, told) => void begin(request, told),
     cancel: (session) => {
       cancelled.add(session)
-      cancels.get(session)?.()
+      endings.cancel(session)
     },
     beat: (rank, connections) => links.find(({ epoch }) => epoch === rank.shape.replica)?.beat(rank, connections),
     heard: (owner) => heard(owner),
