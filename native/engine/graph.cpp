@@ -101,6 +101,10 @@ ggml_tensor * Graph::attention(int layer, ggml_tensor * x0) {
     if (w.k_norm != nullptr) k = norm(k, w.k_norm);
     q = rope(q);
     k = ggml_reshape_2d(ctx_, rope(k), int64_t(s.head_dim) * s.kv_heads, rows);
+    if (LayerAttention::possible(pass_.parts[0].session->keys[size_t(layer)], s.head_dim)) {
+        attentions_.push_back(std::make_unique<LayerAttention>(pass_, layer, s));
+        return linear(w.o, w.o_bias, attentions_.back()->over(ctx_, q, k, v));
+    }
     std::vector<ggml_tensor *> all;  // [head_dim * heads, rows], of each session
     for (size_t p = 0; p < pass_.parts.size(); ++p) all.push_back(attend(pass_.parts[p], p, q, k, v, layer));
     return linear(w.o, w.o_bias, joined(std::move(all)));

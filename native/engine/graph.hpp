@@ -1,5 +1,6 @@
 // One stretch as a ggml graph: record the steps, allocate, fill the inputs, compute. The model reads top to bottom here.
 #pragma once
+#include "attention.hpp"
 #include "engine.hpp"
 
 namespace chorus {
@@ -46,6 +47,7 @@ class Graph {
     ggml_context * ctx_;
     ggml_tensor * positions_ = nullptr;
     std::map<ggml_tensor *, ggml_tensor *> quantised_;  // of activations that several matrices multiply
+    std::vector<std::unique_ptr<LayerAttention>> attentions_;  // of our own kernel
     std::vector<ggml_tensor *> masks_;
     std::vector<std::vector<ggml_fp16_t>> mask_values_;
     std::vector<std::pair<ggml_tensor *, const void *>> inputs_;

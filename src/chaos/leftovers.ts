@@ -2,7 +2,6 @@
 // among the registered services, and processes.
 import { readdirSync, readFileSync } from "node:fs"
 import { jetstreamManager } from "@nats-io/jetstream"
-import { Kvm } from "@nats-io/kv"
 import { Effect, Option, Schema } from "effect"
 import { keysOf } from "../fabric/bucket.ts"
 import { TOKEN_STREAM } from "../wire/subjects.ts"
@@ -50,10 +49,7 @@ const readers = async ({ watch }: Installation): Promise<number> => {
 }
 
 /** Of sessions that have not ended, and what belongs to them. */
-const records = async ({ watch }: Installation): Promise<number> => {
-  const kv = await new Kvm(watch.connection).open(EXECUTIONS)
-  return (await keysOf(kv)).length
-}
+const records = async ({ watch }: Installation): Promise<number> => (await keysOf(watch.connection, EXECUTIONS)).length
 
 const Ping = Schema.fromJsonString(Schema.Struct({ name: Schema.String, id: Schema.String }))
 const decodePing = Schema.decodeUnknownOption(Ping)

@@ -25,6 +25,9 @@ const progresses = codec("session progress", SessionProgress)
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
 
+/** Without a word for so long, another supervisor is asked too. */
+const ASK_AGAIN_MILLIS = 2_500
+
 /** A server that is back is found at once; one that hangs is left after some seconds. */
 const RECONNECTING = {
   ...{ maxReconnectAttempts: -1, reconnectTimeWait: 250, reconnectJitter: 250, pingInterval: 5_000, maxPingOut: 2 },
@@ -160,6 +163,7 @@ const hearProgress = (connection: NatsConnection, subject: string, activating: (
 /** One request and its answer; what refuses it is thrown. */
 const ask = async (line: Line, deployment: string, request: InferRequest, traceparent: string | undefined) => {
   const { connection, url } = line
+  const subjects = subjectsOf(deployment)
   const message = Result.getOrThrow(requests.tryEncode(request))
   const limit = connection.info?.max_payload ?? Number.POSITIVE_INFINITY
   if (message.byteLength > limit) {
@@ -173,9 +177,14 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
   })
   try {
     const headers = traceHeaders(traceparent)
-    const options = { timeout: ACCEPT_MILLIS, ...(headers === undefined ? {} : { headers }) }
-    const reply = connection.request(subjectsOf(deployment).infer, message, options)
-    const { data } = await Promise.race([reply, gone])
+    const options = headers === undefined ? {} : { headers }
+    const once = (timeout: number) => connection.request(subjects.infer, message, { timeout, ...options })
+    const { data } = await firstOf(once, gone, (late) => {
+      const answer = answers.decode(late.data)
+      if (Result.isSuccess(answer) && answer.success._tag === "Accepted") {
+        void insist(connection, subjects.cancel(answer.success.session))
+      }
+    })
     const answer = Result.getOrThrow(answers.decode(data))
     if (answer._tag === "Refused") throw answer.error
     return answer
@@ -185,6 +194,29 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
   } finally {
     unwatch()
   }
+}
+
+/**
+ * A supervisor that was killed in this moment, or hangs, may be the one that is asked. So another is asked beside it after a
+ * while, and so on; the first answer counts, and `unwanted` hears the others.
+ */
+const firstOf = <A>(ask: (timeout: number) => Promise<A>, gone: Promise<never>, unwanted: (late: A) => void) => {
+  let over = false
+  const began = performance.now()
+  const first = new Promise<A>((resolve, reject) => {
+    const attempt = (): void =>
+      void ask(began + ACCEPT_MILLIS - performance.now()).then(
+        (answer) => (over ? unwanted(answer) : resolve(answer)),
+        reject, // nobody listens, or the first one's time is over
+      )
+    const again = (): void => {
+      if (over || performance.now() - began >= ACCEPT_MILLIS - ASK_AGAIN_MILLIS / 2) return
+      attempt()
+      setTimeout(again, ASK_AGAIN_MILLIS).unref()
+    }
+    again()
+  })
+  return Promise.race([first, gone]).finally(() => (over = true))
 }
 
 const unexpected = (expected: string, { _tag }: InferAnswer) =>

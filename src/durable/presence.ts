@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Layer, PubSub, type Scope, SubscriptionRef } from "effect"
 import { watching } from "../fabric/bucket.ts"
-import { openLeases, RENEW_MILLIS } from "../fabric/lease.ts"
+import { LEASES, openLeases, RENEW_MILLIS } from "../fabric/lease.ts"
 import { Nats } from "../fabric/nats.ts"
 import { Liveness, TICK_MILLIS } from "./liveness.ts"
 
@@ -57,7 +57,7 @@ const present = Effect.gen(function* () {
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(RENEW_MILLIS), say)))
   yield* Effect.forkScoped(
-    watching(nats, { kv, key: `${KEYS}.*` }, ({ key, operation }) => {
+    watching(nats, { bucket: LEASES, key: `${KEYS}.*` }, ({ key, operation }) => {
       const owner = key.slice(KEYS.length + 1)
       if (operation === "PUT") return Effect.sync(() => liveness.heard(owner))
       return Effect.andThen(

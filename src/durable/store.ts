@@ -1,8 +1,8 @@
 // Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
 // as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
-import type { KvEntry } from "@nats-io/kv"
 import { Effect, Result, Schedule, Schema } from "effect"
 import { keysOf, openKv, watching, writeOver } from "../fabric/bucket.ts"
+import type { Change } from "../fabric/bucketChanges.ts"
 import { answered, Nats } from "../fabric/nats.ts"
 import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
@@ -74,11 +74,9 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
         recordedOf,
       ),
     follow: (heard) =>
-      watching(nats, { kv: records, key: `${namespace}.execution.*` }, (entry) =>
-        heard(idOf(entry), recordedOf(entry)),
-      ),
+      watching(nats, { bucket, key: `${namespace}.execution.*` }, (entry) => heard(idOf(entry), recordedOf(entry))),
     followDeferreds: (heard) =>
-      watching(nats, { kv: records, key: `${namespace}.deferred.>` }, (entry) => {
+      watching(nats, { bucket, key: `${namespace}.deferred.>` }, (entry) => {
         const [, , id = "", name = ""] = entry.key.split(".")
         return entry.operation === "PUT" ? heard(nameOf(id), nameOf(name)) : Effect.void
       }),
@@ -102,7 +100,7 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
       if (result !== null) {
         yield* always(() => results.put(resultKey(id), JSON.stringify(result)))
         const filters = PARTS.map((part) => `${namespace}.${part}.${keyPart(id)}.>`)
-        const keys = yield* always(() => keysOf(records, filters))
+        const keys = yield* always(() => keysOf(connection, bucket, filters))
         yield* Effect.forEach(keys, (key) => always(() => records.purge(key, { ttl: MARKER_TTL })), { discard: true })
       }
       yield* always(() => records.purge(keyOf(id), { ttl: MARKER_TTL }))
@@ -111,13 +109,13 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
   return store
 })
 
-const jsonOf = (entry: KvEntry | null): unknown =>
+const jsonOf = (entry: Change | null): unknown =>
   entry === null || entry.operation !== "PUT" ? null : JSON.parse(entry.string())
 
-const recordedOf = (entry: KvEntry | null): Recorded | null => {
+const recordedOf = (entry: Change | null): Recorded | null => {
   if (entry === null || entry.operation !== "PUT") return null
   const execution = decode(entry.string())
   return Result.isSuccess(execution) ? { execution: execution.success, revision: entry.revision } : null
 }
 
-const idOf = ({ key }: KvEntry): string => nameOf(key.split(".")[2] ?? "")
+const idOf = ({ key }: Change): string => nameOf(key.split(".")[2] ?? "")

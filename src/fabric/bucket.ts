@@ -1,9 +1,10 @@
 // A NATS key-value bucket whose values are JSON of one schema, so that `nats kv get` reads well. Writers that share a key
 // write by revision; readers follow the whole bucket.
 import { JetStreamApiError } from "@nats-io/jetstream"
-import { type KV, type KvEntry, Kvm, type KvOptions } from "@nats-io/kv"
+import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
+import { type Change, changesOf } from "./bucketChanges.ts"
 import { copiesAt } from "./copies.ts"
 import { isForbidden, Nats } from "./nats.ts"
 
@@ -79,7 +80,7 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   const follow = Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make<Entries<A>>(new Map())
     const load = Effect.gen(function* () {
-      const keys = yield* attempt("all keys", () => keysOf(kv))
+      const keys = yield* attempt("all keys", () => keysOf(connection, name))
       const loaded = yield* Effect.forEach(keys, (key) => Effect.map(get(key), (entry) => [key, entry] as const))
       yield* SubscriptionRef.set(
         ref,
@@ -95,13 +96,13 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
       })
     })
     yield* load
-    const hear = (entry: KvEntry) =>
+    const hear = (entry: Change) =>
       entry.operation === "PUT"
         ? Effect.flatMap(understood(entry.key, entry.string()), (value) =>
             change(entry.key, value === null ? null : { value, revision: entry.revision }),
           )
         : change(entry.key, null)
-    yield* Effect.forkScoped(watching(nats, { kv, key: ">" }, hear, Effect.ignore(load)))
+    yield* Effect.forkScoped(watching(nats, { bucket: name, key: ">" }, hear, Effect.ignore(load)))
     return ref
   })
 
@@ -141,25 +142,26 @@ export const openKv = async (
 
 /**
  * Calls with what is under some keys, and with each change of it, for ever. A watch does not outlive its server: with each
- * new connection another one begins, after `renewed`, and tells everything again.
+ * new connection, and where a change may have been missed, another one begins, after `renewed`, and tells everything again.
  */
 export const watching = Effect.fnUntraced(function* <R>(
-  { connected }: Nats["Service"],
-  { kv, key }: { readonly kv: KV; readonly key: string },
-  heard: (entry: KvEntry) => Effect.Effect<void, never, R>,
+  { connection, connected }: Nats["Service"],
+  { bucket, key }: { readonly bucket: string; readonly key: string },
+  heard: (entry: Change) => Effect.Effect<void, never, R>,
   renewed: Effect.Effect<void, never, R> = Effect.void,
 ) {
   const changes = Stream.unwrap(
     Effect.map(
       Effect.acquireRelease(
-        Effect.tryPromise(() => kv.watch({ key })),
-        (changes) => Effect.sync(() => changes.stop()),
+        Effect.tryPromise(() => changesOf(connection, bucket, [key])),
+        ({ stop }) => Effect.sync(stop),
       ),
-      (changes) => Stream.fromAsyncIterable(changes, (error) => error),
+      ({ all }) => Stream.fromAsyncIterable(all, (error) => error),
     ),
   ).pipe(Stream.runForEach(heard), Effect.scoped)
-  // It ends before its time where the server is not ready for it yet.
-  const watch = Effect.forever(Effect.andThen(Effect.ignore(changes), Effect.sleep(WATCH_AGAIN_MILLIS)))
+  // It also ends before its time where the server is not ready for it yet.
+  const again = Effect.andThen(Effect.sleep(WATCH_AGAIN_MILLIS), renewed)
+  const watch = Effect.forever(Effect.andThen(Effect.ignore(changes), again))
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.filter((up) => up),
     Stream.zipWithIndex,
@@ -169,9 +171,21 @@ export const watching = Effect.fnUntraced(function* <R>(
   return yield* Effect.never
 })
 
-export const keysOf = async (kv: KV, filter: string | Array<string> = ">"): Promise<ReadonlyArray<string>> => {
+export const keysOf = async (
+  connection: NatsConnection,
+  bucket: string,
+  filters: ReadonlyArray<string> = [">"],
+): Promise<ReadonlyArray<string>> => {
+  const { kept, all, stop } = await changesOf(connection, bucket, filters)
   const keys: Array<string> = []
-  for await (const key of await kv.keys(filter)) keys.push(key)
+  let left = kept
+  if (left === 0) stop()
+  // Read to its end, also when it is stopped: only then is its inbox given up.
+  for await (const { key, operation } of all) {
+    if (left > 0 && operation === "PUT") keys.push(key)
+    if (--left === 0) stop()
+  }
+  if (left > 0) throw new Error("a list of keys was cut short")
   return keys
 }
 

@@ -4,7 +4,7 @@ import { Effect, Schedule } from "effect"
 import { isConflict, openKv } from "./bucket.ts"
 import { Nats } from "./nats.ts"
 
-const BUCKET = "chorus_leases"
+export const LEASES = "chorus_leases"
 
 /** A holder that is silent for so long has lost it. */
 export const LEASE_MILLIS = 2_000
@@ -15,7 +15,7 @@ const TRY_MILLIS = 250
 
 /** The bucket of all leases, as soon as there is one: its keys end by themselves. */
 export const openLeases = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.tryPromise(() => openKv(connection, BUCKET, { ttl: LEASE_MILLIS })),
+  Effect.tryPromise(() => openKv(connection, LEASES, { ttl: LEASE_MILLIS })),
 ).pipe(Effect.retry({ schedule: Schedule.spaced("1 second") }))
 
 /** Runs `use` while the lease is held, again and again whenever it is got. Never ends. */

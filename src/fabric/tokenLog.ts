@@ -188,14 +188,19 @@ const readSome = async (connection: NatsConnection, subject: string, seq: number
   return read
 }
 
-/** A log's first or last entry; null where there is none, or none any more. */
+/**
+ * A log's first or last entry; null where there is none, or none any more. Any server may answer, and one that was away knows
+ * of no log that began meanwhile: that there is none is the leader's to say.
+ */
 export const entryAt = async (
   manager: JetStreamManager,
   subject: string,
   which: "first" | "last",
 ): Promise<Logged | null> => {
   const query = which === "last" ? { last_by_subj: subject } : { seq: 1, next_by_subj: subject }
-  const message = await manager.direct.getMessage(TOKEN_STREAM, query).catch(async (error: unknown) => {
+  const read = async () =>
+    (await manager.direct.getMessage(TOKEN_STREAM, query)) ?? (await manager.streams.getMessage(TOKEN_STREAM, query))
+  const message = await read().catch(async (error: unknown) => {
     // Nobody answers for the stream: it is not there yet, or there is none, and so no session.
     if ((await streamInfo(manager)) === undefined) return null
     throw error

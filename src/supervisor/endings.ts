@@ -17,11 +17,16 @@ export interface Timer {
   readonly close: () => void
 }
 
+/** So many words that came for sessions of others are kept. */
+const MOST_WORDS = 4_096
+
 /** The longest time that a timer knows: 24 days. */
 const TIMER_MILLIS = 2 ** 31 - 1
 
 export class Endings {
   readonly #sessions = new Map<string, Ending>()
+  /** Cancelled while they were not here: perhaps nobody's, their owner having died. Whoever takes them over ends them. */
+  readonly #words = new Set<string>()
   readonly #connected: () => boolean
   readonly #after: (millis: number, fire: () => void) => Timer
 
@@ -43,6 +48,7 @@ export class Endings {
       deadline: this.#timer(deadlineMillis === null ? null : Math.max(0, deadlineMillis - overMillis), overdue),
       interest: this.#timer(interestMillis, unread),
     })
+    if (this.#words.delete(session)) this.cancel(session)
   }
 
   /** Fails when the session has to end. */
@@ -52,7 +58,10 @@ export class Endings {
   }
 
   cancel(session: string): void {
-    this.#end(session, new Cancelled({ session }))
+    if (this.#sessions.has(session)) return this.#end(session, new Cancelled({ session }))
+    this.#words.add(session)
+    const [oldest] = this.#words
+    if (this.#words.size > MOST_WORDS && oldest !== undefined) this.#words.delete(oldest)
   }
 
   cancelAll(): void {

@@ -101,10 +101,11 @@ for (const name of ["smollm2", "coder-0.5b", "coder-1.5b"] as const satisfies Re
   describe.skipIf(isMissing(name))(`${name}${howToGet(name)}`, () => {
     const rows = golden<Record<string, ReadonlyArray<LlamaRow>>>("engine-llama.json")[name] ?? []
     // One rounding that falls the other way, in another build of the same kernels, flips 8-bit activations behind it: the
-    // two llama.cpps are up to 0.5 apart, and so each has a best token now and then that the other has close behind.
-    const NOISE = 0.6
-    const TIE = 0.15
-    const PRINTED = 1e-4 // the references have four decimals
+    // two llama.cpps are up to 0.5 apart, and so each has a best token now and then that the other has close behind. Attention
+    // and K types have kernels of our own here, with other roundings: the mean of the largest difference
+    // of a step's logits to those with KV in f32 is 0.67 for smollm2, and 0.68 with ggml's attention.
+    const NOISE = 1.2
+    const TIE = 0.2
     let subject: Subject
     beforeAll(async () => {
       subject = await load(weights(name))
@@ -119,11 +120,6 @@ for (const name of ["smollm2", "coder-0.5b", "coder-1.5b"] as const satisfies Re
         for (const [step, token] of greedy.entries()) {
           const logits = await append(subject, "s", next)
           const [same = [], other = []] = [icelake[step], native[step]]
-          if (subject.variant === "icelake" && name === "smollm2") {
-            // The coders' K types have kernels of our own, with other roundings.
-            expect(argmax(logits)).toBe(same[0]?.[0])
-            expect(distance(logits, same)).toBeLessThan(PRINTED)
-          }
           expect(distance(logits, [...same, ...other])).toBeLessThan(NOISE)
           if (argmax(logits) !== token) {
             ties++

@@ -30,7 +30,6 @@ export interface Subject {
   readonly layers: number
   readonly width: number
   readonly vocab: number
-  readonly variant: string // the CPU's instruction set, as ggml names it
 }
 
 interface Choices extends Pick<EngineOptions, "deterministic" | "kvType" | "threads"> {
@@ -48,8 +47,7 @@ export const load = async (path: string, choices: Partial<Choices> = {}): Promis
   const defaults = { deterministic: true, kvType: "f16", threads: 1, device: "CPU" } as const
   const engine = await native.load({ ...defaults, ...others, shape, shard: wholeShard(shape), tensors })
   rmSync(folder, { recursive: true }) // what is mapped stays
-  const variant = native.devices().find(({ name }) => name === "CPU")?.variant ?? ""
-  return { engine, layers: shape.layers, width: shape.width, vocab: shape.vocab, variant }
+  return { engine, layers: shape.layers, width: shape.width, vocab: shape.vocab }
 }
 
 /** A model's bf16 tensors as f32, in a file of their own. Nothing is lost: bf16 is the upper half of f32. */

@@ -120,7 +120,7 @@ const lineOf = ({ name, state }: Stream): string => {
 const shapeOf = (subject: string): string =>
   subject
     .replace(/^_INBOX\..*/, "_INBOX")
-    .replaceAll(/[A-Za-z0-9]{20,}/g, "ID")
+    .replaceAll(/[A-Za-z0-9-]{20,}/g, "ID")
     .replace(/\.(group|beat)\.\d+\./, ".$1.EPOCH.")
 
 const recovered = async () => {

@@ -8,7 +8,7 @@ import { Kvm } from "@nats-io/kv"
 import { connect } from "@nats-io/transport-node"
 import { Deferred, Effect, Fiber, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { afterEach, beforeEach, expect, test } from "vitest"
-import { type Entries, openBucket } from "../../src/fabric/bucket.ts"
+import { type Entries, keysOf, openBucket } from "../../src/fabric/bucket.ts"
 import { holding } from "../../src/fabric/lease.ts"
 import { Nats } from "../../src/fabric/nats.ts"
 import { Server } from "./rankGroup.ts"
@@ -92,6 +92,36 @@ test("a value that somebody has written by hand and that is none is left out", (
       expect([...SubscriptionRef.getUnsafe(followed).keys()]).toEqual(["c"])
     }),
   ))
+
+test("who lists keys, or follows and ends, leaves no consumer on the server", async () => {
+  const consumers = Effect.gen(function* () {
+    const manager = yield* Effect.flatMap(Nats, ({ connection }) => Effect.promise(() => jetstreamManager(connection)))
+    return (yield* Effect.promise(() => manager.streams.info("KV_test"))).state.consumer_count
+  })
+  await run(
+    Effect.gen(function* () {
+      const nats = yield* Nats
+      const { connection } = nats
+      const bucket = yield* open
+      yield* bucket.put("a", { count: 1 })
+      yield* bucket.put("b", { count: 2 })
+      yield* bucket.remove("b")
+      expect(yield* Effect.promise(() => keysOf(connection, "test"))).toEqual(["a"])
+      expect(yield* Effect.promise(() => keysOf(connection, "test", ["c", "d.>"]))).toEqual([])
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const followed = yield* bucket.follow
+          yield* bucket.put("a", { count: 3 })
+          yield* until(followed, "a", 3)
+          expect(yield* consumers).toBe(1)
+        }),
+      )
+      yield* Effect.promise(() =>
+        expect.poll(() => Effect.runPromise(Effect.provideService(consumers, Nats, nats))).toBe(0),
+      )
+    }),
+  )
+})
 
 test("an operator's own settings of a bucket stand", () =>
   run(

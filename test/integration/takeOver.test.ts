@@ -123,11 +123,8 @@ test("stopped past its lease: it wakes up, writes nothing more, and goes on serv
   process.kill(pidOf(owner), "SIGCONT")
   for (const { generation, read } of sessions) expect(await check(generation.session, await read)).toBe(2)
   await nothingIsLeft()
-  expect(
-    (await Promise.all(Array.from({ length: 8 }, () => client.complete({ ...LONG, maxTokens: 8 })))).map(
-      ({ tokens }) => tokens,
-    ),
-  ).toEqual(Array.from({ length: 8 }, () => whole.slice(0, 8)))
+  const short = await Promise.all(Array.from({ length: 8 }, () => client.complete({ ...LONG, maxTokens: 8 })))
+  for (const { tokens } of short) expect(tokens).toEqual(whole.slice(0, 8))
 })
 
 test("a log that has lost its tail is healed with the same tokens", async () => {
@@ -140,4 +137,17 @@ test("a log that has lost its tail is healed with the same tokens", async () => 
     await manager.streams.deleteMessage(TOKEN_STREAM, last?.sequence ?? 0)
   }
   expect(await check(session.generation.session, await session.read)).toBe(1)
+})
+
+test("cancelled while it has no owner: whoever takes it over ends it", async () => {
+  process.kill(pidOf(fleet.supervisors[4]), "SIGKILL")
+  const sessions = await running(2)
+  await fleet.supervisor()
+  process.kill(pidOf(fleet.supervisors[3]), "SIGKILL")
+  for (const { generation } of sessions) client.cancel(generation.session)
+  for (const { generation } of sessions) {
+    expect(await generation.ending()).toMatchObject({ finishReason: "cancelled" })
+    expect((await logOf(generation.session)).at(-1)).toMatchObject({ _tag: "End", epoch: 2 })
+  }
+  await nothingIsLeft()
 })

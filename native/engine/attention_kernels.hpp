@@ -1,0 +1,29 @@
+// The kernel of attention.hpp for one instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace chorus {
+
+// What a row sees of its session's KV, by slots in the order of their positions: `committed` slots from 0 on, then `more`.
+// A slot's keys, and its values, are f16: [kv_heads, head_dim], `stride` numbers after those of the slot before.
+struct Seen {
+    const uint16_t * keys;
+    const uint16_t * values;
+    size_t stride;
+    int committed;
+    const int32_t * more;
+    int more_count;
+};
+
+// Whether it was compiled, this CPU has AVX-512, and it takes heads of such a size.
+bool attends(int head_dim);
+
+// The heads of one row that share a KV head: q and y [heads, head_dim]. Keys and values of `seen` are those of that head.
+// scores: room for heads * (slots + 16) numbers.
+void attend_heads(const float * q, int heads, int head_dim, float scale, const Seen & seen, float * scores, float * y);
+
+// Numbers to f16, rounded to the nearest even.
+void to_halves(const float * from, int count, uint16_t * to);
+
+}  // namespace chorus
