@@ -69,7 +69,6 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     for (const link of links) link.draining = epochs.has(link.epoch)
     changed()
   })
-  const cancelled = new Set<string>()
   let heard: Present["heard"] = () => {}
   let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
 
@@ -130,10 +129,6 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       }
     },
   )
-  const open = (request: GenerateRequest, overMillis: number): void => {
-    endings.open(request.session, request, overMillis)
-    if (cancelled.has(request.session)) endings.cancel(request.session)
-  }
 
   /** What former owners have left on any replica. */
   const freeFormer = Effect.fnUntraced(function* ({ session }: GenerateRequest) {
@@ -159,7 +154,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       if (admitted === undefined) {
         yield* freeFormer(request)
         const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0)))
-        open(request, request.deadlineMillis === null ? 0 : yield* age)
+        endings.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
         admitted = yield* admission.takeOver(askingOf(request))
       }
       return yield* generate(request).pipe(
@@ -214,7 +209,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       const after = yield* Effect.onExit(log.append(session, beginning, 0), (exit) =>
         exit._tag === "Failure" ? admission.end(session) : Effect.void,
       )
-      open(request, 0)
+      endings.open(session, request, 0)
       begun.set(session, admitted)
       // Not by Generate.execute, whose hash of the session's name is made asynchronously.
       yield* Context.get(engine, WorkflowEngine.WorkflowEngine).execute(Generate, {
@@ -231,10 +226,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   return {
     process,
     accept: (request, told) => void begin(request, told),
-    cancel: (session) => {
-      cancelled.add(session)
-      endings.cancel(session)
-    },
+    cancel: (session) => endings.cancel(session),
     beat: (rank, connections) => links.find(({ epoch }) => epoch === rank.shape.replica)?.beat(rank, connections),
     heard: (owner) => heard(owner),
     sessionsOn: (replica) => links.find(({ epoch }) => epoch === replica)?.sessions ?? 0,
