@@ -10,12 +10,11 @@ export interface HandOverOptions extends Omit<MovingOptions, "ask" | "give" | "m
   readonly deployment: string
 }
 
-/** Gives what other groups ask for, until the scope closes; what is returned asks them. */
+/** Hears what other groups give until the scope closes. */
 export const handOver = Effect.fnUntraced(function* ({ deployment, ...options }: HandOverOptions) {
   const { connection } = yield* Nats
   const { epoch, group, rank } = options
-  const runFork = Effect.runForkWith(yield* Effect.context())
-  const { wished, delivered, fetch } = moving({
+  const handing = moving({
     ...options,
     ask: (source, wish) => connection.publish(groupSubjects({ deployment, ...source }).kvWish, wish),
     give: (target, piece) => {
@@ -24,18 +23,14 @@ export const handOver = Effect.fnUntraced(function* ({ deployment, ...options }:
     wishes: randomInt(2 ** 31),
     maxPayload: () => connection.info?.max_payload ?? 2 ** 20,
   })
-  const subjects = groupSubjects({ deployment, epoch, group })
-  yield* subscribe(subjects.kvWish, (message) => void runFork(wished(message)))
-  yield* subscribe(subjects.kv(rank), delivered)
-  return fetch
-})
-
-const subscribe = Effect.fnUntraced(function* (subject: string, hear: (message: Uint8Array) => void) {
-  const { connection } = yield* Nats
+  const subject = groupSubjects({ deployment, epoch, group }).kv(rank)
   yield* Effect.acquireRelease(
     Effect.sync(() =>
-      connection.subscribe(subject, { callback: (error, { data }) => (error === null ? hear(data) : undefined) }),
+      connection.subscribe(subject, {
+        callback: (error, { data }) => (error === null ? handing.delivered(data) : undefined),
+      }),
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
+  return handing
 })

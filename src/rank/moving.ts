@@ -1,6 +1,6 @@
 // What the ranks do for a session that moves, whatever carries their messages: the rows that one asks for, those that another
 // gives, and which of the messages that come is the one that is waited for. handOver.ts carries them over NATS.
-import { Effect, Option, Result, Schedule } from "effect"
+import { Effect, Option, Result } from "effect"
 import { codec } from "../wire/codec.ts"
 import { Assembly, encode, type KvMessage, KvWish, numberOf, rowsOfPiece, type Send } from "../wire/kv.ts"
 import type { Prefill } from "../wire/pass.ts"
@@ -10,9 +10,6 @@ const wishes = codec("KV wish", KvWish)
 
 /** How long one piece may take. */
 const PIECE_MILLIS = 5_000
-
-/** The last pass of a session may still be at its end on a rank that does not answer for it. */
-const AT_REST = { schedule: Schedule.spaced("20 millis"), times: 10 }
 
 /** Wishes are numbered apart from what a rank tells its standby. */
 const NUMBERS = 2 ** 31
@@ -40,41 +37,54 @@ export interface MovingOptions {
 }
 
 export interface Moving {
-  /** Somebody wants something: gives it, where it is for this rank. */
-  readonly wished: (message: Uint8Array) => Effect.Effect<void>
+  /** What somebody wants of this rank, to be given when the session is at rest; null where it does not hold it, and has said so. */
+  readonly wished: (message: Uint8Array) => Send | null
+  readonly give: (wish: Send) => Effect.Effect<void>
   /** Something has come. */
   readonly delivered: (message: Uint8Array) => void
   readonly fetch: Fetch
 }
 
 export const moving = (options: MovingOptions): Moving => {
-  const give = giving(options)
   const pieces = new Pieces()
   return {
     wished: (message) => {
       const wish = wishes.decode(message)
-      const ours = Result.isSuccess(wish) && wish.success._tag === "Send" && wish.success.rank === options.rank
-      return ours ? give(wish.success) : Effect.void
+      if (Result.isFailure(wish) || wish.success._tag !== "Send" || wish.success.rank !== options.rank) return null
+      if (holds(options, wish.success)) return wish.success
+      answer(options, wish.success, null)
+      return null
     },
+    give: (wish) => give(options, wish),
     delivered: (message) => pieces.deliver(message),
     fetch: fetching(options, pieces),
   }
 }
 
+const holds = ({ shard, compute }: MovingOptions, { session, to, ...asked }: Send): boolean =>
+  asked.shard === shard && compute.sessions().includes(session) && compute.committed(session) >= to
+
 /** Rows of a session to the rank that asks for them, or that there are none. */
-const giving = ({ rank, shard, compute, give, maxPayload }: MovingOptions) =>
-  Effect.fnUntraced(function* ({ number, session, from, to, target, sampling, ...asked }: Send) {
-    const { epoch, group } = target
-    const holds = asked.shard === shard && compute.sessions().includes(session) && compute.committed(session) >= to
-    const values = holds
-      ? yield* Effect.option(Effect.retry(compute.kvExport(session, from, to), AT_REST))
-      : Option.none<Uint8Array>()
-    const message: KvMessage = Option.match(values, {
-      onNone: () => ({ _tag: "KvLacking", session, epoch, rank }),
-      onSome: (values) => ({ _tag: "KvDelta", session, epoch, group, rank, from, count: to - from, sampling, values }),
-    })
-    for (const piece of encode(message, number, maxPayload())) give(target, piece)
-  })
+const give = (options: MovingOptions, wish: Send): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    holds(options, wish) ? options.compute.kvExport(wish.session, wish.from, wish.to) : Effect.succeed(null),
+  ).pipe(
+    Effect.catch(() => Effect.succeed(null)),
+    Effect.map((values) => answer(options, wish, values)),
+  )
+
+const answer = (
+  { rank, give, maxPayload }: MovingOptions,
+  { number, session, from, to, sampling, target }: Send,
+  values: Uint8Array | null,
+): void => {
+  const { epoch, group } = target
+  const message: KvMessage =
+    values === null
+      ? { _tag: "KvLacking", session, epoch, rank }
+      : { _tag: "KvDelta", session, epoch, group, rank, from, count: to - from, sampling, values }
+  for (const piece of encode(message, number, maxPayload())) give(target, piece)
+}
 
 /** Who waits for the answer to a wish. */
 interface Asker {

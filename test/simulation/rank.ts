@@ -117,6 +117,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       traced: () => (pass) => pass,
       deltas: { begin: () => {}, forget: () => {} },
       tell: () => Effect.void,
+      give: move.give,
     })
     return yield* Effect.never
   })
@@ -135,7 +136,10 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       const activation = decode(message)
       if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)
     },
-    wish: (message) => void process.fork(move.wished(message)),
+    wish: (message) => {
+      const wish = move.wished(message)
+      if (wish !== null) working?.give(wish)
+    },
     rows: move.delivered,
   }
   const beat = (): void => {

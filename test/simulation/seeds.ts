@@ -52,4 +52,10 @@ export const FAILED: ReadonlyArray<Failed> = [
     drains: true,
     found: "KV of a session that was taken over, on the ranks that filled its prompt in: nobody freed it",
   },
+  {
+    seed: 7302,
+    drains: true,
+    found:
+      "a pass of a session that rows were just being given of, to who did not know that it went on there: it failed",
+  },
 ]

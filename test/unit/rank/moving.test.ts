@@ -28,7 +28,11 @@ class Stations {
       compute,
       moving: moving({
         ...{ epoch, group: "base", rank: 0, shard: "all", compute, wishes: 0 },
-        ask: (source, wish) => void Effect.runFork(this.get(source.epoch).moving.wished(wish)),
+        ask: (source, message) => {
+          const { moving } = this.get(source.epoch)
+          const wish = moving.wished(message)
+          if (wish !== null) Effect.runFork(moving.give(wish))
+        },
         give: (_, piece) => void this.#of(epoch).push(piece),
         maxPayload: () => SMALL,
       }),
