@@ -2,6 +2,7 @@
 // what it refuses. One pass of a session at a time, those of different sessions side by side. Plain data: an event in,
 // actions out; work.ts performs them.
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../wire/errors.ts"
+import type { Send } from "../wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand, SessionCommand } from "../wire/pass.ts"
 
 /** The newest pass of a session, or of several that run together. */
@@ -12,7 +13,7 @@ export interface Lane<Asker> {
   answer: PassAnswer | null
 }
 
-/** What sessions are at: a pass, or that the KV of one is freed. */
+/** What sessions are at: a pass, or that the KV of one is freed, or given to another group. */
 export type Turn<Asker> = Work<Asker> & {
   readonly sessions: ReadonlyArray<string>
   readonly after: Set<Turn<Asker>> // those that have to end before
@@ -22,6 +23,7 @@ export type Turn<Asker> = Work<Asker> & {
 type Work<Asker> =
   | { readonly _tag: "Pass"; readonly lane: Lane<Asker> }
   | { readonly _tag: "Free"; readonly session: string }
+  | { readonly _tag: "Give"; readonly wish: Send }
 
 /**
  * In their order. A turn that begins is over at some time, stopped or not, maybe while an action is performed: then `settled`
@@ -102,6 +104,11 @@ export class Passes<Asker> {
     ]
   }
 
+  /** Between two passes: who asks may not know yet that the session goes on here after all. */
+  give(wish: Send): Actions<Asker> {
+    return this.#take({ _tag: "Give", wish }, [wish.session], "wait")
+  }
+
   /** A pass has come to its end; its session is still at it. */
   settled(lane: Lane<Asker>, outcome: Outcome): Actions<Asker> {
     const answer = outcome === "stopped" ? (this.#of.leads ? cancelled(lane) : null) : outcome
@@ -120,7 +127,7 @@ export class Passes<Asker> {
     const next = [...this.#waiting].filter(({ after }) => after.delete(turn) && after.size === 0)
     const begun = next.flatMap((waiting) => {
       this.#waiting.delete(waiting)
-      if (waiting._tag === "Free" || !waiting.stopped) return this.#begin(waiting)
+      if (waiting._tag !== "Pass" || !waiting.stopped) return this.#begin(waiting)
       return [...this.settled(waiting.lane, "stopped"), ...this.ended(waiting, holds)]
     })
     return [...begun, ...(turn._tag === "Pass" ? [{ _tag: "Leave", lane: turn.lane } as const] : [])]
@@ -169,6 +176,7 @@ export class Passes<Asker> {
 
   /** A turn that waits ends when it would begin: whatever becomes of it, the next one finds its sessions at rest. */
   #stop(turn: Turn<Asker>): Actions<Asker> {
+    if (turn._tag === "Give") return [...turn.after].flatMap((before) => this.#stop(before))
     if (turn.stopped || turn._tag === "Free") return []
     turn.stopped = true
     return this.#waiting.has(turn) ? [] : [{ _tag: "Stop", turn }]

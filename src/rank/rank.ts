@@ -140,11 +140,11 @@ const work = Effect.fnUntraced(function* (
   const owners = ownersOf(group, layers, deployment.fuzzy)
   const peers = yield* Layer.build(Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }))
   const place = { deployment: deployment.name, group: group.name, rank, epoch }
-  const fetch = yield* handOver({ ...place, shard, compute })
+  const moving = yield* handOver({ ...place, shard, compute })
   return yield* serve({
-    ...{ deployment: deployment.name, epoch, deltas },
+    ...{ deployment: deployment.name, epoch, deltas, moving },
     crew: {
-      ...{ group: group.name, rank, compute, fetch, strategy: STRATEGIES[group.strategy] },
+      ...{ group: group.name, rank, compute, fetch: moving.fetch, strategy: STRATEGIES[group.strategy] },
       isEnd: (token) => model.tokenizer.isEnd(token),
       vocabulary: model.tokenizer.vocabulary.tokens.length,
       bounds: { vocab, context, maxRows: compute.maxRows },

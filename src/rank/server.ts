@@ -9,6 +9,7 @@ import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { type Deltas, tellStandby } from "./deltas.ts"
 import type { Crew } from "./execute.ts"
+import type { Moving } from "./moving.ts"
 import { type Lane, refused } from "./passes.ts"
 import { work } from "./work.ts"
 
@@ -24,6 +25,7 @@ export interface ServerOptions {
   readonly epoch: number
   readonly crew: Crew
   readonly deltas: Deltas // of committed KV, to the group's standby
+  readonly moving: Pick<Moving, "wished" | "give"> // committed KV, to other groups
 }
 
 export interface Serving {
@@ -32,13 +34,13 @@ export interface Serving {
 }
 
 /** Serves until the scope closes; then the passes that run are finished first. */
-export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, deltas }: ServerOptions) {
+export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, deltas, moving }: ServerOptions) {
   const { connection, connected } = yield* Nats
   const peers = yield* Peers
   const { group, rank, strategy, place } = crew
   const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: crew.compute, deltas })
   const working = yield* work<Msg>({
-    ...{ epoch, crew, answer, exchange: peers.exchange, deltas, tell },
+    ...{ epoch, crew, answer, exchange: peers.exchange, deltas, tell, give: moving.give },
     traced: ({ askers: [message], command: { _tag, pass }, parts }: Lane<Msg>) => {
       const session = parts.map(({ session }) => session).join()
       return (effect) => tracedAs(_tag, message?.headers, { group, rank, session, pass })(effect)
@@ -58,6 +60,11 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, del
     else runFork(Effect.logWarning(control.failure.message))
   }
 
+  const hearWish = ({ data }: Msg): void => {
+    const wish = moving.wished(data)
+    if (wish !== null) working.give(wish)
+  }
+
   const subjects = groupSubjects({ deployment, epoch, group })
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
@@ -65,6 +72,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, del
     Stream.runForEach(() => Effect.sync(working.reconnected)),
     Effect.forkScoped,
   )
+  yield* subscribe(connection, subjects.kvWish, hearWish)
   yield* subscribe(connection, subjects.control, hearControl)
   yield* subscribe(connection, subjects.pass, hearCommand)
   yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"

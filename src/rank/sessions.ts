@@ -5,7 +5,7 @@ import { type InvalidRequest, PassFailed, UnknownSession } from "../wire/errors.
 import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../wire/pass.ts"
 import { type Bounds, check } from "./check.ts"
 import type { Compute, ComputeFailed } from "./compute.ts"
-import type { Fetch } from "./handOver.ts"
+import type { Fetch } from "./moving.ts"
 
 export interface Member {
   readonly group: string

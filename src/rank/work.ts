@@ -1,6 +1,7 @@
 // Performs what passes.ts decides: a fibre for each turn, an exchange for each pass.
 import { Effect, Exit, type Fiber, FiberSet } from "effect"
 import type { Exchange } from "../fabric/peers.ts"
+import type { Send } from "../wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import type { Deltas } from "./deltas.ts"
 import { type Crew, execute, executeTogether } from "./execute.ts"
@@ -20,11 +21,14 @@ export interface WorkOptions<Asker> {
   readonly deltas: Pick<Deltas, "begin" | "forget">
   /** To be done for a session after each pass of it, which is answered by then. */
   readonly tell: (session: string) => Effect.Effect<void>
+  /** Gives rows of a session that is at rest. */
+  readonly give: (wish: Send) => Effect.Effect<void>
 }
 
 export interface Working<Asker> {
   readonly command: (command: PassCommand, asker: Asker) => void
   readonly control: (control: GroupControl) => void
+  readonly give: (wish: Send) => void
   readonly reconnected: () => void
   /** Ends when every pass has been stopped, without an answer. */
   readonly abandon: Effect.Effect<void>
@@ -67,8 +71,19 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
       perform(passes.ended(turn, holds))
     })
     // Uninterruptible after the pass: whatever becomes of it, the next one finds its sessions at rest.
-    const fiber = fork(Effect.ensuring(turn._tag === "Pass" ? run(turn.lane) : free(turn.session), ended))
+    const fiber = fork(Effect.ensuring(doing(turn), ended))
     if (fiber.pollUnsafe() === undefined) fibers.set(turn, fiber)
+  }
+
+  const doing = (turn: Turn<Asker>): Effect.Effect<void> => {
+    switch (turn._tag) {
+      case "Pass":
+        return run(turn.lane)
+      case "Free":
+        return free(turn.session)
+      case "Give":
+        return options.give(turn.wish)
+    }
   }
 
   const free = (session: string): Effect.Effect<void> => {
@@ -109,6 +124,7 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   const working: Working<Asker> = {
     command: (command, asker) => perform(passes.command(command, asker)),
     control: (control) => perform(passes.control(control)),
+    give: (wish) => perform(passes.give(wish)),
     reconnected: () => perform(passes.reconnected(compute.sessions())),
     abandon: Effect.suspend(() => {
       perform(passes.abandon())

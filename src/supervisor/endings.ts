@@ -8,8 +8,13 @@ type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis">
 
 interface Ending {
   readonly early: Deferred.Deferred<never, Cancelled | DeadlineOver>
-  readonly deadline: NodeJS.Timeout | undefined
-  readonly interest: NodeJS.Timeout | undefined // begins anew each time a reader is heard
+  readonly deadline: Timer | undefined
+  readonly interest: Timer | undefined // begins anew each time a reader is heard
+}
+
+export interface Timer {
+  readonly refresh: () => void
+  readonly close: () => void
 }
 
 /** So many words that came for sessions of others are kept. */
@@ -23,10 +28,12 @@ export class Endings {
   /** Cancelled while they were not here: perhaps nobody's, their owner having died. Whoever takes them over ends them. */
   readonly #words = new Set<string>()
   readonly #connected: () => boolean
+  readonly #after: (millis: number, fire: () => void) => Timer
 
   /** While `connected` says no, readers cannot be heard and so are not missed. */
-  constructor(connected: () => boolean) {
+  constructor(connected: () => boolean, after = timer) {
     this.#connected = connected
+    this.#after = after
   }
 
   /** Some of the deadline's time is over where another supervisor has begun it; readers are waited for from now on. */
@@ -38,8 +45,8 @@ export class Endings {
     }
     this.#sessions.set(session, {
       early: Deferred.makeUnsafe(),
-      deadline: timer(deadlineMillis === null ? null : Math.max(0, deadlineMillis - overMillis), overdue),
-      interest: timer(interestMillis, unread),
+      deadline: this.#timer(deadlineMillis === null ? null : Math.max(0, deadlineMillis - overMillis), overdue),
+      interest: this.#timer(interestMillis, unread),
     })
     if (this.#words.delete(session)) this.cancel(session)
   }
@@ -73,9 +80,13 @@ export class Endings {
 
   close(session: string): void {
     const ending = this.#sessions.get(session)
-    clearTimeout(ending?.deadline)
-    clearTimeout(ending?.interest)
+    ending?.deadline?.close()
+    ending?.interest?.close()
     this.#sessions.delete(session)
+  }
+
+  #timer(millis: number | null, fire: () => void): Timer | undefined {
+    return millis === null ? undefined : this.#after(Math.min(millis, TIMER_MILLIS), fire)
   }
 
   #end(session: string, error: Cancelled | DeadlineOver): void {
@@ -84,5 +95,4 @@ export class Endings {
   }
 }
 
-const timer = (millis: number | null, fire: () => void): NodeJS.Timeout | undefined =>
-  millis === null ? undefined : setTimeout(fire, Math.min(millis, TIMER_MILLIS)).unref()
+const timer = (millis: number, fire: () => void): Timer => setTimeout(fire, millis).unref()

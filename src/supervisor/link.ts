@@ -150,7 +150,7 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
 })
 
 /** Stops what runs of a session on a replica, and frees its KV there. */
-export const abort = ({ base, draft }: Pick<Models["Service"], "base" | "draft">, session: string) =>
-  Effect.forEach([base, ...(draft === null ? [] : [draft])], (group) => group.control({ _tag: "Abort", session }), {
+export const abort = ({ base, draft, prefill }: Models["Service"], session: string) =>
+  Effect.forEach([base, draft, prefill], (group) => group?.control({ _tag: "Abort", session }) ?? Effect.void, {
     discard: true,
   })

@@ -12,6 +12,7 @@ import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
+import { leastLoaded } from "./choosing.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -66,7 +67,8 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const next = Effect.timeoutOption(events.next, LOOK_MILLIS) // who waits looks again now and then, come what may
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
-  const serving = () => [...links.values()].map(({ link }) => link).filter(({ draining }) => !draining)
+  const all = () => [...links.values()].map(({ link }) => link)
+  const serving = () => all().filter(({ draining }) => !draining)
   /** Of a replica's memory, what this supervisor gives out. */
   const share = ({ kvTokens }: Link): number => Math.floor(kvTokens / supervisors())
   const changed = (): void => {
@@ -108,19 +110,11 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     Effect.forkScoped,
   )
 
-  /**
-   * With room for so many tokens; one that is longer than all of it runs alone. One that drains goes on for whoever was on it
-   * before (`own`), and for who was accepted in the moment in which the deployment changed: for them no other comes.
-   */
-  const leastLoaded = (tokens: number, own: Link | null) =>
-    [...links.values()]
-      .map(({ link }) => link)
-      .filter((link) => !link.draining || link === own || !options.current())
-      .filter((link) => link.models !== null && (link.reserved === 0 || link.reserved + tokens <= share(link)))
-      .sort((a, b) => Number(a.draining) - Number(b.draining) || a.load() - b.load() || a.epoch - b.epoch)[0]
+  const choose = (tokens: number, own: Link | null) =>
+    leastLoaded(all(), { tokens, own, current: options.current() }, share)
 
   /** On a replica that stays. */
-  const hasRoom = (tokens: number): boolean => leastLoaded(tokens, null)?.draining === false
+  const hasRoom = (tokens: number): boolean => choose(tokens, null)?.draining === false
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
   const failedSince = (before: number | undefined): NotReady | null => {
@@ -134,7 +128,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   /** Of a deployment that has changed no replica comes any more. */
   const leftBehind = (own: Link | null): NotReady | null => {
-    if (options.current() || serving().length > 0 || [...links.values()].some(({ link }) => link === own)) return null
+    if (options.current() || serving().length > 0 || all().some((link) => link === own)) return null
     return new ActivationFailed({ deployment: name, reason: "it was changed or removed, and its ranks are gone" })
   }
 
@@ -171,7 +165,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   const claim = (scope: Scope.Scope, tokens: number, own: Link | null) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        const link = leastLoaded(tokens, own)
+        const link = choose(tokens, own)
         const models = link?.models ?? null
         if (link === undefined || models === null) return null
         link.sessions += 1
@@ -220,8 +214,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     )
   })
 
-  const free = (session: string) =>
-    Effect.forEach([...links.values()], ({ link }) => link.free(session), { discard: true })
+  const free = (session: string) => Effect.forEach(all(), (link) => link.free(session), { discard: true })
 
   return ReplicaSet.of({ admit, capacity, several: options.several, free, take })
 })

@@ -36,8 +36,12 @@ export const rowsOfPiece = (bytesOfRow: number): number =>
 
 export const WISH_MILLIS = 1_000
 
-/** To one rank of a group: rows [from, to) of a session shall go to the same rank of the group that asks. */
+/**
+ * To one rank of a group: rows [from, to) of a session shall go to the same rank of the group that asks, under this number:
+ * several groups may send to it at once.
+ */
 const Send = Schema.TaggedStruct("Send", {
+  number: Count,
   session: Schema.NonEmptyString,
   rank: Count,
   from: Count,
@@ -58,12 +62,18 @@ export type KvWish = typeof KvWish.Type
 
 const messages = codec("KV message", KvMessage)
 
-/** The messages that a delta takes, the `number`th of its rank: one, or parts that the server takes. */
+/** The messages that a delta takes, whose number they have in common: one, or parts that the server takes. */
 export const encode = (kv: KvMessage, number: number, maxPayload: number): ReadonlyArray<Uint8Array> => {
   const message = messages.encode(kv)
   if (partsOf(message.byteLength, maxPayload) === 1) return [message]
   const { epoch, rank } = kv
   return split({ epoch, rank, pass: number, attempt: 0, step: 0 }, message, maxPayload)
+}
+
+/** The number of a message that is a part. */
+export const numberOf = (message: Uint8Array): number | null => {
+  const part = isPart(message) ? decodePart(message) : null
+  return part !== null && Result.isSuccess(part) ? part.success.pass : null
 }
 
 /** Puts the deltas of one rank together again. Parts come in order or, where one was lost, not at all. */

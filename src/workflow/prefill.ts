@@ -45,10 +45,12 @@ export const prefillApart = (generation: Generation, apart: Group, to: number) =
  */
 const begin = Effect.fnUntraced(function* (generation: Generation, group: Group, to: number) {
   const { reuse } = generation
-  const reused = reuse === null ? 0 : Math.min(to, group.name === "base" ? reuse.base : reuse.draft)
-  if (reuse === null || reused === 0) return 0
-  const end = Math.min(reused + chunkOf(generation, group), to)
+  if (reuse === null) return 0
   const moves = reuse.source !== undefined
+  const most = moves ? to - 1 : to // a row is left, for which all ranks are needed: when the leader answers, all have theirs
+  const reused = Math.min(most, group.name === "base" ? reuse.base : reuse.draft)
+  if (reused <= 0) return 0
+  const end = Math.min(reused + chunkOf(generation, group), to)
   const counts = group.name === "base" && !moves
   return yield* chunk(generation, group, reused, end, reuse).pipe(
     Effect.tap(() => Effect.sync(() => (counts ? generation.tally.reused(reused) : undefined))),

@@ -1,6 +1,8 @@
 // The simulated cluster: ranks under hosts that start them again, supervisors, clients, and what may happen to them.
 import { Tokenizer } from "../../src/model/tokenizer.ts"
+import { ownersOf } from "../../src/rank/placement.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import { Draining } from "./draining.ts"
 import { END, VOCABULARY } from "./engine.ts"
 import { LogServer } from "./log.ts"
 import type { Mutation } from "./mutation.ts"
@@ -8,7 +10,8 @@ import { Network } from "./network.ts"
 import { type GroupShape, type RankActor, startRank } from "./rank.ts"
 import { type Reader, startReader } from "./reader.ts"
 import { RecordServer } from "./records.ts"
-import type { Scenario, SessionPlan, Trouble } from "./scenario.ts"
+import { groupsOf } from "./replica.ts"
+import { type Drain, OF_SUPERVISORS, type Scenario, type SessionPlan, type Trouble } from "./scenario.ts"
 import { type Supervisor, startSupervisor } from "./supervisor.ts"
 import { Process, type World } from "./world.ts"
 
@@ -40,11 +43,16 @@ export class Cluster {
   readonly network: Network
   readonly log: LogServer
   readonly records: RecordServer
+  readonly #draining: Draining
   readonly #ranks = new Map<GroupShape, Map<number, RankActor>>()
   readonly #supervisors = new Map<string, Supervisor>()
   readonly clients: Array<Client> = []
   readonly violations: Array<string> = []
   troubles = 0 // that have happened
+  moves = 0 // of sessions whose KV has come with them
+  filled = 0 // prompts, by ranks of their own
+  vain = 0 // KV that has not come
+  #losses = 0 // troubles in which a message or what a rank holds may be lost
   #pids = 0
   #calm = false
 
@@ -55,11 +63,13 @@ export class Cluster {
     this.network = new Network(world, scenario.faults)
     this.log = new LogServer(world, { duplicatesFirst: scenario.duplicatesFirst, mutation })
     this.records = new RecordServer(world, this.network, mutation)
+    this.#draining = new Draining(this.network)
     for (const shape of this.#shapes()) {
       for (let rank = 0; rank < shape.ranks; rank++) this.#startRank(shape, rank)
     }
     for (let i = 0; i < scenario.supervisors; i++) this.#startSupervisor(`supervisor ${i}`)
     for (const plan of scenario.sessions) world.after(plan.askedAt, null, () => this.#ask(plan))
+    for (const drain of scenario.drains) world.after(drain.at, null, () => this.#drainReplica(drain))
     this.#trouble()
     world.after(scenario.calmAt, null, () => this.#becomeCalm())
   }
@@ -69,7 +79,7 @@ export class Cluster {
   }
 
   #shapes(): ReadonlyArray<GroupShape> {
-    return this.#scenario.replicas.flatMap(({ base, draft }) => (draft === null ? [base] : [base, draft]))
+    return this.#scenario.replicas.flatMap(groupsOf)
   }
 
   #process(name: string): Process {
@@ -95,6 +105,7 @@ export class Cluster {
       ...{ shape, rank, process, network: this.network, mutation: this.#mutation },
       computeMillis: this.#computeMillis,
       peers: () => [...group.values()],
+      others: (replica, group) => this.ranks.filter(({ shape }) => shape.replica === replica && shape.group === group),
       beat: (actor) => {
         const connections = this.network.connections(process)
         for (const supervisor of this.#supervisors.values()) {
@@ -111,6 +122,7 @@ export class Cluster {
       ...{ process, network: this.network, log: this.log, records: this.records, tokenizer: TOKENIZER },
       ...{ replicas: this.#scenario.replicas, mutation: this.#mutation },
       ...{ limits: this.#scenario.limits, keepMillis: this.#scenario.keepMillis },
+      ...{ kvTokens: this.#scenario.kvTokens, draining: this.#draining },
       ranks: (shape) => [...(this.#ranks.get(shape)?.values() ?? [])],
       others: () => [...this.#supervisors.values()],
       diskMillis: this.#diskMillis,
@@ -120,6 +132,19 @@ export class Cluster {
   }
 
   #check(command: PassCommand, answer: PassAnswer): void {
+    if (command._tag === "Prefill" && command.source !== undefined && command.source.group !== "draft") {
+      if (answer._tag !== "Prefilled") this.vain++
+      else if (command.source.group === "base") this.moves++
+      else this.filled++
+    }
+    if (
+      this.well &&
+      answer._tag === "Refused" &&
+      answer.error._tag === "UnknownSession" &&
+      this.#attends(answer.error)
+    ) {
+      this.violations.push(`nothing is lost, and yet ${answer.error.message}`)
+    }
     if (answer.pass !== command.pass) {
       this.violations.push(`pass ${command.pass} is answered with ${answer._tag} of pass ${answer.pass}`)
     }
@@ -175,8 +200,10 @@ export class Cluster {
     if (first === undefined) return
     this.#world.after(this.#world.random.exponential(troubleMillis), null, () => {
       if (this.#calm) return
+      const trouble = this.#world.random.pick([first, ...more])
       this.troubles++
-      this.#happen(this.#world.random.pick([first, ...more]))
+      if (!OF_SUPERVISORS.has(trouble)) this.#losses++
+      this.#happen(trouble)
       this.#trouble()
     })
   }
@@ -247,9 +274,49 @@ export class Cluster {
     )
   }
 
+  #busiest(): number {
+    const sessions = (epoch: number): number =>
+      [...this.#supervisors.values()].reduce((sum, { sessionsOn }) => sum + sessionsOn(epoch), 0)
+    const epochs = this.#scenario.replicas.map(({ epoch }) => epoch)
+    return epochs.reduce((busiest, epoch) => (sessions(epoch) > sessions(busiest) ? epoch : busiest))
+  }
+
+  /** Its ranks end when its time is over, or it is taken back. */
+  #drainReplica({ replica: wanted, millis, ends }: Drain): void {
+    const replica = wanted === "busy" ? this.#busiest() : wanted
+    this.#world.note(() => `replica ${replica} drains`)
+    this.#draining.begin(replica)
+    this.#world.after(millis, null, () => {
+      this.#world.note(() => `replica ${replica} drains no more`)
+      if (ends) {
+        this.troubles++
+        this.#losses++
+        for (const rank of this.ranks) if (rank.shape.replica === replica) this.#killRank(rank)
+      }
+      this.#draining.end(replica)
+    })
+  }
+
   #stop(process: Process, millis: number): void {
     process.stop()
     this.#world.after(millis, null, () => process.resume())
+  }
+
+  /** A rank of a small model may have no layer's KV; when its peers have answered for it, it need not have come so far. */
+  #attends({ group, rank }: { readonly group: string; readonly rank: number }): boolean {
+    const shape = this.#shapes().find((shape) => shape.group === group)
+    return shape !== undefined && ownersOf(shape, shape.model.layers, shape.fuzzy).includes(rank)
+  }
+
+  /** Nothing has ever gone wrong. */
+  get well(): boolean {
+    return this.troubles === 0 && this.lossless
+  }
+
+  /** Nothing that was said was lost. */
+  get lossless(): boolean {
+    const { loss, double, late } = this.#scenario.faults
+    return this.#losses + loss + double + late === 0
   }
 
   #becomeCalm(): void {

@@ -1,7 +1,7 @@
 // A model in the place of the real one: a row's hidden state is a hash, of its token and of all that its attention sees in
 // each layer, and the next token is that hash again. So a token shows whether every rank held exactly the KV that it
 // should; nothing that is wrong or missing goes unnoticed. It takes the engine's steps, so the product's strategies run on it.
-import { Effect } from "effect"
+import { Effect, Semaphore } from "effect"
 import type { Op, Segment, StretchResult } from "../../native/index.ts"
 import { type Batch, type Compute, ComputeFailed } from "../../src/rank/compute.ts"
 import type { Mutation } from "./mutation.ts"
@@ -47,6 +47,19 @@ export const predict = (tokens: ReadonlyArray<number>, { layers, salt }: ModelSh
   return { token: tokenOf(h), logProb: logProbOf(h) }
 }
 
+/** All that it says after a prompt, with nobody to disturb it. */
+export const answer = (prompt: ReadonlyArray<number>, most: number, model: ModelShape): ReadonlyArray<Predicted> => {
+  const tokens = [...prompt]
+  const said: Array<Predicted> = []
+  while (said.length < most) {
+    const next = predict(tokens, model)
+    if (next.token === END) break
+    tokens.push(next.token)
+    said.push(next)
+  }
+  return said
+}
+
 /** A row of KV: of each layer that it went through here. */
 type Slot = Array<number | undefined>
 
@@ -54,7 +67,12 @@ interface Kv {
   readonly slots: Array<Slot>
   committed: number
   busy: number // passes that have not ended
+  carried: boolean // while rows of it are exported or imported
 }
+
+/** Of what is carried from engine to engine at once. */
+const ROWS_OF_PIECE = 16
+const PIECE_BYTES = 4 * 2 ** 20
 
 /** How long a call takes, drawn anew for each. */
 export type Pace = () => number
@@ -64,6 +82,7 @@ export class HashEngine {
   readonly #pace: Pace
   readonly #mutation: Mutation | null
   readonly #kv = new Map<string, Kv>()
+  readonly #rest = Semaphore.makeUnsafe(1)
 
   constructor(model: ModelShape, pace: Pace, mutation: Mutation | null) {
     this.#model = model
@@ -82,11 +101,12 @@ export class HashEngine {
       maxRows: 512,
       bytesOfWeights: 0,
       bytesOfKv: () => 0,
-      bytesOfKvPerToken: () => 0,
+      bytesOfKvPerToken: () => PIECE_BYTES / ROWS_OF_PIECE,
       kvTokens: () => 1_000_000,
       computeMillis: () => 0,
-      open: (session) => this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0 })),
-      close: (session) => Effect.sync(() => this.#close(session)),
+      open: (session) =>
+        this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0, carried: false })),
+      close: (session) => this.#rest.withPermits(1)(Effect.sync(() => this.#close(session))),
       sessions: () => this.sessions(),
       used: (session) => this.#of(session).slots.length,
       committed: (session) => this.#of(session).committed,
@@ -101,8 +121,9 @@ export class HashEngine {
       copy: (from, to, length) => this.#attempt(() => this.#copy(from, to, length)),
       // There are no standbys here.
       narrow: () => Effect.void,
-      kvExport: () => Effect.die("no KV is exported here"),
-      kvImport: () => Effect.die("no KV is imported here"),
+      kvExport: (session, from, to) =>
+        this.#carried(session, (kv) => packRows(from, kv.slots.slice(from, Math.min(to, kv.committed)), this.#model)),
+      kvImport: (session, bytes) => this.#carried(session, (kv) => this.#import(kv, unpackRows(bytes, this.#model))),
       once: (segments, ops) => this.#batch(segments, ({ run }) => run(ops)),
       batch: (segments, use) => this.#batch(segments, use),
     }
@@ -125,7 +146,36 @@ export class HashEngine {
   #resting(session: string): Kv {
     const kv = this.#of(session)
     if (kv.busy > 0) throw new Error(`a pass of ${session} has not ended`)
+    return this.#still(session, kv)
+  }
+
+  #still(session: string, kv: Kv): Kv {
+    if (kv.carried) throw new Error(`rows of ${session} are being carried`)
     return kv
+  }
+
+  /** It takes a while, in which nobody else may have the session; who closes it waits. */
+  #carried<A>(session: string, use: (kv: Kv) => A): Effect.Effect<A, ComputeFailed> {
+    return this.#rest.withPermits(1)(
+      Effect.uninterruptible(
+        Effect.gen({ self: this }, function* () {
+          const kv = yield* this.#attempt(() => this.#resting(session))
+          kv.carried = true
+          yield* Effect.sleep(this.#pace())
+          kv.carried = false
+          return yield* this.#attempt(() => use(kv))
+        }),
+      ),
+    )
+  }
+
+  #import(kv: Kv, { from, slots }: Rows): void {
+    if (from !== kv.committed) throw new Error(`rows begin at ${from}, and not at ${kv.committed}`)
+    const [first, ...others] = slots
+    const beside = this.#mutation === "rows that come from elsewhere are put beside their place" && first !== undefined
+    kv.slots.length = kv.committed
+    kv.slots.push(...(beside ? [...others, first] : slots))
+    kv.committed = kv.slots.length
   }
 
   #commit(session: string, slots: Int32Array): void {
@@ -171,7 +221,7 @@ export class HashEngine {
   }
 
   #begin({ session, tokens, parents }: Segment): ReadonlyArray<Row> {
-    const kv = this.#of(session)
+    const kv = this.#still(session, this.#of(session))
     if (tokens.length > 0) kv.busy++
     return [...tokens].map((token, i): Row => {
       const slot: Slot = []
@@ -277,6 +327,26 @@ class HashPass {
       topLogProbs: new Float32Array(0),
     }
   }
+}
+
+/** Rows of KV, from one position on. */
+interface Rows {
+  readonly from: number
+  readonly slots: ReadonlyArray<Slot>
+}
+
+/** As numbers, in which a layer that is not this rank's is none. */
+const packRows = (from: number, slots: ReadonlyArray<Slot>, { layers }: ModelShape): Uint8Array => {
+  const rows = slots.flatMap((slot) => Array.from({ length: layers }, (_, layer) => slot[layer] ?? Number.NaN))
+  return new Uint8Array(Float64Array.from([from, ...rows]).buffer)
+}
+
+const unpackRows = (bytes: Uint8Array, { layers }: ModelShape): Rows => {
+  const [from = 0, ...rows] = new Float64Array(new Uint8Array(bytes).buffer)
+  const slots = Array.from({ length: rows.length / layers }, (_, row) =>
+    rows.slice(row * layers, (row + 1) * layers).map((value) => (Number.isNaN(value) ? undefined : value)),
+  )
+  return { from, slots }
 }
 
 const pack = (values: ReadonlyArray<number>): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer)

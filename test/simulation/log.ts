@@ -45,6 +45,12 @@ export class LogServer {
     return this.#last
   }
 
+  /** How long ago it began. */
+  age(session: string): number {
+    const [first] = this.read(session)
+    return first === undefined ? 0 : this.#world.now - first.at
+  }
+
   last(session: string): Stored | undefined {
     return this.#entries.findLast((stored) => stored.session === session)
   }
@@ -86,7 +92,7 @@ export const logOf = ({ process, network, server, diskMillis, mutation }: LogCli
   const careless = mutation === "an owner does not look whether it still is the owner"
   const seen = (logged: Logged): Logged => (careless ? { ...logged, entry: { ...logged.entry, epoch: 1 } } : logged)
   return {
-    age: () => Effect.succeed(0), // no session here has a deadline
+    age: (session) => ask(session, () => server.age(session)),
     append: (session, entry, after) =>
       appendTo(
         {

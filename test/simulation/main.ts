@@ -1,9 +1,9 @@
-// npm run simulate -- [--seeds N] [--from SEED] [--seed SEED]
+// npm run simulate -- [--seeds N] [--from SEED] [--seed SEED] [--still]
 import { parseArgs } from "node:util"
 import { FAILED } from "./seeds.ts"
 import { simulate, type Verdict } from "./simulate.ts"
 
-const help = `usage: npm run simulate -- [--seeds N] [--from SEED] [--seed SEED]
+const help = `usage: npm run simulate -- [--seeds N] [--from SEED] [--seed SEED] [--still]
 
 Runs the protocol on a virtual clock and a virtual network, a world a seed, and checks that nothing is lost: first the seeds
 that have ever failed, then others.
@@ -11,12 +11,14 @@ that have ever failed, then others.
   --seeds N     so many others; 1000
   --from SEED   the first of them; 0
   --seed SEED   this one alone, with a trace of all that happened
+  --still       no replica drains, and no session has a deadline: worlds as they were before
 `
 
 const OPTIONS = {
   seeds: { type: "string", default: "1000" },
   from: { type: "string", default: "0" },
   seed: { type: "string" },
+  still: { type: "boolean", default: false },
   help: { type: "boolean", short: "h" },
 } as const
 
@@ -35,41 +37,54 @@ const main = (args: ReadonlyArray<string>): boolean => {
     say(help)
     return true
   }
-  if (values.seed !== undefined) return one(numberOf("seed", values.seed))
+  const drains = !values.still
+  if (values.seed !== undefined) return one({ seed: numberOf("seed", values.seed), drains })
   const from = numberOf("from", values.from)
-  const seeds = Array.from({ length: numberOf("seeds", values.seeds) }, (_, i) => from + i)
-  return many([...FAILED.map(({ seed }) => seed), ...seeds])
+  const worlds = Array.from({ length: numberOf("seeds", values.seeds) }, (_, i) => ({ seed: from + i, drains }))
+  return many([...FAILED, ...worlds])
 }
 
-const one = (seed: number): boolean => {
-  const { violations } = simulate(seed, { note: say })
+interface Begun {
+  readonly seed: number
+  readonly drains: boolean
+}
+
+const one = ({ seed, drains }: Begun): boolean => {
+  const { violations } = simulate(seed, { note: say, drains })
   for (const violation of violations) say(`violation: ${violation}`)
   if (violations.length === 0) say("nothing is wrong")
   return violations.length === 0
 }
 
-const many = (seeds: ReadonlyArray<number>): boolean => {
+const COUNTS = ["accepted", "tokens", "owners", "overdue", "moves", "filled", "vain", "givenUp", "events"] as const
+
+const many = (worlds: ReadonlyArray<Begun>): boolean => {
   const began = performance.now()
-  const sum = { accepted: 0, tokens: 0, owners: 0, givenUp: 0, events: 0 }
+  const sum = { accepted: 0, tokens: 0, owners: 0, overdue: 0, moves: 0, filled: 0, vain: 0, givenUp: 0, events: 0 }
   let failed = 0
-  for (const seed of seeds) {
-    const verdict = simulate(seed)
-    for (const count of ["accepted", "tokens", "owners", "givenUp", "events"] as const) sum[count] += verdict[count]
+  let moved = 0
+  for (const { seed, drains } of worlds) {
+    const verdict = simulate(seed, { drains })
+    for (const count of COUNTS) sum[count] += verdict[count]
+    if (verdict.moves > 0) moved++
     if (verdict.violations.length === 0) continue
     failed++
-    report(verdict)
+    report(verdict, drains)
   }
   const minutes = (performance.now() - began) / 60_000
-  say(`${seeds.length} seeds in ${minutes.toFixed(1)} minutes, ${failed} with a violation`)
+  say(`${worlds.length} seeds in ${minutes.toFixed(1)} minutes, ${failed} with a violation`)
   say(
-    `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
+    `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.overdue} ended by their deadline, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
+  )
+  say(
+    `${sum.moves} sessions moved with their KV, in ${moved} seeds; ${sum.filled} prompts filled in apart; ${sum.vain} hand-overs in vain`,
   )
   return failed === 0
 }
 
-const report = ({ seed, violations }: Verdict): void => {
+const report = ({ seed, violations }: Verdict, drains: boolean): void => {
   say(`seed ${seed}: ${violations.join("; ")}`)
-  say(`  npm run simulate -- --seed ${seed}`)
+  say(`  npm run simulate -- --seed ${seed}${drains ? "" : " --still"}`)
 }
 
 try {

@@ -67,9 +67,9 @@ export class Network {
     if (this.isUp(to) && !this.#world.random.chance(this.faults.loss)) this.#carry(null, to, deliver)
   }
 
-  /** From the server, to who follows something: what is missing of it he notices by its number, and has it sent again. */
+  /** From the server, to who follows something: what is missing of it, or too early, he notices by its number, and has it sent again. */
   tell(to: Process, deliver: () => void): void {
-    if (this.isUp(to)) this.#carry(null, to, deliver)
+    if (this.isUp(to)) this.#carry(null, to, deliver, true)
   }
 
   /** A question to the server, which does `serve` when it arrives and answers after `diskMillis`. Fails where the answer is lost. */
@@ -137,11 +137,11 @@ export class Network {
     for (const heard of link.heard) process.after(0, () => heard(true))
   }
 
-  #carry(from: Process | null, to: Process | null, deliver: () => void): void {
+  #carry(from: Process | null, to: Process | null, deliver: () => void, inOrder = false): void {
     const [sender, receiver] = [from, to].map((process) => (process === null ? undefined : this.#links.get(process)))
     const lives = [sender?.life, receiver?.life]
     const { random } = this.#world
-    const late = random.chance(this.faults.late)
+    const late = random.chance(this.faults.late) && !inOrder
     const millis = 0.1 + random.exponential(late ? 50 * this.faults.delayMillis : this.faults.delayMillis)
     const order = (receiver ?? sender)?.arrivals
     const arrival = Math.max(this.#world.now + millis, late ? 0 : (order?.get(from) ?? 0))

@@ -3,6 +3,7 @@ import { Effect, Result } from "effect"
 import { Inbox } from "../../src/fabric/inbox.ts"
 import { Exchange } from "../../src/fabric/peers.ts"
 import { STRATEGIES } from "../../src/rank/execute.ts"
+import { moving } from "../../src/rank/moving.ts"
 import { ownersOf } from "../../src/rank/placement.ts"
 import { type Working, work } from "../../src/rank/work.ts"
 import { decode } from "../../src/wire/activation.ts"
@@ -15,7 +16,7 @@ import type { Network } from "./network.ts"
 import type { Process } from "./world.ts"
 
 export interface GroupShape {
-  readonly group: "base" | "draft"
+  readonly group: "base" | "draft" | "prefill"
   readonly replica: number // its epoch
   readonly strategy: Strategy
   readonly ranks: number
@@ -38,6 +39,9 @@ export interface RankActor {
   readonly command: (command: PassCommand, asking: Asking) => void
   readonly control: (control: GroupControl) => void
   readonly activation: (message: Uint8Array) => void
+  /** A rank of another group wants rows, or gives them. */
+  readonly wish: (message: Uint8Array) => void
+  readonly rows: (message: Uint8Array) => void
 }
 
 export interface RankOptions {
@@ -47,11 +51,14 @@ export interface RankOptions {
   readonly network: Network
   readonly computeMillis: () => number
   readonly peers: () => ReadonlyArray<RankActor> // of the group, as they are now
+  readonly others: (replica: number, group: string) => ReadonlyArray<RankActor> // of another one
   readonly beat: (rank: RankActor) => void
   readonly mutation: Mutation | null
 }
 
 const WIDTH = 1
+const SMALL_PAYLOAD = 256 // so that rows come in parts
+const WISHES = 10_000 // of one process, at most
 const INBOX = { earlyBytes: 2 ** 20, endedPasses: 64 }
 
 export const startRank = ({ shape, rank, process, network, ...options }: RankOptions): RankActor => {
@@ -65,11 +72,33 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       network.send(process, peer.process, () => peer.activation(message))
     }
   }
+  const move = moving({
+    ...{ epoch, group, rank, shard: `${rank} of ${ranks}`, compute: engine.compute },
+    ask: (source, wish) => {
+      for (const other of options.others(source.epoch, source.group)) {
+        if (other.process !== process) network.send(process, other.process, () => other.wish(wish))
+      }
+    },
+    give: (target, rows) => {
+      for (const other of options.others(target.epoch, target.group)) {
+        if (other.rank === rank) network.send(process, other.process, () => other.rows(rows))
+      }
+    },
+    maxPayload: () => SMALL_PAYLOAD,
+    wishes: process.pid * WISHES,
+  })
   let working: Working<Asking> | null = null
   let latest: Asking | null = null
   let newest = 0
   const crew = {
-    ...{ group, rank, compute: engine.compute, strategy: STRATEGIES[strategy], vocabulary: VOCABULARY },
+    ...{
+      group,
+      rank,
+      compute: engine.compute,
+      fetch: move.fetch,
+      strategy: STRATEGIES[strategy],
+      vocabulary: VOCABULARY,
+    },
     isEnd: (token: number) => token === END,
     bounds: { vocab: VOCABULARY, context: 4096, maxRows: 512 },
     place: { rank, ranks, layers: model.layers, width: WIDTH, owners: ownersOf(shape, model.layers, fuzzy) },
@@ -88,6 +117,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       traced: () => (pass) => pass,
       deltas: { begin: () => {}, forget: () => {} },
       tell: () => Effect.void,
+      give: move.give,
     })
     return yield* Effect.never
   })
@@ -106,6 +136,11 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       const activation = decode(message)
       if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)
     },
+    wish: (message) => {
+      const wish = move.wished(message)
+      if (wish !== null) working?.give(wish)
+    },
+    rows: move.delivered,
   }
   const beat = (): void => {
     options.beat(actor)

@@ -9,6 +9,7 @@ import { draftingTogether } from "../../src/supervisor/togetherness.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import type { Models } from "../../src/workflow/generation.ts"
+import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Asking, GroupShape, RankActor } from "./rank.ts"
 import type { Process } from "./world.ts"
@@ -21,7 +22,11 @@ export interface ReplicaShape {
   readonly epoch: number
   readonly base: GroupShape
   readonly draft: GroupShape | null
+  readonly prefill: GroupShape | null // of the base's shape
 }
+
+export const groupsOf = ({ base, draft, prefill }: ReplicaShape): ReadonlyArray<GroupShape> =>
+  [base, draft, prefill].filter((shape) => shape !== null)
 
 export interface LinkOptions {
   readonly process: Process
@@ -31,6 +36,7 @@ export interface LinkOptions {
   readonly ranks: (shape: GroupShape) => ReadonlyArray<RankActor> // that are there
   readonly changed: () => void
   readonly answered: (command: PassCommand, answer: PassAnswer) => void
+  readonly mutation: Mutation | null
 }
 
 /** One joining of a group: ends when a rank is lost, or is another process than it was. */
@@ -49,7 +55,9 @@ export class SimulatedLink {
   #ticked = 0
   #drafting: Fiber.Fiber<void> | null = null
   models: Models["Service"] | null = null
+  draining = false
   sessions = 0
+  reserved = 0 // tokens that they may come to
 
   constructor(of: LinkOptions) {
     this.#of = of
@@ -64,6 +72,10 @@ export class SimulatedLink {
 
   get epoch(): number {
     return this.#of.replica.epoch
+  }
+
+  load(): number {
+    return this.sessions
   }
 
   beat({ shape, rank, process }: RankActor, connections: number): void {
@@ -81,9 +93,10 @@ export class SimulatedLink {
 
   #become(): void {
     const { process, tokenizer, changed } = this.#of
-    const [base, draft] = this.#joined
+    const named = (name: string) => this.#joined.find(({ shape }) => shape.group === name)
+    const [base, draft, prefill] = [named("base"), named("draft"), named("prefill")]
     if (base === undefined) return
-    const models = { base: base.group, prefill: null, tokenizer, learned: this.#learned }
+    const models = { base: base.group, prefill: prefill?.group ?? null, tokenizer, learned: this.#learned }
     if (draft === undefined) this.models = { ...models, draft: null }
     else {
       const drafting = Effect.gen({ self: this }, function* () {
@@ -96,8 +109,7 @@ export class SimulatedLink {
   }
 
   #join(): void {
-    const { base, draft } = this.#of.replica
-    this.#joined = [base, ...(draft === null ? [] : [draft])].map((shape) => this.#joinGroup(shape))
+    this.#joined = groupsOf(this.#of.replica).map((shape) => this.#joinGroup(shape))
   }
 
   #joinGroup(shape: GroupShape): Joined {
@@ -153,6 +165,7 @@ export class SimulatedLink {
 
   /** Said again until the server has it. */
   #insist(shape: GroupShape, control: GroupControl): void {
+    if (this.draining && this.#of.mutation === "what has moved away is not freed") return
     const { process, network, ranks } = this.#of
     for (const rank of ranks(shape)) network.send(process, rank.process, () => rank.control(control))
     const flush = network.call(

@@ -2,9 +2,9 @@
 import type { Limits } from "../../src/supervisor/admission.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
 import type { GenerateRequest } from "../../src/workflow/generation.ts"
-import { VOCABULARY } from "./engine.ts"
+import { answer, VOCABULARY } from "./engine.ts"
 import type { Faults } from "./network.ts"
-import type { Random } from "./random.ts"
+import { Random } from "./random.ts"
 import type { ReplicaShape } from "./replica.ts"
 
 /** What happens to the world while it is troubled; each has a weight. */
@@ -44,11 +44,82 @@ export interface Scenario {
   readonly duplicatesFirst: boolean
   readonly limits: Limits
   readonly keepMillis: number // KV of a session that has ended
+  readonly drains: ReadonlyArray<Drain>
+  readonly kvTokens: number // that a replica has memory for
+}
+
+/** A replica takes no new sessions for a while, and those that are on it go on elsewhere. */
+export interface Drain {
+  readonly replica: number | "busy" // the one that most sessions are on
+  readonly at: number
+  readonly millis: number
+  readonly ends: boolean // its ranks, when its time is over
 }
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
-export const draw = (random: Random): Scenario => {
+/** Without drains: as scenarios were before there were any, nor deadlines. */
+export const draw = (seed: number, random: Random, drains: boolean): Scenario => {
+  const scenario = drawStill(random)
+  if (!drains) return scenario
+  const apart = new Random(-1 - seed) // so that the rest of a scenario is what it was without
+  const limited = { ...scenario, sessions: scenario.sessions.map((plan) => inTime(apart, plan)) }
+  return apart.chance(0.6) ? draining(apart, limited) : limited
+}
+
+const inTime = (random: Random, plan: SessionPlan): SessionPlan => {
+  const deadlineMillis = random.chance(0.1) ? Math.ceil(random.exponential(random.pick([100, 1000, 5000]))) : null
+  return { ...plan, request: { ...plan.request, deadlineMillis } }
+}
+
+/** What they have said by then is heard. */
+export const OF_SUPERVISORS: ReadonlySet<Trouble> = new Set(["kill a supervisor", "drain a supervisor"])
+
+/** With more replicas to go to and from, and sessions that last until they have to. */
+const draining = (random: Random, scenario: Scenario): Scenario => {
+  const [alone] = scenario.replicas
+  if (alone === undefined) return scenario
+  const apart = random.chance(0.3) // prompts are filled in by ranks of their own
+  const replica: ReplicaShape = { ...alone, prefill: apart ? { ...alone.base, group: "prefill" } : null }
+  const replicas = Array.from({ length: random.integer(2, 3) }, (_, i) => renumbered(replica, i + 1))
+  const sessions = scenario.sessions.map((plan) => ({ ...plan, request: lasting(random, plan.request, replica) }))
+  const [first, ...more] = sessions
+  if (first === undefined) return scenario
+  const well = random.chance(0.3) // all the rest, or all but supervisors
+  const troubles = scenario.troubles.filter((trouble) => random.chance(0.5) && OF_SUPERVISORS.has(trouble))
+  const rest = well ? { troubles, faults: { ...scenario.faults, loss: 0, double: 0, late: 0 } } : {}
+  const hectic = scenario.computeMillis * random.pick([3, 10, 30])
+  const patient = random.pick([200, 1000, 4000])
+  const drains = Array.from(
+    { length: random.integer(1, 12) },
+    (_, i): Drain => ({
+      at: random.pick([first, ...more]).askedAt + i * hectic + random.exponential(hectic),
+      replica: random.chance(0.2) ? random.integer(1, replicas.length) : "busy",
+      millis: random.exponential(patient),
+      ends: !well && random.chance(0.3),
+    }),
+  )
+  return { ...scenario, ...rest, replicas, sessions, drains, kvTokens: random.pick([400, 800, 5000]) }
+}
+
+const MOST_TOKENS = 39 // the longest prompt and these have room everywhere
+
+/** The same session from another last token on, of which it has most to say. */
+const lasting = (random: Random, request: GenerateRequest, { base }: ReplicaShape): GenerateRequest => {
+  const maxTokens = random.integer(request.maxTokens, MOST_TOKENS)
+  const prompts = Array.from({ length: VOCABULARY - 1 }, (_, token) => withLast(request.prompt, token))
+  const [first, ...others] = prompts.map((prompt) => ({ prompt, length: answer(prompt, maxTokens, base.model).length }))
+  const longest = others.reduce((best, one) => (one.length > (best?.length ?? 0) ? one : best), first)
+  return { ...request, maxTokens, prompt: longest?.prompt ?? request.prompt }
+}
+
+const withLast = ([first, ...others]: GenerateRequest["prompt"], token: number): GenerateRequest["prompt"] => [
+  first,
+  ...others.slice(0, -1),
+  token,
+]
+
+const drawStill = (random: Random): Scenario => {
   const replicas = Array.from({ length: random.integer(1, 2) }, (_, i) => drawReplica(random, i + 1))
   // All replicas are of one deployment: the same models, the same split.
   const [first] = replicas
@@ -80,6 +151,7 @@ export const draw = (random: Random): Scenario => {
     duplicatesFirst: random.chance(0.5),
     limits: { kvTokens: random.pick([400, 600, 5000]), queue: 100, clientSessions: null },
     keepMillis: random.pick([0, 500, 2000]),
+    ...{ drains: [], kvTokens: Number.POSITIVE_INFINITY },
   }
 }
 
@@ -96,13 +168,14 @@ const drawReplica = (random: Random, epoch: number): ReplicaShape => {
   // A draft of the base's own weights is right whenever its passes are exact, so trees are accepted.
   const alike = random.chance(0.6)
   const draft = random.chance(0.7) ? drawGroup("draft", alike ? 17 : 99, alike ? base.model.layers : 3) : null
-  return { epoch, base, draft }
+  return { epoch, base, draft, prefill: null }
 }
 
-const renumbered = ({ base, draft }: ReplicaShape, epoch: number): ReplicaShape => ({
+const renumbered = ({ base, draft, prefill }: ReplicaShape, epoch: number): ReplicaShape => ({
   epoch,
   base: { ...base, replica: epoch },
   draft: draft && { ...draft, replica: epoch },
+  prefill: prefill && { ...prefill, replica: epoch },
 })
 
 const drawTokens = (random: Random, length: number): ReadonlyArray<number> =>

@@ -1,15 +1,18 @@
 // One seed, from the beginning to the verdict. What has to hold:
 // - every accepted session ends, with exactly the tokens that an undisturbed one has, and their log-probabilities; one that
-//   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens;
+//   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens,
+//   and one that has a deadline with that, when it is over and soon after;
 // - no reader sees a token twice, out of order, or not at all;
 // - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log, but where the
 //   server has lost the log's tail: then what slipped in is nobody's;
 // - in the end no live rank holds KV, and no record of a session is left;
+// - where nothing goes wrong, no rank lacks KV that it should have, whatever moves, and what is not needed is freed at once;
 // - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
+import type { GenerateRequest } from "../../src/workflow/generation.ts"
 import { type Client, Cluster } from "./cluster.ts"
-import { END, type ModelShape, predict } from "./engine.ts"
+import { answer, type ModelShape } from "./engine.ts"
 import type { Mutation } from "./mutation.ts"
 import { Random } from "./random.ts"
 import type { Reader } from "./reader.ts"
@@ -36,16 +39,21 @@ export interface Verdict {
   readonly owners: number // in all logs, beyond the first
   readonly tokens: number
   readonly givenUp: number // sessions whose ranks were lost again and again
+  readonly overdue: number // sessions that their deadline has ended
+  readonly moves: number // of sessions, with their KV
+  readonly filled: number // prompts, by ranks of their own
+  readonly vain: number // hand-overs of KV that did not come
 }
 
 export interface SimulateOptions {
   readonly mutation?: Mutation
   readonly note?: (line: string) => void
+  readonly drains?: boolean // false: no replica drains
 }
 
-export const simulate = (seed: number, { mutation, note }: SimulateOptions = {}): Verdict => {
+export const simulate = (seed: number, { mutation, note, drains = true }: SimulateOptions = {}): Verdict => {
   const random = new Random(seed)
-  const scenario = draw(random)
+  const scenario = draw(seed, random, drains)
   const world = new World(random, note ?? null)
   note?.(JSON.stringify(scenario, (_, value) => (typeof value === "bigint" ? `${value}` : value)))
   return atTimesOf(world, () => {
@@ -58,12 +66,18 @@ export const simulate = (seed: number, { mutation, note }: SimulateOptions = {})
     const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
     const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
     world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
-    world.run(world.now + FREEING_MILLIS, () => freed() && cluster.records.ids.length === 0)
+    world.run(world.now + PATIENCE_MILLIS, () => cluster.records.ids.length === 0) // one that nobody has heard of runs, too
+    world.run(world.now + FREEING_MILLIS, freed)
+    // What a supervisor that was killed has kept for others, the ranks free by themselves, later.
+    const kept = cluster.lossless && (cluster.well || scenario.keepMillis === 0) ? keptBy(cluster) : []
     cluster.leaveRanksAlone()
     world.run(world.now + UNUSED_MILLIS, freed)
-    return verdictOf(seed, scenario, world, cluster)
+    return verdictOf(seed, scenario, world, cluster, kept)
   })
 }
+
+const keptBy = ({ ranks }: Cluster): ReadonlyArray<string> =>
+  ranks.flatMap(({ process, engine }) => engine.sessions().map((session) => `${process.name} holds KV of ${session}`))
 
 /** The product measures how long its passes take by performance's clock: here it is the world's. */
 const atTimesOf = <A>(world: World, use: () => A): A => {
@@ -76,15 +90,20 @@ const atTimesOf = <A>(world: World, use: () => A): A => {
   }
 }
 
-const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Cluster): Verdict => {
+const verdictOf = (
+  seed: number,
+  scenario: Scenario,
+  world: World,
+  cluster: Cluster,
+  kept: ReadonlyArray<string>, // when it should have been freed
+): Verdict => {
   const logs = scenario.sessions.map(({ request }) => cluster.log.read(request.session).map(({ entry }) => entry))
-  const kept = cluster.ranks.flatMap(({ process, engine }) =>
-    engine.sessions().map((session) => `${process.name} still holds KV of ${session}`),
-  )
   const model = scenario.replicas[0]?.base.model ?? { layers: 0, salt: 0 }
   return {
     seed,
     events: world.events,
+    overdue: logs.flat().filter((entry) => entry._tag === "End" && entry.finishReason === "deadline").length,
+    ...{ moves: cluster.moves, filled: cluster.filled, vain: cluster.vain },
     accepted: cluster.clients.filter(({ accepted }) => accepted).length,
     owners: logs.flat().filter(({ _tag }) => _tag === "Owner").length,
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
@@ -94,11 +113,31 @@ const verdictOf = (seed: number, scenario: Scenario, world: World, cluster: Clus
       ...cluster.violations,
       ...cluster.records.violations,
       ...(scenario.lostTail === 0 ? logs.flatMap((log, i) => fenced(`s${i}`, log)) : []),
+      ...scenario.sessions.flatMap(({ request }) => untimely(request, scenario, cluster)),
       ...cluster.clients.flatMap((client) => (client.accepted ? told(client, model, cluster.troubles) : [])),
-      ...kept,
+      ...kept.map((kept) => `nothing is lost, and yet ${kept}`),
+      ...keptBy(cluster),
       ...cluster.records.ids.map((id) => `the record of ${id} is left`),
     ],
   }
+}
+
+/** How long an end may take that comes with the deadline, where nothing goes wrong. */
+const ENDING_MILLIS = 1_000
+
+/** A deadline counts from the log's beginning, and not from its last owner's. */
+const untimely = (
+  { session, deadlineMillis }: GenerateRequest,
+  { slowDisk, lostTail }: Scenario,
+  cluster: Cluster,
+): ReadonlyArray<string> => {
+  const [begin, ...others] = cluster.log.read(session)
+  const end = others.findLast(({ entry }) => entry._tag === "End")
+  if (begin === undefined || end === undefined || deadlineMillis === null || lostTail > 0) return []
+  const over = end.at - begin.at - deadlineMillis
+  const early = end.entry._tag === "End" && end.entry.finishReason === "deadline" && over < 0
+  const late = cluster.well && slowDisk === 0 && over > ENDING_MILLIS
+  return early || late ? [`${session} ends ${over.toFixed(0)} ms after its deadline`] : []
 }
 
 const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<string> => {
@@ -111,23 +150,18 @@ const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<st
 }
 
 /** What an undisturbed session says. */
-const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> => {
-  const tokens: Array<number> = [...request.prompt]
-  const said: Array<LoggedToken> = []
-  while (said.length < request.maxTokens) {
-    const { token, logProb } = predict(tokens, model)
-    if (token === END) break
-    tokens.push(token)
-    said.push({ id: token, text: "", origin: "plain", logProb })
-  }
-  return said
-}
+const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> =>
+  answer(request.prompt, request.maxTokens, model).map(({ token, logProb }) => ({
+    ...{ id: token, text: "", origin: "plain", logProb },
+  }))
 
 const told = (client: Client, model: ModelShape, troubles: number): ReadonlyArray<string> => {
   const whole = undisturbed(client, model)
+  const { cancelledAt, request } = client.plan
+  const circumstances = { cancelled: cancelledAt !== null, deadline: request.deadlineMillis !== null }
   return client.readers.flatMap((reader) => [
     ...tokensWrong(reader, whole),
-    ...endWrong(reader, { cancelled: client.plan.cancelledAt !== null, troubles, length: whole.length }),
+    ...endWrong(reader, { ...circumstances, troubles, length: whole.length }),
   ])
 }
 
@@ -140,16 +174,18 @@ const tokensWrong = ({ session, tokens }: Reader, whole: ReadonlyArray<LoggedTok
 
 interface Circumstances {
   readonly cancelled: boolean
+  readonly deadline: boolean // whether it had one
   readonly troubles: number
   readonly length: number // of the undisturbed answer
 }
 
-const endWrong = (reader: Reader, { cancelled, troubles, length }: Circumstances): ReadonlyArray<string> => {
+const endWrong = (reader: Reader, { cancelled, deadline, troubles, length }: Circumstances): ReadonlyArray<string> => {
   const { session, tokens, end, expired } = reader
   if (expired) return [`a reader of ${session} is told that it has expired`]
   if (end === null) return [`${session} does not end`]
   const { finishReason, error } = end
   if (finishReason === "cancelled" && cancelled) return []
+  if (finishReason === "deadline" && deadline) return []
   if (isGivenUp({ finishReason, error }) && troubles >= LOSSES) return []
   if (finishReason !== "stop" && finishReason !== "length") return [`${session} ends as ${finishReason}: ${error}`]
   return tokens.length === length ? [] : [`${session} ends with ${tokens.length} tokens of ${length}`]

@@ -10,11 +10,14 @@ import { Traces } from "../../src/fabric/traces.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
 import type { Limits } from "../../src/supervisor/admission.ts"
 import { type Admitting, admitting } from "../../src/supervisor/admitting.ts"
-import { Cancelled } from "../../src/wire/errors.ts"
+import { leastLoaded } from "../../src/supervisor/choosing.ts"
+import { Endings } from "../../src/supervisor/endings.ts"
+import { abort } from "../../src/supervisor/link.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import { Generate, generate } from "../../src/workflow/generate.ts"
 import { Admitted, Cancellation, type GenerateRequest, kvOf, Place } from "../../src/workflow/generation.ts"
+import type { Draining } from "./draining.ts"
 import { type LogServer, logOf } from "./log.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
@@ -37,74 +40,102 @@ export interface SupervisorOptions {
   readonly mutation: Mutation | null
   readonly limits: Limits
   readonly keepMillis: number
+  readonly kvTokens: number // that a replica has memory for
+  readonly draining: Draining
 }
 
 export interface Supervisor extends Present {
   readonly accept: (request: GenerateRequest, told: () => void) => void
   readonly cancel: (session: string) => void
   readonly beat: (rank: RankActor, connections: number) => void
+  readonly sessionsOn: (replica: number) => number
   /** Hands its sessions over to whoever is first. */
   readonly drain: (drained: () => void) => void
 }
 
 export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   const { process, network, tokenizer } = options
-  const { diskMillis, mutation } = options
+  const { diskMillis, mutation, draining } = options
   const log = logOf({ process, network, server: options.log, diskMillis, mutation })
   const { tell: changed, next: nextChange } = changes()
   const links = options.replicas.map(
     (replica) =>
       new SimulatedLink({
         ...{ process, network, replica, tokenizer, changed },
-        ...{ ranks: options.ranks, answered: options.answered },
+        ...{ ranks: options.ranks, answered: options.answered, mutation },
       }),
   )
-  const cancelled = new Set<string>()
-  const cancels = new Map<string, () => void>()
+  draining.follow(process, (epochs) => {
+    for (const link of links) link.draining = epochs.has(link.epoch)
+    changed()
+  })
   let heard: Present["heard"] = () => {}
   let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
 
-  const leastLoaded = () =>
-    links.filter(({ models }) => models !== null).sort((a, b) => a.sessions - b.sessions || a.epoch - b.epoch)[0]
+  const choose = (tokens: number, own: SimulatedLink | null) =>
+    leastLoaded(links, { tokens, own, current: true }, () => options.kvTokens)
+
+  const claim = (tokens: number, own: SimulatedLink | null) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const link = choose(tokens, own)
+        const models = link?.models ?? null
+        if (link === undefined || models === null) return null
+        link.sessions++
+        link.reserved += tokens
+        return { link, models }
+      }),
+      (claimed) =>
+        Effect.sync(() => {
+          if (claimed === null) return
+          claimed.link.sessions--
+          claimed.link.reserved -= tokens
+          changed()
+        }),
+    )
+
+  /** The way of the product's replica sets. */
+  const takeOf = ({ begin }: Admitted["Service"], tokens: number): Place["Service"]["take"] => {
+    let own: SimulatedLink | null = null
+    return Effect.gen(function* () {
+      yield* begin
+      for (;;) {
+        const claimed = yield* claim(tokens, own)
+        if (claimed !== null) {
+          const { link, models } = claimed
+          own = link
+          const leaves = () => link.draining && choose(tokens, null)?.draining === false
+          return { models, coldStart: null, leaves }
+        }
+        yield* nextChange
+      }
+    })
+  }
 
   const suspects = Semaphore.makeUnsafe(1)
-  const placeOf = ({ begin }: Admitted["Service"]) =>
-    Place.of({
-      ...{ tokenizer, suspects },
-      take: Effect.gen(function* () {
-        yield* begin
-        for (;;) {
-          const link = leastLoaded()
-          const models = link?.models ?? null
-          if (link !== undefined && models !== null) {
-            yield* Effect.acquireRelease(
-              Effect.sync(() => link.sessions++),
-              () => Effect.sync(() => link.sessions--),
-            )
-            return { models, coldStart: null, leaves: () => false }
-          }
-          yield* nextChange
-        }
-      }),
-    })
+  const placeOf = (admitted: Admitted["Service"], { prompt, maxTokens }: GenerateRequest) =>
+    Place.of({ tokenizer, suspects, take: takeOf(admitted, prompt.length + maxTokens) })
 
-  const cancellation = Cancellation.of({
-    of: (session) =>
-      Effect.callback<never, Cancelled>((resume) => {
-        const cancel = (): void => resume(Effect.fail(new Cancelled({ session })))
-        cancels.set(session, cancel)
-        if (cancelled.has(session)) cancel()
-      }),
-  })
+  const endings = new Endings(
+    () => network.isUp(process),
+    (millis, fire) => {
+      let closed = false
+      process.after(millis, () => (closed ? undefined : fire()))
+      return {
+        close: () => {
+          closed = true
+        },
+        refresh: () => {}, // no reader here has to say that he reads
+      }
+    },
+  )
 
   /** What former owners have left on any replica. */
   const freeFormer = Effect.fnUntraced(function* ({ session }: GenerateRequest) {
     const { epoch } = yield* Ownership
     for (let former = 1; former < epoch; former++) {
       for (const { models } of links) {
-        const abort = { _tag: "Abort", session: kvOf(session, former) } as const
-        if (models !== null) yield* models.base.control(abort)
-        if (models?.draft) yield* models.draft.control(abort)
+        if (models !== null) yield* abort(models, kvOf(session, former))
       }
     }
   })
@@ -122,15 +153,22 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       begun.delete(session)
       if (admitted === undefined) {
         yield* freeFormer(request)
+        const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0)))
+        endings.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
         admitted = yield* admission.takeOver(askingOf(request))
       }
       return yield* generate(request).pipe(
-        Effect.provideService(Cancellation, cancellation),
+        Effect.provideService(Cancellation, endings),
         Effect.provideService(Admitted, admitted),
-        Effect.provideService(Place, placeOf(admitted)),
+        Effect.provideService(Place, placeOf(admitted, request)),
         Effect.provideService(TokenLog, log),
         Effect.provideService(Traces, { publish: () => Effect.void }),
-        Effect.ensuring(admission.end(session)),
+        Effect.ensuring(
+          Effect.andThen(
+            Effect.sync(() => endings.close(session)),
+            admission.end(session),
+          ),
+        ),
         Effect.onExit((exit) =>
           Effect.sync(() => {
             if (Exit.hasDies(exit)) process.world.defects.push(`${session} on ${process.name}: ${exit}`)
@@ -171,6 +209,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       const after = yield* Effect.onExit(log.append(session, beginning, 0), (exit) =>
         exit._tag === "Failure" ? admission.end(session) : Effect.void,
       )
+      endings.open(session, request, 0)
       begun.set(session, admitted)
       // Not by Generate.execute, whose hash of the session's name is made asynchronously.
       yield* Context.get(engine, WorkflowEngine.WorkflowEngine).execute(Generate, {
@@ -187,12 +226,10 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   return {
     process,
     accept: (request, told) => void begin(request, told),
-    cancel: (session) => {
-      cancelled.add(session)
-      cancels.get(session)?.()
-    },
+    cancel: (session) => endings.cancel(session),
     beat: (rank, connections) => links.find(({ epoch }) => epoch === rank.shape.replica)?.beat(rank, connections),
     heard: (owner) => heard(owner),
+    sessionsOn: (replica) => links.find(({ epoch }) => epoch === replica)?.sessions ?? 0,
     drain: (drained) => {
       service.addObserver(drained)
       service.interruptUnsafe()

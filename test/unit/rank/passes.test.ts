@@ -2,6 +2,7 @@
 import { expect, test } from "vitest"
 import { type Action, type Outcome, Passes, refused, type Turn } from "../../../src/rank/passes.ts"
 import { UnknownSession } from "../../../src/wire/errors.ts"
+import type { Send } from "../../../src/wire/kv.ts"
 import type { Draft, Prefill, Verify } from "../../../src/wire/pass.ts"
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 1n }
@@ -14,6 +15,10 @@ const prefill = (pass: number): Prefill => ({
 const draft = (session: string, pass: number): Draft => ({
   ...{ _tag: "Draft", session, epoch: 3, pass, attempt: 0, committed: 1, accepted: [1] },
   ...{ fuzzy: 1, depth: 1, width: 1, nodes: 1 },
+})
+const wish = (from: number): Send => ({
+  ...{ _tag: "Send", number: 1, session: "s", rank: 0, from, to: from + 1, shard: "all", sampling: SAMPLING },
+  target: { epoch: 4, group: "base" },
 })
 const COST = { millis: 0, computeMillis: 0, hops: 0, messages: 0, bytes: 0 }
 const verified = (pass: number) => ({ _tag: "Verified", pass, choices: [7], cost: COST }) as const
@@ -39,7 +44,16 @@ const told = (actions: Actions) =>
         return []
     }
   })
-const nameOf = (turn: Turn<string>) => (turn._tag === "Pass" ? turn.lane.command.pass : `free ${turn.session}`)
+const nameOf = (turn: Turn<string>) => {
+  switch (turn._tag) {
+    case "Pass":
+      return turn.lane.command.pass
+    case "Free":
+      return `free ${turn.session}`
+    case "Give":
+      return `give ${turn.wish.from}`
+  }
+}
 const begun = (actions: Actions): Turn<string> => {
   const action = actions.find(({ _tag }) => _tag === "Begin")
   if (action?._tag !== "Begin") throw new Error("nothing begins")
@@ -158,6 +172,29 @@ test("after its connection was lost a rank keeps what is spoken of, and the rest
   expect(tick()).toEqual([])
   ended(passes, begun(passes.command(verify(7), "c")), verified(7))
   expect(tick()).toEqual(["Begin free t"])
+})
+
+test("rows are given between two passes, and a pass that begins waits for them", () => {
+  const passes = follower()
+  const first = begun(passes.command(verify(5), "a"))
+  expect(told(passes.give(wish(0)))).toEqual([])
+  expect(told(passes.command(verify(6), "b"))).toEqual([])
+  const given = ended(passes, first, null)
+  expect(told(given)).toEqual(["Begin give 0"])
+  expect(told(ended(passes, begun(given), null))).toEqual(["Begin 6"])
+})
+
+test("a pass is stopped though rows are to be given after it", () => {
+  for (const stop of [
+    (passes: Passes<string>) => passes.control({ _tag: "Abort", session: "s" }),
+    (passes: Passes<string>) => passes.command(verify(6), "b"),
+  ]) {
+    const passes = leader()
+    passes.command(verify(5), "a")
+    passes.give(wish(0))
+    passes.give(wish(1))
+    expect(told(stop(passes))).toEqual(["Stop 5"])
+  }
 })
 
 test("a rank whose group goes on in another epoch stops every pass and answers none", () => {
