@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "attention_kernels.hpp"
 
 namespace chorus {
 
 bool LayerAttention::possible(const ggml_tensor * cache, int head_dim) {
-    return cache->type == GGML_TYPE_F16 && ggml_backend_buffer_is_host(cache->buffer) && attends(head_dim);
+    return (cache->type == GGML_TYPE_F16 || cache->type == GGML_TYPE_F32) && ggml_backend_buffer_is_host(cache->buffer) && attends(head_dim);
 }
 
 LayerAttention::LayerAttention(const Pass & pass, int layer, const Shape & shape) : pass_(pass), layer_(size_t(layer)), shape_(shape) {}
@@ -25,8 +26,13 @@ void LayerAttention::keep(ggml_tensor * kept, int thread, int threads, void * se
     const auto & own = *static_cast<const LayerAttention *>(self);
     const int width = own.shape_.head_dim * own.shape_.kv_heads;
     const auto write = [&](const ggml_tensor * rows, int row, ggml_tensor * cache, int slot) {
-        const auto * from = static_cast<const char *>(rows->data) + size_t(row) * rows->nb[1];
-        to_halves(reinterpret_cast<const float *>(from), width, static_cast<uint16_t *>(cache->data) + size_t(slot) * size_t(width));
+        const auto * from = reinterpret_cast<const float *>(static_cast<const char *>(rows->data) + size_t(row) * rows->nb[1]);
+        auto * to = static_cast<char *>(cache->data) + size_t(slot) * cache->nb[1];
+        if (cache->type == GGML_TYPE_F16) {
+            to_halves(from, width, reinterpret_cast<uint16_t *>(to));
+        } else {
+            std::memcpy(to, from, size_t(width) * sizeof(float));
+        }
     };
     for (const auto & part : own.pass_.parts) {
         for (int i = 0; i < part.rows; ++i) {
@@ -63,9 +69,10 @@ void LayerAttention::attend_row(const Pass::Part & part, int row, int kv_head, c
     more.assign(ancestors.rbegin(), ancestors.rend());
     const int heads = shape_.heads / shape_.kv_heads;
     const size_t slots = size_t(session.committed) + more.size(), first = size_t(kv_head) * size_t(shape_.head_dim);
+    const ggml_tensor * keys = session.keys[layer_], * values = session.values[layer_];
     scores.resize(std::max(scores.size(), size_t(heads) * (slots + 16)));
-    const auto of_head = [&](const ggml_tensor * cache) { return static_cast<const uint16_t *>(cache->data) + first; };
-    const Seen seen{of_head(session.keys[layer_]), of_head(session.values[layer_]), size_t(shape_.head_dim) * size_t(shape_.kv_heads), session.committed, more.data(), int(more.size())};
+    const auto of_head = [&](const ggml_tensor * cache) { return static_cast<const char *>(cache->data) + first * ggml_type_size(cache->type); };
+    const Seen seen{of_head(keys), of_head(values), keys->type == GGML_TYPE_F16, size_t(shape_.head_dim) * size_t(shape_.kv_heads), session.committed, more.data(), int(more.size())};
     const size_t at = size_t(kv_head * heads) * size_t(shape_.head_dim);
     attend_heads(q + at, heads, shape_.head_dim, 1.0f / std::sqrt(float(shape_.head_dim)), seen, scores.data(), y + at);
 }

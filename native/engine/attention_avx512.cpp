@@ -17,7 +17,8 @@ namespace {
 constexpr int LANES = 16;
 constexpr int HEADS = 4;  // whose sums are added up together
 
-inline __m512 halves_at(const uint16_t * at) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at))); }
+inline __m512 vector_at(const uint16_t * at) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at))); }
+inline __m512 vector_at(const float * at) { return _mm512_loadu_ps(at); }
 
 inline size_t slot_of(const Seen & seen, int i) { return size_t(i < seen.committed ? i : seen.more[i - seen.committed]) * seen.stride; }
 
@@ -49,19 +50,19 @@ inline __m512 exp_of(__m512 x) {
 }
 
 // scores[h][slot] = scale * q[h] . k[slot], of up to four heads.
-template <int V> void dots(const float * q, int heads, float scale, const Seen & seen, int slots, float * scores, size_t room) {
+template <int V, typename T> void dots(const float * q, int heads, float scale, const Seen & seen, int slots, float * scores, size_t room) {
     __m512 queries[HEADS][V];
     for (int h = 0; h < HEADS; ++h) {
         for (int v = 0; v < V; ++v) queries[h][v] = _mm512_loadu_ps(q + size_t(h < heads ? h : heads - 1) * V * LANES + v * LANES);
     }
     alignas(16) float four[HEADS];
     for (int i = 0; i < slots; ++i) {
-        const uint16_t * at = seen.keys + slot_of(seen, i);
+        const T * at = static_cast<const T *>(seen.keys) + slot_of(seen, i);
         __m512 sum[HEADS];
-        __m512 key = halves_at(at);
+        __m512 key = vector_at(at);
         for (int h = 0; h < HEADS; ++h) sum[h] = _mm512_mul_ps(queries[h][0], key);
         for (int v = 1; v < V; ++v) {
-            key = halves_at(at + v * LANES);
+            key = vector_at(at + v * LANES);
             for (int h = 0; h < HEADS; ++h) sum[h] = _mm512_fmadd_ps(queries[h][v], key, sum[h]);
         }
         _mm_store_ps(four, _mm_mul_ps(sums(sum[0], sum[1], sum[2], sum[3]), _mm_set1_ps(scale)));
@@ -87,15 +88,15 @@ float weights(float * scores, int slots) {
 }
 
 // y[h] = sum over slots of scores[h][slot] v[slot] / total[h], of H heads.
-template <int V, int H> void mixes(const float * scores, size_t room, const float * totals, const Seen & seen, int slots, float * y) {
+template <int V, int H, typename T> void mixes(const float * scores, size_t room, const float * totals, const Seen & seen, int slots, float * y) {
     __m512 sum[H][V];
     for (int h = 0; h < H; ++h) {
         for (int v = 0; v < V; ++v) sum[h][v] = _mm512_setzero_ps();
     }
     for (int i = 0; i < slots; ++i) {
-        const uint16_t * at = seen.values + slot_of(seen, i);
+        const T * at = static_cast<const T *>(seen.values) + slot_of(seen, i);
         for (int v = 0; v < V; ++v) {
-            const __m512 value = halves_at(at + v * LANES);
+            const __m512 value = vector_at(at + v * LANES);
             for (int h = 0; h < H; ++h) sum[h][v] = _mm512_fmadd_ps(_mm512_set1_ps(scores[size_t(h) * room + size_t(i)]), value, sum[h][v]);
         }
     }
@@ -104,20 +105,24 @@ template <int V, int H> void mixes(const float * scores, size_t room, const floa
     }
 }
 
-template <int V> void attend(const float * q, int heads, float scale, const Seen & seen, float * scores, float * y) {
+template <int V, typename T> void attend_as(const float * q, int heads, float scale, const Seen & seen, float * scores, float * y) {
     const int slots = seen.committed + seen.more_count;
     const size_t room = size_t(slots) + LANES;
     for (int first = 0; first < heads; first += HEADS) {
         const int count = heads - first < HEADS ? heads - first : HEADS;
         const float * queries = q + size_t(first) * V * LANES;
         float * to = y + size_t(first) * V * LANES;
-        dots<V>(queries, count, scale, seen, slots, scores, room);
+        dots<V, T>(queries, count, scale, seen, slots, scores, room);
         float totals[HEADS];
         for (int h = 0; h < count; ++h) totals[h] = weights(scores + size_t(h) * room, slots);
         int h = 0;
-        for (; h + 2 <= count; h += 2) mixes<V, 2>(scores + size_t(h) * room, room, totals + h, seen, slots, to + h * V * LANES);
-        if (h < count) mixes<V, 1>(scores + size_t(h) * room, room, totals + h, seen, slots, to + h * V * LANES);
+        for (; h + 2 <= count; h += 2) mixes<V, 2, T>(scores + size_t(h) * room, room, totals + h, seen, slots, to + h * V * LANES);
+        if (h < count) mixes<V, 1, T>(scores + size_t(h) * room, room, totals + h, seen, slots, to + h * V * LANES);
     }
+}
+
+template <int V> void attend(const float * q, int heads, float scale, const Seen & seen, float * scores, float * y) {
+    return seen.halves ? attend_as<V, uint16_t>(q, heads, scale, seen, scores, y) : attend_as<V, float>(q, heads, scale, seen, scores, y);
 }
 
 }  // namespace

@@ -6,10 +6,11 @@
 namespace chorus {
 
 // What a row sees of its session's KV, by slots in the order of their positions: `committed` slots from 0 on, then `more`.
-// A slot's keys, and its values, are f16: [kv_heads, head_dim], `stride` numbers after those of the slot before.
+// A slot's keys, and its values, are f16 or f32: [kv_heads, head_dim], `stride` numbers after those of the slot before.
 struct Seen {
-    const uint16_t * keys;
-    const uint16_t * values;
+    const void * keys;
+    const void * values;
+    bool halves;
     size_t stride;
     int committed;
     const int32_t * more;
