@@ -7,6 +7,8 @@
 #include <limits>
 #include <unordered_set>
 
+#include "sampler_kernels.hpp"
+
 namespace chorus {
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
@@ -33,8 +35,7 @@ double gumbel(uint64_t seed, uint32_t position, uint32_t token) { return gumbel_
 // No variate of the word is larger: -log(-log u) < -log(1 - u), and 1 - u is not below the power of two under it.
 static double most_of(uint32_t word) {
     const uint32_t missing = ~word;  // 1 - u, in units of 2^-32, less a half
-    int zeros = 0;
-    while (zeros < 32 && (missing & (0x80000000u >> zeros)) == 0) ++zeros;
+    const int zeros = missing == 0 ? 32 : __builtin_clz(missing);
     return (zeros + 1) * 0.69314719;
 }
 
@@ -104,14 +105,29 @@ void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
     for (auto & c : kept_) c.score = (double(c.logit) - best) / s.temperature;  // without its variate
 }
 
+// The random word of each kept token.
+void Sampler::draw(uint64_t seed, uint32_t position) {
+    const size_t count = kept_.size(), room = (count + WORDS - 1) / WORDS * WORDS;
+    words_.resize(room);
+    if (!has_words()) {
+        for (size_t i = 0; i < count; ++i) words_[i] = word_of(seed, position, uint32_t(kept_[i].token));
+        return;
+    }
+    tokens_.assign(room, 0);
+    for (size_t i = 0; i < count; ++i) tokens_[i] = kept_[i].token;
+    for (size_t i = 0; i < room; i += WORDS) words_of(seed, position, &tokens_[i], &words_[i]);
+}
+
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
     penalise(logits, vocab, s.repetition_penalty, history);
     if (s.temperature == 0) return argmax(logits, vocab);
     survivors(logits, vocab, s);
+    draw(s.seed, position);
     int32_t winner = 0;
     double highest = NEVER;
-    for (const auto & c : kept_) {
-        const uint32_t word = word_of(s.seed, position, uint32_t(c.token));
+    for (size_t i = 0; i < kept_.size(); ++i) {
+        const Scored & c = kept_[i];
+        const uint32_t word = words_[i];
         if (c.score + most_of(word) < highest) continue;  // most of them, without a logarithm
         const double score = c.score + gumbel_of(word);
         if (score > highest || (score == highest && c.token < winner)) highest = score, winner = c.token;

@@ -42,8 +42,11 @@ class Sampler {
         double score;
     };
     void survivors(const float * logits, int vocab, const Sampling & sampling);
+    void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;
     std::vector<float> sorted_;
+    std::vector<int32_t> tokens_;
+    std::vector<uint32_t> words_;  // of kept_, in its order
 };
 
 }  // namespace chorus
