@@ -140,11 +140,12 @@ test("a log that has lost its tail is healed with the same tokens", async () => 
 })
 
 test("cancelled while it has no owner: whoever takes it over ends it", async () => {
-  const sessions = await running(8) // some of them on either supervisor
+  // Some of them on either supervisor.
+  const sessions = await Promise.all(Array.from({ length: 8 }, async () => (await client.generate(LONG)).session))
   process.kill(pidOf(fleet.supervisors[3]), "SIGKILL")
-  for (const { generation } of sessions) client.cancel(generation.session)
-  for (const { generation } of sessions) {
-    expect((await logOf(generation.session)).at(-1)).toMatchObject({ _tag: "End", finishReason: "cancelled" })
+  for (const session of sessions) client.cancel(session)
+  for (const session of sessions) {
+    expect((await logOf(session)).at(-1)).toMatchObject({ _tag: "End", finishReason: "cancelled" })
   }
   await nothingIsLeft()
 })
