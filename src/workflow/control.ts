@@ -64,14 +64,21 @@ const below = (level: number, learned: Learned, levels: ReadonlyMap<number, Lear
 const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, sessions)))
 
 /**
- * What a pass is thought to cost. For a session alone, the time it takes. With others the device is never idle, and what
+ * The time that the ranks take for a pass. For a session alone, the pass's own. With others the device is never idle, and what
  * counts is how much of it the pass takes away from all: its share of the computing, in the time that a session gets its
- * own share. So a tree is drafted only where it saves the device work.
+ * own share.
  */
 export const millisOf = (
   { running }: Pick<Controlled, "running">,
   { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">,
 ) => (levelOf(running()) === 0 ? millis : computeMillis * running())
+
+/**
+ * What a pass is thought to cost: that, or what its session waited for it where that is longer, as with small models, whose
+ * messages are more work than their passes. So with others a tree is drafted only where it saves both.
+ */
+const costOf = (generation: Pick<Controlled, "running">, cost: Pick<PassCost, "millis" | "computeMillis">) =>
+  Math.max(cost.millis, millisOf(generation, cost))
 
 export const measure = (
   generation: Controlled,
@@ -80,7 +87,7 @@ export const measure = (
   cost: Pick<PassCost, "millis" | "computeMillis">,
   times = 1, // so many passes of one command
 ): void => {
-  const millis = millisOf(generation, cost) / times
+  const millis = costOf(generation, cost) / times
   for (let i = 0; i < times; i++) generation.measured[kind].push({ rows, millis })
 }
 
@@ -142,15 +149,16 @@ export const learn = (generation: Controlled, { learned }: Drafting, iteration: 
   const next =
     iteration === null
       ? measured(state, passes)
-      : stepsOf(passes, alone(generation, passes, iteration)).reduce<Adaptive>(observe, state)
+      : stepsOf(passes, among(generation, passes, iteration)).reduce<Adaptive>(observe, state)
   generation.adaptive = next
   ours.current = next.known
 }
 
-/** With others there is no time between the passes that would be lost. */
-const alone = ({ running }: Controlled, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
+/** With others the passes may cost more than their time. */
+const among = ({ running }: Controlled, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
   if (levelOf(running()) === 0) return outcome
-  return { ...outcome, millis: [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0) }
+  const cost = [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0)
+  return { ...outcome, millis: Math.max(outcome.millis, cost) }
 }
 
 /** Decoding steps of one command are an iteration each. */
