@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "graph.hpp"
+#include "sampler_kernels.hpp"
 
 namespace chorus {
 
@@ -42,9 +43,10 @@ std::vector<int> plan_of(const Pass & pass, const std::vector<Op> & ops) {
 
 // log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
 double log_mass(const float * logits, int vocab, float best) {
-    double mass = 0;
     const float floor = best - 20.0f;
-    for (int v = 0; v < vocab; ++v) {
+    const int vectors = has_words() ? vocab / WORDS : 0;
+    double mass = mass_of(logits, vectors, best, floor);
+    for (int v = vectors * WORDS; v < vocab; ++v) {
         if (logits[v] > floor) mass += std::exp(double(logits[v] - best));
     }
     return std::log(mass);

@@ -72,10 +72,13 @@ void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
     const double best = logits[argmax(logits, vocab)];
     const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
     const double floor = best - REACH * s.temperature;
-    kept_.clear();
+    kept_.resize(size_t(vocab));
+    size_t count = 0;
     for (int v = 0; v < vocab; ++v) {
-        if (logits[v] >= floor) kept_.push_back({logits[v], v, 0});
+        kept_[count] = {logits[v], v, 0};
+        count += logits[v] >= floor;
     }
+    kept_.resize(count);
     if (s.top_k > 0 || s.top_p < 1) {
         std::sort(kept_.begin(), kept_.end(), [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); });
     }

@@ -2,13 +2,13 @@
 // templates, no inline functions of headers.
 #include "sampler_kernels.hpp"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
 
 #include <immintrin.h>
 
 namespace chorus {
 
-bool has_words() { return __builtin_cpu_supports("avx512f"); }
+bool has_words() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
 
 namespace {
 
@@ -22,7 +22,34 @@ inline void multiply(__m512i x, uint32_t by, __m512i & high, __m512i & low) {
 
 inline __m512i all(uint32_t word) { return _mm512_set1_epi32(int(word)); }
 
+// exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2.
+inline __m512 exp_of(__m512 x) {
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, n);
+}
+
 }  // namespace
+
+double mass_of(const float * logits, int vectors, float best, float floor) {
+    __m512d sum = _mm512_setzero_pd();
+    for (int i = 0; i < vectors; ++i) {
+        const __m512 x = _mm512_loadu_ps(logits + i * WORDS);
+        const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(floor), _CMP_GT_OQ);
+        const __m512 e = _mm512_maskz_mov_ps(counts, exp_of(_mm512_sub_ps(x, _mm512_set1_ps(best))));
+        sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
+        sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
+    }
+    return _mm512_reduce_add_pd(sum);
+}
 
 void words_of(uint64_t seed, uint32_t position, const int32_t * tokens, uint32_t * words) {
     __m512i c0 = _mm512_loadu_si512(tokens), c1 = all(position), c2 = _mm512_setzero_si512(), c3 = c2;
@@ -49,6 +76,7 @@ namespace chorus {
 
 bool has_words() { return false; }
 void words_of(uint64_t, uint32_t, const int32_t *, uint32_t *) {}
+double mass_of(const float *, int, float, float) { return 0; }
 
 }  // namespace chorus
 
