@@ -35,6 +35,7 @@ export class Position {
   #gap(): Taken {
     const again = this.#missed
     this.#missed = true
+    this.#epoch = 0 // of the log's beginning: what is missing may be a former owner's
     return { _tag: again ? "Expired" : "Gap" }
   }
 }

@@ -39,3 +39,11 @@ test("what is missing is looked for once: it is there under other numbers, or ex
   expect(said(position.take(tokens(4, 9)))).toBe("Gap")
   expect(said(position.take(tokens(4, 9)))).toBe("Expired")
 })
+
+test("what is missing may be a former owner's, before a later one's", () => {
+  const position = new Position(1)
+  expect(said(position.take({ ...owner, at: 2 }))).toBe("Gap")
+  expect(said(position.take(tokens(0, 5, 6)))).toEqual([6])
+  expect(said(position.take({ ...owner, at: 2 }))).toEqual([])
+  expect(said(position.take({ ...tokens(2, 7), epoch: 2 }))).toEqual([7])
+})
