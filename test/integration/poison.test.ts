@@ -3,6 +3,7 @@
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { follow } from "../../src/fabric/logReader.ts"
+import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
 import { PassCommand } from "../../src/wire/pass.ts"
@@ -14,6 +15,7 @@ const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 
 const POISON: InferRequest = { ...REQUEST, prompt: "export class Poison<T> {}\n".repeat(80), maxTokens: 40 } // many passes long
 
 const commands = codec("pass command", PassCommand)
+const beats = codec("rank beat", RankBeat)
 
 let fleet: Fleet
 beforeAll(async () => {
@@ -27,28 +29,33 @@ afterAll(async () => {
 test("it ends with a typed reason after three times, and the others with their tokens", async () => {
   const client = await fleet.client("shared")
   const { tokens } = await (await client.generate(REQUEST)).ending()
-  const poison = await client.generate(POISON)
   const { connection } = client
-  const { pass } = groupSubjects({ deployment: "shared", epoch: 1, group: "base" })
-  let kills = 0
-  const watch = connection.subscribe(pass, {
+  const { pass, beat } = groupSubjects({ deployment: "shared", epoch: 1, group: "base" })
+  let pid = 0 // of the rank, which says so before it is asked for anything
+  const hears = connection.subscribe(beat(0), {
+    callback: (_, { data }) => {
+      pid = Result.getOrThrow(beats.decode(data)).pid
+    },
+  })
+  await expect.poll(() => pid).toBeGreaterThan(0)
+  const poison = await client.generate(POISON)
+  const killed = new Set<number>()
+  const strikes = connection.subscribe(pass, {
     callback: (_, { data }) => {
       const command = Result.getOrThrow(commands.decode(data))
-      const begins = command._tag === "Prefill" && command.committed === 0 && command.session === poison.session
-      const rank = fleet.beat("a")?.ranks.find(({ pid }) => pid > 0)
-      if (!begins || rank === undefined) return
-      kills += 1
-      kill(rank.pid)
+      if (!("session" in command && command.session === poison.session) || killed.has(pid)) return
+      killed.add(pid)
+      kill(pid)
     },
   })
   const innocent = await client.generate(REQUEST)
   const { finishReason, error } = await poison.ending()
-  watch.unsubscribe()
+  for (const subscription of [hears, strikes]) subscription.unsubscribe()
   expect(finishReason).toBe("failed")
   expect(error).toMatch(
     /has brought down its ranks 3 times at token \d+ \(group base did not answer: .*not tried again/,
   )
-  expect(kills).toBeGreaterThanOrEqual(2) // the first time it may have run before we looked
+  expect(killed.size).toBe(3)
   expect(await innocent.ending()).toMatchObject({ error: "", tokens })
 
   const entries: Array<LogEntry> = []
