@@ -1,10 +1,10 @@
 // Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
-// templates, no inline functions of headers.
+// templates, no inline functions of headers but static ones.
 #include "attention_kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__F16C__)
 
-#include <immintrin.h>
+#include "exp_avx512.hpp"
 
 namespace chorus {
 
@@ -31,22 +31,6 @@ inline __m128 sums(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512 all = _mm512_add_ps(low, high);
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
-
-// exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2. What is no number stays none.
-inline __m512 exp_of(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-    return _mm512_scalef_ps(p, n);
 }
 
 // scores[h][slot] = scale * q[h] . k[slot], of up to four heads.

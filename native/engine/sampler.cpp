@@ -25,12 +25,11 @@ static uint32_t word_of(uint64_t seed, uint32_t position, uint32_t token) {
     return philox({token, position, 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)})[0];
 }
 
+// A standard Gumbel variate of the random word that (seed, position, token) have.
 static double gumbel_of(uint32_t word) {
     const double uniform = (double(word) + 0.5) * 0x1p-32;
     return -std::log(-std::log(uniform));
 }
-
-double gumbel(uint64_t seed, uint32_t position, uint32_t token) { return gumbel_of(word_of(seed, position, token)); }
 
 // No variate of the word is larger: -log(-log u) < -log(1 - u), and 1 - u is not below the power of two under it.
 static double most_of(uint32_t word) {
@@ -147,7 +146,8 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
         }
     } else {
         survivors(logits, vocab, s);
-        for (auto & c : kept_) c.score += gumbel(s.seed, position, uint32_t(c.token));
+        draw(s.seed, position);
+        for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
     }
     const auto higher = [](const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); };
     const size_t count = std::min(size_t(k), kept_.size());

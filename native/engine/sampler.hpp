@@ -17,9 +17,6 @@ struct Sampling {
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-// A standard Gumbel variate keyed by (seed, position, token).
-double gumbel(uint64_t seed, uint32_t position, uint32_t token);
-
 struct Candidate {
     int32_t token;
     float log_prob;

@@ -1,10 +1,10 @@
 // Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
-// templates, no inline functions of headers.
+// templates, no inline functions of headers but static ones.
 #include "sampler_kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 
-#include <immintrin.h>
+#include "exp_avx512.hpp"
 
 namespace chorus {
 
@@ -21,21 +21,6 @@ inline void multiply(__m512i x, uint32_t by, __m512i & high, __m512i & low) {
 }
 
 inline __m512i all(uint32_t word) { return _mm512_set1_epi32(int(word)); }
-
-// exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2.
-inline __m512 exp_of(__m512 x) {
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-    return _mm512_scalef_ps(p, n);
-}
 
 }  // namespace
 

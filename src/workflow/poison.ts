@@ -1,7 +1,8 @@
 // Poison: a session whose passes take their ranks down, wherever it runs, must not take down one replica after the other. It
 // has lost its ranks three times in a row, with no token in between; one that gets on between two losses is merely unlucky.
 // Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and without its
-// draft, which it can do without: a third loss is its own doing. Each loss is an entry of the log, so whoever takes the session over counts on.
+// draft, which it can do without: a third loss is its own doing. Each loss is an entry of the log, so whoever takes the
+// session over counts on.
 import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
