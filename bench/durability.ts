@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Layer } from "effect"
-import { servers } from "../src/chaos/servers.ts"
+import { healthy, servers } from "../src/chaos/servers.ts"
 import { type Client, connect } from "../src/client/index.ts"
 import { Nats } from "../src/fabric/nats.ts"
 import { TokenLog } from "../src/fabric/tokenLog.ts"
@@ -129,7 +129,7 @@ const installation = Effect.fnUntraced(function* (count: 1 | 3, interval: Interv
   }
   const started = yield* servers({ folder, config, count, disks: false, accident: failed })
   const urls = started.map(({ port }) => `nats://127.0.0.1:${port}`).join(",")
-  yield* Effect.promise(() => untilHealthy(started))
+  yield* healthy(started)
   const cluster = yield* start(deployment(), { nats: urls, progress: { report: () => {} } })
   const fabric = Nats.layer({ url: urls, name: "bench" })
   const context = yield* Layer.build(Layer.provide(TokenLog.layer({ name: "bench" }), fabric))
@@ -141,10 +141,6 @@ const installation = Effect.fnUntraced(function* (count: 1 | 3, interval: Interv
   const one: Installation = { append, client }
   return one
 })
-
-const untilHealthy = async (started: ReadonlyArray<{ readonly isHealthy: () => Promise<boolean> }>): Promise<void> => {
-  for (const { isHealthy } of started) while (!(await isHealthy())) await new Promise((next) => setTimeout(next, 100))
-}
 
 let log = 0
 

@@ -2,7 +2,7 @@
 // machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer } from "effect"
 import { type Client, connect } from "../client/index.ts"
 import { keyIn, natsEnvironment } from "../fabric/access.ts"
 import { addOverseer, CONFIG, makeKeys } from "../fabric/keyFolder.ts"
@@ -13,7 +13,7 @@ import { ENVIRONMENT, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/de
 import { type Kept, keepRunning } from "./operator.ts"
 import type { Role } from "./plan.ts"
 import { proxyTo, type TcpProxy } from "./proxy.ts"
-import { freePorts, type Server, servers } from "./servers.ts"
+import { freePorts, healthy, type Server, servers } from "./servers.ts"
 import { type Watch, watch } from "./watch.ts"
 
 export interface InstallationOptions {
@@ -107,26 +107,6 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   }
   return installation
 })
-
-export class NotHealthy extends Schema.TaggedError<NotHealthy>()("NotHealthy", { millis: Schema.Int }) {
-  override get message() {
-    return `the NATS servers of the run were not healthy within ${this.millis / 1_000} s. Is the machine too busy?`
-  }
-}
-
-const HEALTHY_MILLIS = 60_000
-const HEALTHY_AGAIN_MILLIS = 100
-
-const healthy = (all: ReadonlyArray<Server>) =>
-  Effect.gen(function* () {
-    const look = Effect.promise(() => Promise.all(all.map((server) => server.isHealthy())))
-    while (!(yield* look).every((healthy) => healthy)) yield* Effect.sleep(HEALTHY_AGAIN_MILLIS)
-  }).pipe(
-    Effect.timeoutOrElse({
-      duration: HEALTHY_MILLIS,
-      orElse: () => Effect.fail(new NotHealthy({ millis: HEALTHY_MILLIS })),
-    }),
-  )
 
 const urlOf = (port: number): string => `nats://127.0.0.1:${port}`
 

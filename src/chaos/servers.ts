@@ -6,7 +6,7 @@ import { once } from "node:events"
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { start } from "../fabric/natsServer.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 
@@ -89,6 +89,27 @@ const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accide
   }
   return served
 })
+
+class NotHealthy extends Schema.TaggedError<NotHealthy>()("NotHealthy", { millis: Schema.Int }) {
+  override get message() {
+    return `the NATS servers of the run were not healthy within ${this.millis / 1_000} s. Is the machine too busy?`
+  }
+}
+
+const HEALTHY_MILLIS = 60_000
+const HEALTHY_AGAIN_MILLIS = 100
+
+/** Ends when all of them are. */
+export const healthy = (all: ReadonlyArray<Server>) =>
+  Effect.gen(function* () {
+    const look = Effect.promise(() => Promise.all(all.map((server) => server.isHealthy())))
+    while (!(yield* look).every((healthy) => healthy)) yield* Effect.sleep(HEALTHY_AGAIN_MILLIS)
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: HEALTHY_MILLIS,
+      orElse: () => Effect.fail(new NotHealthy({ millis: HEALTHY_MILLIS })),
+    }),
+  )
 
 /** Enough for the logs of a run, little enough to be filled in a moment. */
 const DISK_MEBIBYTES = 192
