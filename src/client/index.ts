@@ -4,6 +4,7 @@ import { type NatsConnection, TimeoutError } from "@nats-io/transport-node"
 import { Result } from "effect"
 import { accessOf } from "../fabric/access.ts"
 import { dial, NatsUnreachable } from "../fabric/dial.ts"
+import { hedged } from "../fabric/hedged.ts"
 import { insist, onEvent } from "../fabric/nats.ts"
 import { traceHeaders } from "../fabric/telemetry.ts"
 import { codec } from "../wire/codec.ts"
@@ -24,9 +25,7 @@ const progresses = codec("session progress", SessionProgress)
 
 /** A supervisor accepts or refuses at once; tokenizing a long prompt takes it a moment. */
 const ACCEPT_MILLIS = 10_000
-
-/** Without a word for so long, another supervisor is asked too. */
-const ASK_AGAIN_MILLIS = 2_500
+const HEDGE = { afterMillis: 2_500, withinMillis: ACCEPT_MILLIS }
 
 /** A server that is back is found at once; one that hangs is left after some seconds. */
 const RECONNECTING = {
@@ -179,7 +178,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
     const headers = traceHeaders(traceparent)
     const options = headers === undefined ? {} : { headers }
     const once = (timeout: number) => connection.request(subjects.infer, message, { timeout, ...options })
-    const { data } = await firstOf(once, gone, (late) => {
+    const { data } = await hedged({ ...HEDGE, gone }, once, (late) => {
       const answer = answers.decode(late.data)
       if (Result.isSuccess(answer) && answer.success._tag === "Accepted") {
         void insist(connection, subjects.cancel(answer.success.session))
@@ -194,29 +193,6 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
   } finally {
     unwatch()
   }
-}
-
-/**
- * A supervisor that was killed in this moment, or hangs, may be the one that is asked. So another is asked beside it after a
- * while, and so on; the first answer counts, and `unwanted` hears the others.
- */
-const firstOf = <A>(ask: (timeout: number) => Promise<A>, gone: Promise<never>, unwanted: (late: A) => void) => {
-  let over = false
-  const began = performance.now()
-  const first = new Promise<A>((resolve, reject) => {
-    const attempt = (): void =>
-      void ask(began + ACCEPT_MILLIS - performance.now()).then(
-        (answer) => (over ? unwanted(answer) : resolve(answer)),
-        reject, // nobody listens, or the first one's time is over
-      )
-    const again = (): void => {
-      if (over || performance.now() - began >= ACCEPT_MILLIS - ASK_AGAIN_MILLIS / 2) return
-      attempt()
-      setTimeout(again, ASK_AGAIN_MILLIS).unref()
-    }
-    again()
-  })
-  return Promise.race([first, gone]).finally(() => (over = true))
 }
 
 const unexpected = (expected: string, { _tag }: InferAnswer) =>

@@ -5,13 +5,15 @@ import { codec } from "../wire/codec.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
 import { inboxOf } from "./dial.ts"
+import { hedged } from "./hedged.ts"
 import { onEvent, untilAnswered } from "./nats.ts"
 import { entryOf, type Logged } from "./tokenLog.ts"
 
 const requests = codec("read request", ReadRequest)
 const answers = codec("read answer", ReadAnswer)
 
-const ANSWER_MILLIS = 2_000
+/** To be answered takes a supervisor milliseconds, and to be asked twice harms nothing. */
+const HEDGE = { afterMillis: 400, withinMillis: 2_000 }
 
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
 const QUIET_MILLIS = 2_000
@@ -124,7 +126,7 @@ const ask = (connection: NatsConnection, subject: string, request: ReadRequest):
   const { read } = subjectsOf(placeOfLog(subject).deployment)
   const message = Result.getOrThrow(requests.tryEncode(request))
   return untilAnswered(connection, async () => {
-    const { data } = await connection.request(read, message, { timeout: ANSWER_MILLIS })
+    const { data } = await hedged(HEDGE, (timeout) => connection.request(read, message, { timeout }))
     const answer = Result.getOrThrow(answers.decode(data))
     if (answer._tag === "NotRead") throw new Error(answer.reason)
     return answer

@@ -10,8 +10,10 @@ import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
 const NAME = "durable"
+const TOKENS = 600
+/** Longer than a supervisor takes to start. */
 const LONG: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 400, temperature: 0.8, seed: 5n },
+  ...{ prompt: "export class Queue<T> {\n", maxTokens: TOKENS, temperature: 0.8, seed: 5n },
   speculation: { depth: 3, width: 2, nodes: 6 },
 }
 const ENOUGH = 12 // tokens: the session runs for certain, and is far from its end
@@ -22,10 +24,11 @@ let whole: ReadonlyArray<number> // the tokens of an undisturbed run
 
 beforeAll(async () => {
   fleet = await Fleet.start({ hosts: [{ name: "a" }] })
-  await fleet.deploy(storedOf({ name: NAME }, { replicas: { min: 1, max: 1, sessions: 8 }, kvTokens: 4096 }))
+  const replicas = { min: 1, max: 1, sessions: 8 }
+  await fleet.deploy(storedOf({ name: NAME, context: 1024 }, { replicas, kvTokens: 8192 }))
   client = await fleet.client(NAME)
   whole = (await (await client.generate(LONG)).ending()).tokens
-  expect(whole).toHaveLength(400)
+  expect(whole).toHaveLength(TOKENS)
 })
 afterAll(async () => {
   await fleet[Symbol.asyncDispose]()
