@@ -1,6 +1,6 @@
 // Who may begin, who waits, who is sent away. Memory for a session's KV, prompt and answer, is set aside before it begins,
-// so nothing that was accepted fails for want of memory. What ended sessions have left is kept for those who go on from it
-// (prefixes.ts), as long as nobody needs the room. Plain immutable data; admitting.ts runs it.
+// so nothing that was accepted fails for want of memory. What ended sessions have left (keeping.ts) gives way, and does not
+// count here. Plain immutable data; admitting.ts runs it.
 
 export interface Limits {
   readonly kvTokens: number // for all sessions together
@@ -14,17 +14,10 @@ export interface Asking {
   readonly tokens: number // prompt and answer at most
 }
 
-/** The KV of a session that has ended. */
-export interface Kept {
-  readonly session: string
-  readonly tokens: number
-}
-
 export interface Admission {
   readonly limits: Limits
   readonly running: ReadonlyMap<string, Asking>
   readonly waiting: ReadonlyArray<Asking> // the first is next, and nobody overtakes it
-  readonly kept: ReadonlyArray<Kept> // the one that was of no use for longest comes first
   readonly pace: Pace
 }
 
@@ -37,14 +30,11 @@ interface Pace {
 export type Event =
   | { readonly _tag: "Asked"; readonly asking: Asking }
   | { readonly _tag: "TakenOver"; readonly asking: Asking } // it was accepted by another supervisor
-  | { readonly _tag: "Ended"; readonly session: string; readonly keep: number; readonly now: number } // tokens to keep of it
-  | { readonly _tag: "Reused"; readonly session: string } // of those that are kept
-  | { readonly _tag: "Lost"; readonly session: string } // kept no more: its time is over, or its ranks are gone
+  | { readonly _tag: "Ended"; readonly session: string; readonly now: number }
   | { readonly _tag: "Limited"; readonly limits: Limits }
 
 export type Action =
   | { readonly _tag: "Begin"; readonly session: string }
-  | { readonly _tag: "Evict"; readonly session: string } // of those that are kept
   | { readonly _tag: "TooLarge"; readonly session: string }
   | {
       readonly _tag: "Overloaded"
@@ -71,7 +61,6 @@ export const empty = (limits: Limits): Admission => ({
   limits,
   running: new Map(),
   waiting: [],
-  kept: [],
   pace: { lastAt: null, betweenMillis: FIRST_GUESS_MILLIS },
 })
 
@@ -83,18 +72,13 @@ export const decide = (state: Admission, event: Event): Decision => {
     case "TakenOver": // it is next: it has waited before
       return fill({ ...state, waiting: [event.asking, ...state.waiting] })
     case "Ended":
-      return fill(ended(state, event.session, event.keep, event.now))
-    case "Reused":
-      return [{ ...state, kept: used(state.kept, event.session) }, []]
-    case "Lost":
-      return fill({ ...state, kept: without(state.kept, event.session) })
+      return fill(ended(state, event.session, event.now))
     case "Limited":
       return fill({ ...state, limits: event.limits })
   }
 }
 
 export const reservedTokens = ({ running }: Admission): number => sum([...running.values()])
-export const keptTokens = ({ kept }: Admission): number => sum(kept)
 
 const asked = (state: Admission, asking: Asking): Decision => {
   const { limits, running, waiting } = state
@@ -113,16 +97,15 @@ const asked = (state: Admission, asking: Asking): Decision => {
   return fill({ ...state, waiting: [...waiting, asking] })
 }
 
-/** One that ran or waited has ended. Of one that ran, so much is kept as there is room for. */
-const ended = (state: Admission, session: string, keep: number, now: number): Admission => {
+/** One that ran or waited has ended. */
+const ended = (state: Admission, session: string, now: number): Admission => {
   if (!state.running.has(session)) return { ...state, waiting: without(state.waiting, session) }
   const running = new Map(state.running)
   running.delete(session)
-  const kept = keep > 0 ? [...state.kept, { session, tokens: keep }] : state.kept
-  return { ...state, running, kept, pace: paceAfter(state.pace, now) }
+  return { ...state, running, pace: paceAfter(state.pace, now) }
 }
 
-/** Begins those that wait, as far as the memory goes, and makes room for them, and for itself, among what is kept. */
+/** Begins those that wait, as far as the memory goes. */
 const fill = (state: Admission): Decision => {
   const actions: Array<Action> = []
   const running = new Map(state.running)
@@ -136,14 +119,7 @@ const fill = (state: Admission): Decision => {
     reserved += next.tokens
     actions.push({ _tag: "Begin", session: next.session })
   }
-  const evicted: Array<Action> = []
-  let kept = state.kept
-  for (const oldest of state.kept) {
-    if (reserved + sum(kept) <= state.limits.kvTokens) break
-    kept = kept.slice(1)
-    evicted.push({ _tag: "Evict", session: oldest.session })
-  }
-  return [{ ...state, running, waiting, kept }, [...evicted, ...actions]] // room is made before anyone begins
+  return [{ ...state, running, waiting }, actions]
 }
 
 /** When there may be room for one more: those before it have to have begun. */
@@ -155,11 +131,6 @@ const paceAfter = ({ lastAt, betweenMillis }: Pace, now: number): Pace => {
   const between = Math.max(0, now - lastAt)
   return { lastAt: now, betweenMillis: MEMORY * betweenMillis + (1 - MEMORY) * between }
 }
-
-const used = (kept: ReadonlyArray<Kept>, session: string): ReadonlyArray<Kept> => [
-  ...without(kept, session),
-  ...kept.filter((one) => one.session === session),
-]
 
 const without = <A extends { readonly session: string }>(all: ReadonlyArray<A>, session: string): ReadonlyArray<A> =>
   all.filter((one) => one.session !== session)

@@ -1,15 +1,13 @@
 // Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
-// there is memory; what ended sessions leave is kept for a while.
+// there is memory.
 import { Deferred, Effect } from "effect"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
 import type { Admitted, Progress } from "../workflow/generation.ts"
-import { longest, type Prefix } from "../workflow/prefixes.ts"
-import { type Action, decide, type Event, empty, keptTokens, type Limits, reservedTokens } from "./admission.ts"
+import { type Action, decide, type Event, empty, type Limits, reservedTokens } from "./admission.ts"
 
 export interface AdmittingOptions {
   readonly deployment: string
   readonly limits: Limits
-  readonly keepMillis: number // how long an ended session's KV waits for somebody who goes on from it; 0: not at all
 }
 
 export interface Asked {
@@ -24,7 +22,6 @@ export interface Census {
   readonly sessions: number // that run
   readonly waiting: number
   readonly kvTokensReserved: number // by those that run
-  readonly kvTokensKept: number // of those that have ended
   readonly kvTokensTotal: number
   readonly requests: number // all of them, refused ones too
   readonly refused: number
@@ -42,22 +39,11 @@ export interface Admitting {
   readonly census: () => Census
 }
 
-/** Kept KV that nobody has asked for in its time is freed; looked for so often. */
-const SWEEP_MILLIS = 250
-
-/** A clock that is set keeps no KV for longer. */
 const monotonic = Effect.sync(() => performance.now())
 
-interface Rest {
-  readonly prefix: Prefix
-  readonly release: Effect.Effect<void>
-  until: number // by performance's clock
-}
-
-export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keepMillis }: AdmittingOptions) {
+export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: AdmittingOptions) {
   let state = empty(limits)
   const begins = new Map<string, Deferred.Deferred<void>>()
-  const rests = new Map<string, Rest>() // kept, and those of sessions that end in this moment
   const counted = { requests: 0, refused: 0, tokens: 0, drafted: 0, accepted: 0, iterations: 0 }
 
   const happen = (event: Event): Effect.Effect<ReadonlyArray<Action>> =>
@@ -68,15 +54,8 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     })
 
   const act = (action: Action): Effect.Effect<void> => {
-    if (action._tag === "Evict") return free(action.session)
     const begin = action._tag === "Begin" ? begins.get(action.session) : undefined
     return begin === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(begin, undefined))
-  }
-
-  const free = (session: string): Effect.Effect<void> => {
-    const rest = rests.get(session)
-    rests.delete(session)
-    return rest?.release ?? Effect.void
   }
 
   const refusal = (action: Action, { prompt, maxTokens }: Asked) => {
@@ -117,18 +96,6 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
   const admitted = (begin: Effect.Effect<void>): Admitted["Service"] => ({
     begin,
     running: () => state.running.size,
-    reusable: (place, prompt) => {
-      const reuse = longest(kept(), place, prompt)
-      if (reuse !== null) [state] = decide(state, { _tag: "Reused", session: reuse.session })
-      return reuse
-    },
-    forget: (session) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),
-    leave: (prefix, release) =>
-      keepMillis === 0
-        ? release
-        : Effect.map(monotonic, (now) => {
-            rests.set(prefix.session, { prefix, release, until: now + keepMillis })
-          }),
     progressed: ({ tokens, drafted, accepted, iterations }) => {
       counted.tokens += tokens
       counted.drafted += drafted
@@ -137,28 +104,11 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
     },
   })
 
-  const kept = (): ReadonlyArray<Prefix> =>
-    state.kept.flatMap(({ session }) => {
-      const rest = rests.get(session)
-      return rest === undefined ? [] : [rest.prefix]
-    })
-
   const end = (session: string) =>
     Effect.flatMap(monotonic, (now) => {
       begins.delete(session)
-      const keep = rests.get(session)?.prefix.tokens.length ?? 0
-      return Effect.asVoid(happen({ _tag: "Ended", session, keep, now }))
+      return Effect.asVoid(happen({ _tag: "Ended", session, now }))
     })
-
-  const sweep = Effect.flatMap(monotonic, (now) =>
-    Effect.forEach(
-      state.kept.filter(({ session }) => (rests.get(session)?.until ?? 0) <= now),
-      ({ session }) => Effect.andThen(free(session), happen({ _tag: "Lost", session })),
-      { discard: true },
-    ),
-  )
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
-  yield* Effect.addFinalizer(() => Effect.forEach([...rests.keys()], free, { discard: true }))
 
   const service: Admitting = {
     ask,
@@ -169,8 +119,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits, keep
       const { requests, refused, ...progress } = counted
       return {
         ...{ sessions: state.running.size, waiting: state.waiting.length, requests, refused, progress },
-        ...{ kvTokensReserved: reservedTokens(state), kvTokensKept: keptTokens(state) },
-        kvTokensTotal: state.limits.kvTokens,
+        ...{ kvTokensReserved: reservedTokens(state), kvTokensTotal: state.limits.kvTokens },
       }
     },
   }

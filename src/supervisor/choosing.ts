@@ -7,25 +7,43 @@ export interface Choice {
   readonly models: object | null // null while its ranks are not ready
   readonly reserved: number // tokens that its sessions may come to
   readonly load: () => number // sessions of all supervisors, as far as is known
+  readonly shared: (prompt: ReadonlyArray<number>) => number // tokens whose KV an ended session has left there
 }
 
 export interface Wanted<R> {
+  readonly prompt: ReadonlyArray<number>
   readonly tokens: number // that the session may come to
   readonly own: R | null // where it was before
   readonly current: boolean // whether the deployment is still to be served as it is
 }
 
+/** What is kept there is worth that so many sessions more than elsewhere run on a replica. */
+const WORTH = 2
+
 /**
- * The least loaded with room for so many tokens; one that is longer than all of it runs alone. One that drains goes on for
+ * Of those with room for so many tokens the one that has most of the prompt's KV, unless it is far busier than others, and of
+ * equals the least loaded; one that is longer than all of it runs alone. One that drains goes on for
  * whoever was on it before, and for who was accepted in the moment in which the deployment changed: for them no other comes.
  */
-export const leastLoaded = <R extends Choice>(
+export const chooseReplica = <R extends Choice>(
   replicas: Iterable<R>,
-  { tokens, own, current }: Wanted<R>,
+  { prompt, tokens, own, current }: Wanted<R>,
   share: (replica: R) => number, // of its memory, in tokens
-): R | undefined =>
-  [...replicas]
+): R | undefined => {
+  const fitting = [...replicas]
     .filter((replica) => !replica.draining || replica === own || !current)
     .filter((replica) => replica.models !== null)
     .filter((replica) => replica.reserved === 0 || replica.reserved + tokens <= share(replica))
-    .sort((a, b) => Number(a.draining) - Number(b.draining) || a.load() - b.load() || a.epoch - b.epoch)[0]
+  if (fitting.length <= 1) return fitting[0]
+  const least = Math.min(...fitting.map((replica) => replica.load()))
+  const found = (replica: R): number => (replica.load() <= least + WORTH ? replica.shared(prompt) : 0)
+  return fitting
+    .map((replica) => ({ replica, found: found(replica), load: replica.load() }))
+    .sort(
+      (a, b) =>
+        Number(a.replica.draining) - Number(b.replica.draining) ||
+        b.found - a.found ||
+        a.load - b.load ||
+        a.replica.epoch - b.replica.epoch,
+    )[0]?.replica
+}

@@ -8,17 +8,16 @@ import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Limits } from "./admission.ts"
-import { type Admitting, admitting } from "./admitting.ts"
+import { admitting, type Census } from "./admitting.ts"
 import { ReplicaSet } from "./replicaSet.ts"
 
 const beats = codec("supervisor beat", SupervisorBeat)
 
 const QUEUE = 256
-const KEEP_MILLIS = 60_000
 
 /** Admits, and beats, until the scope closes. */
 export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) {
-  const { capacity, several } = yield* ReplicaSet
+  const { capacity, kept } = yield* ReplicaSet
   const { context, kvTokens = context } = deployment
   const limits = (tokens: number): Limits => ({
     kvTokens: Math.max(tokens, Math.min(context, kvTokens)), // a session may wait for ranks to be ready, and for its turn
@@ -27,9 +26,12 @@ export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) 
   })
   const admission = yield* admitting({
     ...{ deployment: deployment.name, limits: limits(yield* SubscriptionRef.get(capacity)) },
-    keepMillis: several ? 0 : (deployment.keepMillis ?? KEEP_MILLIS), // what is kept is in the memory of one of them
   })
-  const beat = yield* announce(deployment.name, admission, () => SubscriptionRef.getUnsafe(capacity) > 0)
+  const things = () => ({
+    ...admission.census(),
+    ...{ serving: SubscriptionRef.getUnsafe(capacity) > 0, kvTokensKept: kept() },
+  })
+  const beat = yield* announce(deployment.name, things)
   yield* SubscriptionRef.changes(capacity).pipe(
     Stream.runForEach((tokens) => Effect.andThen(admission.limit(limits(tokens)), beat)),
     Effect.forkScoped,
@@ -37,16 +39,18 @@ export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) 
   return admission
 })
 
+type Things = Census & Pick<SupervisorBeat, "serving" | "kvTokensKept">
+
 /** Gives what beats at once. */
-const announce = Effect.fnUntraced(function* (deployment: string, { census }: Admitting, serving: () => boolean) {
+const announce = Effect.fnUntraced(function* (deployment: string, things: () => Things) {
   const { connection } = yield* Nats
   const id = randomUUID().slice(0, 8)
   const subject = subjectsOf(deployment).beat(`supervisor.${id}`)
   const beat = (state: SupervisorBeat["state"]) =>
     Effect.sync(() => {
-      const { progress, ...rest } = census()
+      const { progress, ...rest } = things()
       const message: SupervisorBeat = {
-        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state, serving: serving() },
+        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
         ...rest,
         ...progress,
       }

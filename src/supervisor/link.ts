@@ -6,6 +6,7 @@ import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { Models, RankStart } from "../workflow/generation.ts"
+import { KEEP_MILLIS, type Keeping, keeping } from "./keeping.ts"
 import { kvTokensOf } from "./memory.ts"
 import { draftingTogether } from "./togetherness.ts"
 
@@ -25,7 +26,9 @@ export interface Link {
   /** Tokens that it has memory for; 0 until it is ready. */
   readonly kvTokens: number
   /** What a session needs; null while the ranks are not ready. */
-  readonly models: Models["Service"] | null
+  readonly models: Ready | null
+  /** Tokens whose KV an ended session has left there. */
+  readonly shared: (prompt: ReadonlyArray<number>) => number
   /** Stops what runs of a session there and frees its KV: at once, or when the ranks are ready. */
   readonly free: (session: string) => Effect.Effect<void>
   /** Sessions of all supervisors, as far as is known. */
@@ -36,15 +39,25 @@ export interface Link {
   readonly coldStart: (asked: number) => RankStart | null
 }
 
+/** Ranks that are ready, and what they keep: that is gone with one of them. */
+export type Ready = Models["Service"] & { readonly prefixes: Keeping }
+
 export interface LinkOptions {
   readonly deployment: Deployment
   readonly replica: Replica
   readonly tokenizer: Tokenizer
   readonly changed: () => void
+  readonly running: () => number // sessions of all supervisors there, as far as is known
 }
 
 /** Until the scope closes. */
-export const openLink = Effect.fnUntraced(function* ({ deployment, replica, tokenizer, changed }: LinkOptions) {
+export const openLink = Effect.fnUntraced(function* ({
+  deployment,
+  replica,
+  tokenizer,
+  changed,
+  running,
+}: LinkOptions) {
   const { epoch } = replica
   let now = replica
   const placed = performance.now()
@@ -84,7 +97,8 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
     ready ??= performance.now()
     kvTokens = kvTokensOf(deployment, joined)
     const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
-    const able = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned }
+    const prefixes = yield* keeping(deployment.keepMillis ?? KEEP_MILLIS)
+    const able = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned, prefixes }
     yield* Effect.forEach(unfreed.splice(0), (session) => abort(able, session), { discard: true })
     models = able
     changed()
@@ -133,7 +147,8 @@ export const openLink = Effect.fnUntraced(function* ({ deployment, replica, toke
     get models() {
       return models
     },
-    load: () => Math.max(sessions, ...beats().map((beat) => beat.sessions)),
+    shared: (prompt) => models?.prefixes.shared(prompt) ?? 0,
+    load: () => Math.max(sessions, running()),
     progress: () =>
       beats().reduce((sum, { state, progress }) => sum + (state === "ready" ? 1 : progress), 0) / expected,
     coldStart: (asked) => {

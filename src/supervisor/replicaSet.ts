@@ -12,7 +12,7 @@ import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
-import { leastLoaded } from "./choosing.ts"
+import { chooseReplica } from "./choosing.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -26,9 +26,12 @@ const LOOK_MILLIS = 250
 export interface Waiting {
   readonly since: number // when it was asked for, by performance's clock
   readonly told: (fraction: number) => void // hears how far the ranks are
+  readonly prompt: ReadonlyArray<number>
   readonly tokens: number // prompt and answer at most
   readonly admitted: Pick<Admitted["Service"], "begin">
 }
+
+type Wish = Pick<Waiting, "prompt" | "tokens">
 
 export class ReplicaSet extends Context.Service<
   ReplicaSet,
@@ -37,8 +40,8 @@ export class ReplicaSet extends Context.Service<
     readonly admit: Effect.Effect<void, NotReady>
     /** Tokens that ready replicas have memory for. */
     readonly capacity: SubscriptionRef.SubscriptionRef<number>
-    /** Whether there may be more than one. */
-    readonly several: boolean
+    /** Tokens of ended sessions whose KV is kept. */
+    readonly kept: () => number
     /** Frees what a session of a former owner has left on any replica. */
     readonly free: (session: string) => Effect.Effect<void>
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
@@ -48,11 +51,11 @@ export class ReplicaSet extends Context.Service<
 
 export interface ReplicaSetOptions {
   readonly deployment: Deployment // of which the replicas must be
-  readonly several: boolean
   readonly current: () => boolean // whether the deployment is still to be served as it is here
   readonly removed: () => boolean // whether it is not to be served at all
   readonly tokenizer: Tokenizer
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
+  readonly running: (epoch: number) => number // sessions of all supervisors on a replica, as far as is known
 }
 
 /** Follows the replicas until the scope closes. */
@@ -96,9 +99,10 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       if (known !== undefined) yield* known.link.follow(replica)
       if (known !== undefined || !Equal.equals(replica.deployment, ranksPart(deployment))) continue
       const scope = yield* Scope.fork(parent)
-      const link = yield* openLink({ deployment, replica, tokenizer: options.tokenizer, changed }).pipe(
-        Scope.provide(scope),
-      )
+      const link = yield* openLink({
+        ...{ deployment, replica, tokenizer: options.tokenizer, changed },
+        running: () => options.running(epoch),
+      }).pipe(Scope.provide(scope))
       link.draining = replica.state === "draining"
       links.set(epoch, { link, scope })
     }
@@ -110,11 +114,11 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     Effect.forkScoped,
   )
 
-  const choose = (tokens: number, own: Link | null) =>
-    leastLoaded(all(), { tokens, own, current: options.current() }, share)
+  const choose = (wanted: Wish, own: Link | null) =>
+    chooseReplica(all(), { ...wanted, own, current: options.current() }, share)
 
   /** On a replica that stays. */
-  const hasRoom = (tokens: number): boolean => choose(tokens, null)?.draining === false
+  const hasRoom = (wanted: Wish): boolean => choose(wanted, null)?.draining === false
 
   /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
   const failedSince = (before: number | undefined): NotReady | null => {
@@ -162,22 +166,22 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     }),
   )
 
-  const claim = (scope: Scope.Scope, tokens: number, own: Link | null) =>
+  const claim = (scope: Scope.Scope, wanted: Wish, own: Link | null) =>
     Effect.acquireRelease(
-      Effect.sync(() => {
-        const link = choose(tokens, own)
+      Effect.suspend(() => {
+        const link = choose(wanted, own)
         const models = link?.models ?? null
-        if (link === undefined || models === null) return null
+        if (link === undefined || models === null) return Effect.succeed(null)
         link.sessions += 1
-        link.reserved += tokens
+        link.reserved += wanted.tokens
         demand.tell()
-        return { link, models }
+        return Effect.as(models.prefixes.fit(share(link) - link.reserved, wanted.prompt), { link, models })
       }),
       (claimed) =>
         Effect.sync(() => {
           if (claimed === null) return
           claimed.link.sessions -= 1
-          claimed.link.reserved -= tokens
+          claimed.link.reserved -= wanted.tokens
           demand.tell()
           events.tell()
         }),
@@ -188,13 +192,14 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     return Effect.suspend(() => find(waiting, own)).pipe(
       Effect.map(({ link, models }) => {
         own = link
-        const leaves = () => link.draining && options.current() && hasRoom(waiting.tokens)
+        const leaves = () => link.draining && options.current() && hasRoom(waiting)
         return { models, coldStart: link.coldStart(waiting.since), leaves }
       }),
     )
   }
 
-  const find = Effect.fnUntraced(function* ({ told, tokens, admitted }: Waiting, own: Link | null) {
+  const find = Effect.fnUntraced(function* (waiting: Waiting, own: Link | null) {
+    const { told, admitted } = waiting
     const scope = yield* Effect.scope
     const before = record.failure?.at
     return yield* Effect.scoped(
@@ -203,7 +208,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         yield* admitted.begin
         const began = performance.now()
         for (;;) {
-          const claimed = yield* claim(scope, tokens, own)
+          const claimed = yield* claim(scope, waiting, own)
           if (claimed !== null) return claimed
           const failed = unlessItMayCome(failedSince(before), began) ?? leftBehind(own)
           if (failed !== null) return yield* failed
@@ -216,7 +221,9 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   const free = (session: string) => Effect.forEach(all(), (link) => link.free(session), { discard: true })
 
-  return ReplicaSet.of({ admit, capacity, several: options.several, free, take })
+  const kept = () => all().reduce((sum, { models }) => sum + (models?.prefixes.tokens() ?? 0), 0)
+
+  return ReplicaSet.of({ admit, capacity, kept, free, take })
 })
 
 /** Hosts that were lost have been started again by then. */

@@ -13,7 +13,7 @@ import { type Encoder, startEncoder } from "./encoder.ts"
 import { watchHosts } from "./hosts.ts"
 import { keep } from "./keeper.ts"
 import { type ModelShelf, modelShelf } from "./models.ts"
-import { observe } from "./observed.ts"
+import { type Observed, observe } from "./observed.ts"
 import { serveReaders } from "./readers.ts"
 import { followReplicas, ReplicaSet } from "./replicaSet.ts"
 import { serve } from "./server.ts"
@@ -37,7 +37,7 @@ const serving = Effect.gen(function* () {
   const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
   yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
   yield* serveReaders("*")
-  yield* follow({ stored, records, shelf, encoder: yield* startEncoder })
+  yield* follow({ stored, records, shelf, observed, encoder: yield* startEncoder })
 })
 
 /** Serves until the scope closes. */
@@ -48,16 +48,12 @@ interface Following {
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
   readonly encoder: Encoder
-}
-
-interface Service {
-  readonly deployment: Deployment
-  readonly several: boolean // replicas that there may be
+  readonly observed: Observed
 }
 
 /** One that is served, and its end: at once for the requests, later for the sessions that run. */
 interface Served {
-  readonly service: Service
+  readonly deployment: Deployment
   readonly retire: Effect.Effect<void>
 }
 
@@ -72,15 +68,15 @@ const follow = Effect.fnUntraced(function* (following: Following) {
     for (const name of new Set([...all.keys(), ...served.keys()])) {
       const before = served.get(name)
       const now = all.get(name)?.value
-      const service = now === undefined ? null : servedPart(now)
-      if (service !== null && before !== undefined && Equal.equals(service, before.service)) continue
+      const deployment = now === undefined ? null : servedPart(now)
+      if (deployment !== null && before !== undefined && Equal.equals(deployment, before.deployment)) continue
       served.delete(name)
       // The new one listens before the old one leaves, so there is always somebody to ask.
-      if (service !== null) {
-        const retire = yield* serveOne(following, service).pipe(
+      if (deployment !== null) {
+        const retire = yield* serveOne(following, deployment).pipe(
           Effect.catch((error) => Effect.as(Effect.logWarning(`${name} is not served here: ${error.message}`), null)),
         )
-        if (retire !== null) served.set(name, { service, retire })
+        if (retire !== null) served.set(name, { deployment, retire })
       }
       if (before !== undefined) yield* Effect.forkIn(before.retire, parent)
     }
@@ -94,15 +90,12 @@ const follow = Effect.fnUntraced(function* (following: Following) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(AGAIN_MILLIS), look)))
 })
 
-/** What a deployment has to be served anew for: what its ranks are told, its limits, and whether KV can be kept in one place. */
-const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Service => ({
-  deployment,
-  several: replicas.max > 1,
-})
+/** What a deployment has to be served anew for: what its ranks are told, and its limits. */
+const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Deployment => deployment
 
 /** Gives what retires it: ends when its last session has. */
-const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf, encoder }: Following, service: Service) {
-  const { deployment, several } = service
+const serveOne = Effect.fnUntraced(function* (following: Following, deployment: Deployment) {
+  const { stored, records, shelf, encoder, observed } = following
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value
   const removed = () => now() === undefined
   const current = () => {
@@ -118,7 +111,10 @@ const serveOne = Effect.fnUntraced(function* ({ stored, records, shelf, encoder 
       Traces.layer(deployment.name),
       Layer.effect(
         ReplicaSet,
-        followReplicas({ deployment, several, current, removed, records, tokenizer: base.tokenizer }),
+        followReplicas({
+          ...{ deployment, current, removed, records, tokenizer: base.tokenizer },
+          running: (epoch) => observed.sessions(deployment.name, epoch),
+        }),
       ),
     ),
   ).pipe(Scope.provide(scope))

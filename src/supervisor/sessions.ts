@@ -85,7 +85,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       ...{ tokenizer: base.tokenizer, suspects },
       take:
         model === deployment.base.model
-          ? replicas.take({ since, told: tell(session), tokens: prompt.length + maxTokens, admitted })
+          ? replicas.take({ since, told: tell(session), prompt, tokens: prompt.length + maxTokens, admitted })
           : Effect.fail(new ActivationFailed({ deployment: deployment.name, reason })),
     })
   }

@@ -7,12 +7,12 @@ import { TokenLog } from "../fabric/tokenLog.ts"
 import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import type { Models } from "../workflow/generation.ts"
 import { startEncoder } from "./encoder.ts"
-import { abort } from "./link.ts"
+import { KEEP_MILLIS, keeping } from "./keeping.ts"
+import { abort, type Ready } from "./link.ts"
 import { kvTokensOf } from "./memory.ts"
 import { serveReaders } from "./readers.ts"
-import { ReplicaSet } from "./replicaSet.ts"
+import { ReplicaSet, type Waiting } from "./replicaSet.ts"
 import { serve } from "./server.ts"
 import { draftingTogether } from "./togetherness.ts"
 
@@ -35,12 +35,9 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
     ...{ concurrency: "unbounded", discard: true },
   })
-  const models: Models["Service"] = {
-    base,
-    draft,
-    prefill: null,
-    tokenizer: model.tokenizer,
-    learned: { current: undefined },
+  const models: Ready = {
+    ...{ base, draft, prefill: null, tokenizer: model.tokenizer, learned: { current: undefined } },
+    prefixes: yield* keeping(deployment.keepMillis ?? KEEP_MILLIS),
   }
   const services = yield* Layer.build(
     Layer.mergeAll(
@@ -58,14 +55,30 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
 })
 
 /** The one replica that there is and will be. */
-const only = (deployment: Deployment, models: Models["Service"]) =>
+const only = (deployment: Deployment, models: Ready) =>
   Layer.effect(
     ReplicaSet,
     Effect.gen(function* () {
-      const capacity = yield* SubscriptionRef.make(kvTokensOf(deployment, groupsOf(models.base, models.draft)))
+      const tokens = kvTokensOf(deployment, groupsOf(models.base, models.draft))
+      const { prefixes } = models
+      let reserved = 0
+      const claim = ({ prompt, tokens: wanted }: Pick<Waiting, "prompt" | "tokens">) =>
+        Effect.acquireRelease(
+          Effect.suspend(() => {
+            reserved += wanted
+            return prefixes.fit(tokens - reserved, prompt)
+          }),
+          () => Effect.sync(() => (reserved -= wanted)),
+        )
       return ReplicaSet.of({
-        ...{ admit: Effect.void, capacity, several: false, free: (session) => abort(models, session) },
-        take: ({ admitted }) => Effect.as(admitted.begin, { models, coldStart: null, leaves: () => false }),
+        ...{ admit: Effect.void, capacity: yield* SubscriptionRef.make(tokens), kept: prefixes.tokens },
+        free: (session) => abort(models, session),
+        take: (waiting) =>
+          Effect.as(Effect.andThen(waiting.admitted.begin, claim(waiting)), {
+            models,
+            coldStart: null,
+            leaves: () => false,
+          }),
       })
     }),
   )

@@ -7,7 +7,7 @@ import type { TreeShape } from "../speculation/tree.ts"
 import { Drafted } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Admitted, Generation } from "./generation.ts"
+import type { Generation, Models } from "./generation.ts"
 import { CHUNK, prefill } from "./prefill.ts"
 
 const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
@@ -33,7 +33,7 @@ const caughtUp = (
 ): Effect.Effect<
   typeof Answered.Type,
   GroupError,
-  Admitted | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
+  Models | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
 > =>
   catchUp(generation, group).pipe(
     Effect.andThen(Effect.suspend(() => tree(generation, group, shape))),

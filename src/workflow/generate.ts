@@ -111,9 +111,7 @@ const arrive = Effect.fnUntraced(function* (generation: Generation, whole: Scope
   generation.coldStart ??= coldStart
   generation.adaptive = begin(generation.request, models)
   generation.draft = { committed: 0 }
-  const context = yield* Effect.context<Admitted>()
-  const freed = (exit: Exit.Exit<unknown, unknown>) =>
-    release(generation, exit).pipe(Effect.provideService(Models, models), Effect.provide(context))
+  const freed = (exit: Exit.Exit<unknown, unknown>) => Effect.provideService(release(generation, exit), Models, models)
   yield* Scope.addFinalizerExit(scope, freed)
   yield* Effect.provideService(fill(generation, moving), Models, models)
   return { models, leaves, scope }
@@ -122,10 +120,9 @@ const arrive = Effect.fnUntraced(function* (generation: Generation, whole: Scope
 /** The prompt's KV, or that of all that was accepted before. */
 const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse | null) {
   const models = yield* Models
-  const admitted = yield* Admitted
   if (generation.finish !== null) return // all but the log's last entry was written
   const last = generation.tokens.length - 1
-  generation.reuse = moving ?? admitted.reusable(models.base, generation.request.prompt)
+  generation.reuse = moving ?? models.prefixes.reusable(generation.request.prompt)
   yield* fillBase(generation, models, last)
   generation.base = { committed: last, keep: [] }
   if (models.draft !== null && moving !== null && moving.draft > 0) yield* catchUp(generation, models.draft)
@@ -282,12 +279,11 @@ const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs>
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
 const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {
-  const { base, draft } = yield* Models
-  const { leave } = yield* Admitted
+  const { base, draft, prefixes } = yield* Models
   const { request, kv, tokens, finish } = generation
   const tell = (_tag: "Abort" | "Release") =>
     Effect.andThen(base.control({ _tag, session: kv }), draft?.control({ _tag, session: kv }) ?? Effect.void)
   if (Exit.isFailure(exit) || finish === null) return yield* tell("Abort") // it goes on elsewhere, or nowhere
   const lengths = { base: generation.base.committed, draft: generation.draft.committed }
-  yield* leave({ session: request.session, kv, place: base, tokens, ...lengths }, tell("Release"))
+  yield* prefixes.leave({ session: request.session, kv, tokens, ...lengths }, tell("Release"))
 })

@@ -10,7 +10,7 @@ import type { Measured } from "./control.ts"
 import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
 import type { Losses } from "./poison.ts"
-import type { Prefix, Reuse } from "./prefixes.ts"
+import type { Prefixes, Reuse } from "./prefixes.ts"
 import type { Tally } from "./stats.ts"
 import type { Transcript } from "./transcript.ts"
 
@@ -53,6 +53,8 @@ export class Models extends Context.Service<
     readonly tokenizer: Tokenizer
     /** What the adaptive control has learned of this deployment. */
     readonly learned: { current: Known | undefined }
+    /** KV of ended sessions there. */
+    readonly prefixes: Prefixes
   }
 >()("chorus/workflow/Models") {}
 
@@ -80,7 +82,7 @@ export class Place extends Context.Service<
 /** Why a session gets no replica. */
 export type NotReady = NoPlacement | ActivationFailed | UnknownDeployment
 
-/** What a session is allowed, and what it leaves: its share of the memory for KV, and the beginnings of others. */
+/** What a session is allowed: its share of the memory for KV. */
 export class Admitted extends Context.Service<
   Admitted,
   {
@@ -88,12 +90,6 @@ export class Admitted extends Context.Service<
     readonly begin: Effect.Effect<void>
     /** How many sessions run, this one among them. */
     readonly running: () => number
-    /** A session that has ended on the same ranks and began with the same tokens. */
-    readonly reusable: (place: object, prompt: ReadonlyArray<number>) => Reuse | null
-    /** One whose KV the ranks do not hold after all. */
-    readonly forget: (session: string) => Effect.Effect<void>
-    /** The session is over. Its KV may be kept for others; `release` frees it, now or later. */
-    readonly leave: (prefix: Prefix, release: Effect.Effect<void>) => Effect.Effect<void>
     readonly progressed: (progress: Progress) => void
   }
 >()("chorus/workflow/Admitted") {}

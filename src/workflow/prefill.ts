@@ -7,7 +7,7 @@ import type { UnknownSession } from "../wire/errors.ts"
 import { Prefilled } from "../wire/pass.ts"
 import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import { Admitted, type Generation } from "./generation.ts"
+import { type Generation, Models } from "./generation.ts"
 import type { Reuse } from "./prefixes.ts"
 
 /** Tokens of one pass. */
@@ -57,7 +57,7 @@ const begin = Effect.fnUntraced(function* (generation: Generation, group: Group,
     Effect.as(end),
     Effect.catchTag("UnknownSession", () => {
       generation.reuse = null
-      const forgotten = moves ? Effect.void : Effect.flatMap(Admitted, ({ forget }) => forget(reuse.session))
+      const forgotten = moves ? Effect.void : Effect.flatMap(Models, ({ prefixes }) => prefixes.forget(reuse.session))
       return Effect.as(forgotten, 0)
     }),
   )
@@ -71,7 +71,7 @@ export const refill = (
   generation: Generation,
   group: Group,
   { actual }: Pick<UnknownSession, "actual">,
-): Effect.Effect<void, GroupError, Admitted | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance> => {
+): Effect.Effect<void, GroupError, Models | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance> => {
   const last = generation.tokens.length - 1
   const from = Math.max(0, actual)
   return prefill(generation, group, from, last).pipe(

@@ -5,6 +5,8 @@ import { Attendance } from "../../src/fabric/attendance.ts"
 import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/fabric/group.ts"
 import { type Asker, type Outcome, type Question, Questions } from "../../src/fabric/questions.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
+import { keeping } from "../../src/supervisor/keeping.ts"
+import type { Ready } from "../../src/supervisor/link.ts"
 import { draftingTogether } from "../../src/supervisor/togetherness.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
@@ -37,6 +39,7 @@ export interface LinkOptions {
   readonly changed: () => void
   readonly answered: (command: PassCommand, answer: PassAnswer) => void
   readonly mutation: Mutation | null
+  readonly keepMillis: number
 }
 
 /** One joining of a group: ends when a rank is lost, or is another process than it was. */
@@ -53,8 +56,8 @@ export class SimulatedLink {
   readonly #learned: Models["Service"]["learned"] = { current: undefined }
   #joined: ReadonlyArray<Joined> = []
   #ticked = 0
-  #drafting: Fiber.Fiber<void> | null = null
-  models: Models["Service"] | null = null
+  #ready: Fiber.Fiber<void> | null = null
+  models: Ready | null = null
   draining = false
   sessions = 0
   reserved = 0 // tokens that they may come to
@@ -78,6 +81,10 @@ export class SimulatedLink {
     return this.sessions
   }
 
+  shared(prompt: ReadonlyArray<number>): number {
+    return this.models?.prefixes.shared(prompt) ?? 0
+  }
+
   beat({ shape, rank, process }: RankActor, connections: number): void {
     const joined = this.#joined.find((joined) => joined.shape === shape)
     if (joined === undefined) return
@@ -96,16 +103,16 @@ export class SimulatedLink {
     const named = (name: string) => this.#joined.find(({ shape }) => shape.group === name)
     const [base, draft, prefill] = [named("base"), named("draft"), named("prefill")]
     if (base === undefined) return
-    const models = { base: base.group, prefill: prefill?.group ?? null, tokenizer, learned: this.#learned }
-    if (draft === undefined) this.models = { ...models, draft: null }
-    else {
-      const drafting = Effect.gen({ self: this }, function* () {
-        this.models = { ...models, draft: yield* draftingTogether(draft.group, draft.shape.strategy) }
-        return yield* Effect.never
-      })
-      this.#drafting = process.fork(Effect.scoped(drafting))
-    }
-    changed()
+    const ready = Effect.gen({ self: this }, function* () {
+      this.models = {
+        ...{ base: base.group, prefill: prefill?.group ?? null, tokenizer, learned: this.#learned },
+        draft: draft === undefined ? null : yield* draftingTogether(draft.group, draft.shape.strategy),
+        prefixes: yield* keeping(this.#of.keepMillis),
+      }
+      changed()
+      return yield* Effect.never
+    })
+    this.#ready = process.fork(Effect.scoped(ready))
   }
 
   #join(): void {
@@ -200,7 +207,7 @@ export class SimulatedLink {
     for (const { questions } of this.#joined) questions.leave(reason)
     this.#joined = []
     this.models = null
-    this.#drafting?.interruptUnsafe()
+    this.#ready?.interruptUnsafe()
     changed()
     process.after(AGAIN_MILLIS, () => {
       this.#join()

@@ -10,7 +10,7 @@ import { Traces } from "../../src/fabric/traces.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
 import type { Limits } from "../../src/supervisor/admission.ts"
 import { type Admitting, admitting } from "../../src/supervisor/admitting.ts"
-import { leastLoaded } from "../../src/supervisor/choosing.ts"
+import { chooseReplica } from "../../src/supervisor/choosing.ts"
 import { Endings } from "../../src/supervisor/endings.ts"
 import { abort } from "../../src/supervisor/link.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
@@ -62,7 +62,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     (replica) =>
       new SimulatedLink({
         ...{ process, network, replica, tokenizer, changed },
-        ...{ ranks: options.ranks, answered: options.answered, mutation },
+        ...{ ranks: options.ranks, answered: options.answered, mutation, keepMillis: options.keepMillis },
       }),
   )
   draining.follow(process, (epochs) => {
@@ -72,18 +72,19 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   let heard: Present["heard"] = () => {}
   let begin: (request: GenerateRequest, told: () => void) => unknown = () => undefined
 
-  const choose = (tokens: number, own: SimulatedLink | null) =>
-    leastLoaded(links, { tokens, own, current: true }, () => options.kvTokens)
+  const choose = (request: GenerateRequest, own: SimulatedLink | null) =>
+    chooseReplica(links, { ...wishOf(request), own, current: true }, () => options.kvTokens)
 
-  const claim = (tokens: number, own: SimulatedLink | null) =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const link = choose(tokens, own)
+  const claim = (request: GenerateRequest, own: SimulatedLink | null) => {
+    const { prompt, tokens } = wishOf(request)
+    return Effect.acquireRelease(
+      Effect.suspend(() => {
+        const link = choose(request, own)
         const models = link?.models ?? null
-        if (link === undefined || models === null) return null
+        if (link === undefined || models === null) return Effect.succeed(null)
         link.sessions++
         link.reserved += tokens
-        return { link, models }
+        return Effect.as(models.prefixes.fit(options.kvTokens - link.reserved, prompt), { link, models })
       }),
       (claimed) =>
         Effect.sync(() => {
@@ -93,18 +94,19 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
           changed()
         }),
     )
+  }
 
   /** The way of the product's replica sets. */
-  const takeOf = ({ begin }: Admitted["Service"], tokens: number): Place["Service"]["take"] => {
+  const takeOf = ({ begin }: Admitted["Service"], request: GenerateRequest): Place["Service"]["take"] => {
     let own: SimulatedLink | null = null
     return Effect.gen(function* () {
       yield* begin
       for (;;) {
-        const claimed = yield* claim(tokens, own)
+        const claimed = yield* claim(request, own)
         if (claimed !== null) {
           const { link, models } = claimed
           own = link
-          const leaves = () => link.draining && choose(tokens, null)?.draining === false
+          const leaves = () => link.draining && choose(request, null)?.draining === false
           return { models, coldStart: null, leaves }
         }
         yield* nextChange
@@ -113,8 +115,8 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   }
 
   const suspects = Semaphore.makeUnsafe(1)
-  const placeOf = (admitted: Admitted["Service"], { prompt, maxTokens }: GenerateRequest) =>
-    Place.of({ tokenizer, suspects, take: takeOf(admitted, prompt.length + maxTokens) })
+  const placeOf = (admitted: Admitted["Service"], request: GenerateRequest) =>
+    Place.of({ tokenizer, suspects, take: takeOf(admitted, request) })
 
   const endings = new Endings(
     () => network.isUp(process),
@@ -191,7 +193,6 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     const admission = yield* admitting({
       deployment: "simulated",
       limits: options.limits,
-      keepMillis: options.keepMillis,
     })
     const store = storeOf({ process, network, server: options.records, diskMillis, mutation })
     const engine = yield* Layer.build(
@@ -236,3 +237,5 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     },
   }
 }
+
+const wishOf = ({ prompt, maxTokens }: GenerateRequest) => ({ prompt, tokens: prompt.length + maxTokens })

@@ -13,6 +13,7 @@ const MONOTONIC = [
   "supervisor/hosts.ts",
   "supervisor/observed.ts",
   "supervisor/admitting.ts",
+  "supervisor/keeping.ts",
   "gateway/beats.ts",
 ]
 

@@ -1,5 +1,4 @@
-// Admission as a machine: whatever comes in whatever order, memory is never promised twice, nobody is forgotten or overtaken,
-// and what ended sessions leave gives way.
+// Admission as a machine: whatever comes in whatever order, memory is never promised twice, nobody is forgotten or overtaken.
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import {
@@ -8,7 +7,6 @@ import {
   decide,
   type Event,
   empty,
-  keptTokens,
   type Limits,
   reservedTokens,
 } from "../../../src/supervisor/admission.ts"
@@ -19,7 +17,7 @@ const ask = (session: string, tokens: number, client: string | null = null): Eve
   _tag: "Asked",
   asking: { session, client, tokens },
 })
-const end = (session: string, keep = 0, now = 0): Event => ({ _tag: "Ended", session, keep, now })
+const end = (session: string, now = 0): Event => ({ _tag: "Ended", session, now })
 
 /** Everything that was decided. */
 const run = (limits: Limits, events: ReadonlyArray<Event>) => {
@@ -44,7 +42,7 @@ describe("admission", () => {
     const four = ["b", "c", "d", "e"].map((session) => ask(session, 50))
     const refused = run(LIMITS, [ask("a", 100), ...four]).actions.at(-1)
     expect(refused).toMatchObject({ _tag: "Overloaded", session: "e", waiting: 3, retryAfterMillis: 4000 })
-    const slow = Array.from({ length: 40 }, (_, i) => [ask(`s${i}`, 100), end(`s${i}`, 0, 5000 * i)]).flat()
+    const slow = Array.from({ length: 40 }, (_, i) => [ask(`s${i}`, 100), end(`s${i}`, 5000 * i)]).flat()
     const later = run(LIMITS, [...slow, ask("a", 100), ...four]).actions.at(-1)
     expect(later).toMatchObject({ _tag: "Overloaded", retryAfterMillis: expect.closeTo(20_000, -3) })
   })
@@ -68,16 +66,6 @@ describe("admission", () => {
     ])
     expect(run(LIMITS, [...events.slice(0, 2), end("b"), ask("c", 1, "x")]).state.waiting).toHaveLength(0)
   })
-
-  test("what is kept goes first, the least useful of it before the rest", () => {
-    const kept = [ask("a", 30), ask("b", 30), ask("c", 30), end("a", 30), end("b", 30), end("c", 30)]
-    const { actions } = run(LIMITS, [...kept, { _tag: "Reused", session: "a" }, ask("d", 60)])
-    expect(actions.slice(3)).toEqual([
-      { _tag: "Evict", session: "b" },
-      { _tag: "Evict", session: "c" },
-      { _tag: "Begin", session: "d" },
-    ])
-  })
 })
 
 const Sessions = fc.integer({ min: 0, max: 30 }).map(String)
@@ -86,10 +74,7 @@ const Events: fc.Arbitrary<ReadonlyArray<Event>> = fc.array(
     fc
       .record({ tokens: fc.integer({ min: 1, max: 120 }), client: fc.constantFrom("x", "y", null) })
       .map(({ tokens, client }) => ask("", tokens, client)),
-    fc
-      .record({ session: Sessions, keep: fc.integer({ min: 0, max: 60 }), now: fc.nat() })
-      .map(({ session, keep, now }) => end(session, keep, now)),
-    fc.record({ _tag: fc.constantFrom("Reused" as const, "Lost" as const), session: Sessions }),
+    fc.record({ session: Sessions, now: fc.nat() }).map(({ session, now }) => end(session, now)),
     fc.integer({ min: 20, max: 150 }).map((kvTokens): Event => ({ _tag: "Limited", limits: { ...LIMITS, kvTokens } })),
   ),
   { maxLength: 80 },
@@ -98,16 +83,13 @@ const Events: fc.Arbitrary<ReadonlyArray<Event>> = fc.array(
 /** Calls `look` after every event; sessions have the number of the request as their name, as no name comes twice. */
 const follow = (
   events: ReadonlyArray<Event>,
-  look: (state: Admission, actions: ReadonlyArray<Action>, event: Event, before: Admission) => void,
+  look: (state: Admission, actions: ReadonlyArray<Action>, event: Event) => void,
 ): Admission => {
   let asked = 0
   return events.reduce((before, event) => {
     const named = event._tag === "Asked" ? ask(`${asked++}`, event.asking.tokens, event.asking.client) : event
-    // What is kept of a session is not more than it had.
-    const had = named._tag === "Ended" ? (before.running.get(named.session)?.tokens ?? 0) : 0
-    const sane = named._tag === "Ended" ? { ...named, keep: Math.min(named.keep, had) } : named
-    const [state, actions] = decide(before, sane)
-    look(state, actions, sane, before)
+    const [state, actions] = decide(before, named)
+    look(state, actions, named)
     return state
   }, empty(LIMITS))
 }
@@ -121,9 +103,6 @@ describe("admission, whatever comes", () => {
           if (began && state.running.size > 1) {
             expect(reservedTokens(state)).toBeLessThanOrEqual(state.limits.kvTokens)
           }
-          expect(state.kept.length === 0 || reservedTokens(state) + keptTokens(state) <= state.limits.kvTokens).toBe(
-            true,
-          )
         })
       }),
     )
@@ -136,7 +115,6 @@ describe("admission, whatever comes", () => {
         let lastBegun = -1
         follow(events, (state, actions, event) => {
           for (const action of actions) {
-            if (action._tag === "Evict") continue
             expect(answered.has(action.session)).toBe(false)
             answered.add(action.session)
             if (action._tag !== "Begin") continue
@@ -160,22 +138,6 @@ describe("admission, whatever comes", () => {
           const [next] = state.waiting
           if (next === undefined) return
           expect(reservedTokens(state) + next.tokens).toBeGreaterThan(state.limits.kvTokens)
-        })
-      }),
-    )
-  })
-
-  test("what is evicted was kept, and is not any more", () => {
-    fc.assert(
-      fc.property(Events, (events) => {
-        follow(events, (state, actions, event, before) => {
-          const justEnded = event._tag === "Ended" ? [event.session] : []
-          const known = new Set([...before.kept.map(({ session }) => session), ...justEnded])
-          for (const action of actions) {
-            if (action._tag !== "Evict") continue
-            expect(known.has(action.session)).toBe(true)
-            expect(state.kept.some(({ session }) => session === action.session)).toBe(false)
-          }
         })
       }),
     )

@@ -1,0 +1,70 @@
+// Several replicas: a chat's next turn goes where its KV is, and what ended sessions have left gives way to those that run.
+import { Result } from "effect"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { RankBeat } from "../../src/wire/beat.ts"
+import { codec } from "../../src/wire/codec.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
+import { Fleet, storedOf } from "./serverless.ts"
+
+const NAME = "chats"
+const TOKENS = 24
+const asks = { temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: { depth: 3, width: 2, nodes: 6 } }
+
+let fleet: Fleet
+
+beforeAll(async () => {
+  fleet = await Fleet.start({ hosts: [{ name: "a" }] })
+  const replicas = { min: 2, max: 2, sessions: 8 }
+  await fleet.deploy({ ...storedOf({ name: NAME }, { replicas, kvTokens: 600 }), keepMillis: 60_000 })
+  await fleet.deploy(storedOf({ name: "plain" }))
+  await fleet.until(NAME, ({ replicas }) => replicas.filter(({ state }) => state === "ready").length === 2)
+})
+afterAll(async () => {
+  await fleet[Symbol.asyncDispose]()
+})
+
+const words = (chat: number, turn: number, count: number) =>
+  Array.from({ length: count }, (_, i) => 5 + ((chat * 911 + turn * 131 + i * 37) % 4000))
+
+/** Sessions that the base of each replica holds, when it next says so. */
+const held = async (): Promise<ReadonlyMap<number, number>> => {
+  const { connection } = await fleet.client(NAME)
+  const beats = codec("rank beat", RankBeat)
+  const sessions = new Map<number, number>()
+  for await (const { data } of connection.subscribe(subjectsOf(NAME).beats)) {
+    const beat = beats.decode(data)
+    if (Result.isSuccess(beat) && beat.success.group === "base") sessions.set(beat.success.epoch, beat.success.sessions)
+    if (sessions.size === 2) break
+  }
+  return sessions
+}
+
+test("each turn of a chat finds the KV of the one before, and the answers are those of a prefill", async () => {
+  const [client, plain] = [await fleet.client(NAME), await fleet.client("plain")]
+  const chats = [words(0, 0, 100), words(1, 0, 100)]
+  const first = await Promise.all(chats.map((tokens) => client.complete({ ...asks, tokens })))
+  // They ran at once, so each had a replica of its own.
+  await expect.poll(async () => [...(await held()).values()], { timeout: 10_000 }).toEqual([1, 1])
+  for (const [chat, answer] of first.entries()) chats[chat]?.push(...answer.tokens)
+  for (let turn = 1; turn < 4; turn++) {
+    for (const [chat, tokens] of chats.entries()) {
+      const before = tokens.length
+      tokens.push(...words(chat, turn, 10))
+      const answer = await client.complete({ ...asks, tokens })
+      expect(answer.tokens).toEqual((await plain.complete({ ...asks, tokens })).tokens)
+      expect(answer.stats.reusedTokens).toBeGreaterThanOrEqual(before - 16)
+      tokens.push(...answer.tokens)
+    }
+  }
+})
+
+test("what is kept leaves when its room is needed, and nobody waits for it", async () => {
+  const client = await fleet.client(NAME)
+  const long = Array.from({ length: 4 }, (_, chat) => words(7 + chat, 0, 300))
+  const answers = await Promise.all(long.map((tokens) => client.complete({ ...asks, tokens })))
+  for (const { finishReason, stats } of answers) {
+    expect(finishReason).toBe("length")
+    expect(stats.reusedTokens).toBe(0)
+  }
+  await expect.poll(async () => Math.max(...(await held()).values()), { timeout: 10_000 }).toBe(1)
+})
