@@ -13,6 +13,7 @@ import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitted, NotReady, Place } from "../workflow/generation.ts"
 import { chooseReplica } from "./choosing.ts"
+import { tellKept } from "./keptNews.ts"
 import { type Link, openLink } from "./link.ts"
 import { countSupervisors } from "./sharing.ts"
 
@@ -42,6 +43,8 @@ export class ReplicaSet extends Context.Service<
     readonly capacity: SubscriptionRef.SubscriptionRef<number>
     /** Tokens of ended sessions whose KV is kept. */
     readonly kept: () => number
+    /** Ends when the deployment is another one by now, and none of these replicas is left: sessions go on with the others. */
+    readonly over: Effect.Effect<void>
     /** Frees what a session of a former owner has left on any replica. */
     readonly free: (session: string) => Effect.Effect<void>
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
@@ -80,6 +83,10 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     events.tell()
   }
   const supervisors = yield* countSupervisors(name, () => changed())
+  const told = yield* tellKept({
+    ...{ deployment: name, alone: () => supervisors() === 1 },
+    of: (epoch) => links.get(epoch)?.link.models?.prefixes.elsewhere ?? null,
+  })
   const demand = yield* tellDemand(options, () => ({
     waiting,
     running: [...links].flatMap(([epoch, { link }]) => (link.sessions > 0 ? [{ epoch, sessions: link.sessions }] : [])),
@@ -101,7 +108,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       const scope = yield* Scope.fork(parent)
       const link = yield* openLink({
         ...{ deployment, replica, tokenizer: options.tokenizer, changed },
-        running: () => options.running(epoch),
+        ...{ running: () => options.running(epoch), told: told(epoch) },
       }).pipe(Scope.provide(scope))
       link.draining = replica.state === "draining"
       links.set(epoch, { link, scope })
@@ -130,11 +137,15 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       : new ActivationFailed({ deployment: name, reason })
   }
 
-  /** Of a deployment that has changed no replica comes any more. */
+  /** Of a deployment that was removed no replica comes any more. */
   const leftBehind = (own: Link | null): NotReady | null => {
-    if (options.current() || serving().length > 0 || all().some((link) => link === own)) return null
-    return new ActivationFailed({ deployment: name, reason: "it was changed or removed, and its ranks are gone" })
+    if (!options.removed() || serving().length > 0 || all().some((link) => link === own)) return null
+    return new ActivationFailed({ deployment: name, reason: "it was removed, and its ranks are gone" })
   }
+
+  const over = Effect.gen(function* () {
+    while (options.current() || options.removed() || links.size > 0) yield* next
+  })
 
   /** Counts as demand until the scope closes. */
   const wait = Effect.acquireRelease(
@@ -156,7 +167,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
       const before = record.failure?.at
       yield* wait
       const placed = Effect.gen(function* () {
-        while (serving().length === 0) {
+        while (serving().length === 0 && options.current()) {
           const failed = failedSince(before)
           if (failed !== null) return yield* failed
           yield* next
@@ -223,7 +234,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
 
   const kept = () => all().reduce((sum, { models }) => sum + (models?.prefixes.tokens() ?? 0), 0)
 
-  return ReplicaSet.of({ admit, capacity, kept, free, take })
+  return ReplicaSet.of({ admit, capacity, kept, over, free, take })
 })
 
 /** Hosts that were lost have been started again by then. */

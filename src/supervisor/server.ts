@@ -33,7 +33,7 @@ const DRAIN_MILLIS = 5_000
 const FAREWELL_MILLIS = 3_000
 
 export interface Serving {
-  /** Takes no more requests, and ends when the sessions that run have. */
+  /** Takes no more requests, and ends when the sessions that run have, or have to go on elsewhere. */
   readonly retire: Effect.Effect<void>
 }
 
@@ -58,7 +58,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   const subjects = subjectsOf(deployment.name)
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
   const admission = yield* admissionOf(deployment)
-  const { accept, idle } = yield* sessions({ deployment, base, admission, endings })
+  const { accept, idle: ended } = yield* sessions({ deployment, base, admission, endings })
 
   /** Ends when the session is sure to go on, or is refused; gives what ends with the answer. */
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Carrying, replyTo?: string) {
@@ -129,6 +129,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
       return runPromise(answer)
     },
   }).pipe(Scope.provide(entrance))
+  /** Nothing more comes of waiting. */
+  const idle = Effect.raceFirst(ended, replicas.over)
   const idleWithin = (millis: number) => Effect.ignore(Effect.timeoutOption(idle, millis))
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {

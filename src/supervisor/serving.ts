@@ -93,7 +93,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
 /** What a deployment has to be served anew for: what its ranks are told, and its limits. */
 const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Deployment => deployment
 
-/** Gives what retires it: ends when its last session has. */
+/** Gives what retires it: ends when its last session has, or has been handed to whoever serves the deployment now. */
 const serveOne = Effect.fnUntraced(function* (following: Following, deployment: Deployment) {
   const { stored, records, shelf, encoder, observed } = following
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value

@@ -72,6 +72,7 @@ const only = (deployment: Deployment, models: Ready) =>
         )
       return ReplicaSet.of({
         ...{ admit: Effect.void, capacity: yield* SubscriptionRef.make(tokens), kept: prefixes.tokens },
+        over: Effect.never,
         free: (session) => abort(models, session),
         take: (waiting) =>
           Effect.as(Effect.andThen(waiting.admitted.begin, claim(waiting)), {

@@ -72,7 +72,9 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
       return {
         ...nothing,
         publish: [
-          ...["tokens.*", "progress.*", "trace.*", "demand", "beat.supervisor.*"].map((what) => `chorus.v1.*.${what}`),
+          ...["tokens.*", "progress.*", "trace.*", "demand", "kept", "beat.supervisor.*"].map(
+            (what) => `chorus.v1.*.${what}`,
+          ),
           ...["*.pass", "*.ctl", "*.roll", "formation"].map((what) => `chorus.v1.*.group.*.${what}`),
           ...["chorus.v1.@host", "chorus.v1.@host.*.ctl"],
           "_INBOX.>", // answers; names of inboxes cannot be guessed
@@ -83,7 +85,7 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
           "$JS.FC.>",
         ],
         subscribe: [
-          ...["infer", "read", "ctl.cancel.*", "ctl.interest.*", "demand", "beat.>"].map(
+          ...["infer", "read", "ctl.cancel.*", "ctl.interest.*", "demand", "kept", "beat.>"].map(
             (what) => `chorus.v1.*.${what}`,
           ),
           "chorus.v1.@host.*.beat",

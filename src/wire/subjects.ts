@@ -21,6 +21,8 @@ export const subjectsOf = (deployment: string) => {
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
     /** What supervisors have to do: sessions that run or wait. The keeper hears it. */
     demand: `${root}.demand`,
+    /** KV of ended sessions that supervisors keep, for one another. */
+    kept: `${root}.kept`,
     /** A reader's word that somebody still wants a session's tokens. */
     interest: (session: string) => `${root}.ctl.interest.${session}`,
     /** What a session that is traced says of its iterations, live and nowhere stored. */

@@ -77,6 +77,17 @@ describe("one host", () => {
     await fleet.until("changing", ({ replicas }) => replicas.length === 1 && replicas[0]?.deployment.context === 500)
   })
 
+  test("a session that waits for ranks when they are replaced goes on with the others", async () => {
+    await fleet.deploy(storedOf({ name: "moved" }))
+    const client = await fleet.client("moved")
+    const [early, whole] = [await client.generate(REQUEST), client.complete(REQUEST)]
+    await fleet.until("moved", ({ replicas }) => replicas.some(({ state }) => state === "activating"))
+    await fleet.deploy(storedOf({ name: "moved", draftRanks: 1 }))
+    expect(await early.ending()).toMatchObject({ finishReason: "length", error: "" })
+    expect(await whole).toMatchObject({ finishReason: "length", error: "", tokens: (await early.ending()).tokens })
+    expect(fleet.replicas("moved").replicas.map(({ epoch }) => epoch)).toEqual([2])
+  })
+
   test("a change of its limits alone leaves the ranks as they are", async () => {
     await fleet.deploy(storedOf({ name: "limits" }))
     const client = await fleet.client("limits")

@@ -120,6 +120,8 @@ export const ACTS: ReadonlyArray<Act> = [
   ),
   publish("say what supervisors have to do", ["supervisor"], demo("demand")),
   hear("hear what supervisors have to do", ["supervisor", "operator"], demo("demand")),
+  publish("say whose KV is kept", ["supervisor"], demo("kept")),
+  hear("hear whose KV is kept", ["supervisor"], demo("kept")),
   publish("give orders to hosts", ["supervisor", "operator"], ["chorus.v1.@host.one.ctl"]),
   hear("hear orders to hosts", ["host"], ["chorus.v1.@host.one.ctl"]),
   publish("beat as a host", ["host"], ["chorus.v1.@host.one.beat"]),

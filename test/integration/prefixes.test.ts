@@ -1,7 +1,8 @@
-// Several replicas: a chat's next turn goes where its KV is, and what ended sessions have left gives way to those that run.
+// Several replicas and two supervisors: a chat's next turn goes where its KV is, whoever is asked, and what ended sessions have
+// left gives way to those that run.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { RankBeat } from "../../src/wire/beat.ts"
+import { RankBeat, SupervisorBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Fleet, storedOf } from "./serverless.ts"
@@ -13,9 +14,9 @@ const asks = { temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: { dep
 let fleet: Fleet
 
 beforeAll(async () => {
-  fleet = await Fleet.start({ hosts: [{ name: "a" }] })
+  fleet = await Fleet.start({ hosts: [{ name: "a" }], supervisors: 2 })
   const replicas = { min: 2, max: 2, sessions: 8 }
-  await fleet.deploy({ ...storedOf({ name: NAME }, { replicas, kvTokens: 600 }), keepMillis: 60_000 })
+  await fleet.deploy({ ...storedOf({ name: NAME }, { replicas, kvTokens: 1_200 }), keepMillis: 60_000 })
   await fleet.deploy(storedOf({ name: "plain" }))
   await fleet.until(NAME, ({ replicas }) => replicas.filter(({ state }) => state === "ready").length === 2)
 })
@@ -39,14 +40,28 @@ const held = async (): Promise<ReadonlyMap<number, number>> => {
   return sessions
 }
 
+/** The beats of both supervisors, until they are as wanted. */
+const supervisors = async (wanted: (beats: ReadonlyArray<SupervisorBeat>) => boolean) => {
+  const { connection } = await fleet.client(NAME)
+  const beats = codec("supervisor beat", SupervisorBeat)
+  const newest = new Map<string, SupervisorBeat>()
+  for await (const { data } of connection.subscribe(subjectsOf(NAME).beat("supervisor.*"))) {
+    const beat = Result.getOrThrow(beats.decode(data))
+    newest.set(beat.id, beat)
+    if (newest.size === 2 && wanted([...newest.values()])) return [...newest.values()]
+  }
+  throw new Error("the beats have ended")
+}
+
 test("each turn of a chat finds the KV of the one before, and the answers are those of a prefill", async () => {
   const [client, plain] = [await fleet.client(NAME), await fleet.client("plain")]
+  await supervisors((beats) => beats.every(({ kvTokensTotal }) => kvTokensTotal === 1_200)) // they know of each other
   const chats = [words(0, 0, 100), words(1, 0, 100)]
   const first = await Promise.all(chats.map((tokens) => client.complete({ ...asks, tokens })))
   // They ran at once, so each had a replica of its own.
   await expect.poll(async () => [...(await held()).values()], { timeout: 10_000 }).toEqual([1, 1])
   for (const [chat, answer] of first.entries()) chats[chat]?.push(...answer.tokens)
-  for (let turn = 1; turn < 4; turn++) {
+  for (let turn = 1; turn < 6; turn++) {
     for (const [chat, tokens] of chats.entries()) {
       const before = tokens.length
       tokens.push(...words(chat, turn, 10))
@@ -60,11 +75,13 @@ test("each turn of a chat finds the KV of the one before, and the answers are th
 
 test("what is kept leaves when its room is needed, and nobody waits for it", async () => {
   const client = await fleet.client(NAME)
-  const long = Array.from({ length: 4 }, (_, chat) => words(7 + chat, 0, 300))
+  const long = Array.from({ length: 8 }, (_, chat) => words(7 + chat, 0, 300))
   const answers = await Promise.all(long.map((tokens) => client.complete({ ...asks, tokens })))
   for (const { finishReason, stats } of answers) {
     expect(finishReason).toBe("length")
     expect(stats.reusedTokens).toBe(0)
   }
-  await expect.poll(async () => Math.max(...(await held()).values()), { timeout: 10_000 }).toBe(1)
+  const after = await supervisors((beats) => beats.every(({ sessions, waiting }) => sessions + waiting === 0))
+  for (const { kvTokensKept } of after) expect(kvTokensKept).toBeLessThanOrEqual(1_200)
+  expect(after.reduce((sum, { kvTokensKept }) => sum + kvTokensKept, 0)).toBeGreaterThan(300)
 })

@@ -75,6 +75,32 @@ test("what the ranks have lost is forgotten, once", async () => {
   expect(freed).toEqual(["a"])
 })
 
+test("what others keep is found until they free it, and takes no memory; what it exceeds is dropped", async () => {
+  const here = await kept()
+  const prefix = (session: string, count: number) => ({
+    session,
+    kv: session,
+    tokens: words(0, count),
+    base: count,
+    draft: 0,
+  })
+  await leave(here, "same", words(0, 50))
+  here.elsewhere.kept(prefix("theirs", 50))
+  here.elsewhere.kept(prefix("more", 70))
+  expect(here.tokens()).toBe(50)
+  expect(here.reusable(words(0, 90))?.session).toBe("more")
+  here.elsewhere.freed("more")
+  here.elsewhere.kept({ ...prefix("other", 40), tokens: words(500, 40) })
+  expect(here.reusable(words(500, 90))?.session).toBe("other")
+  await Effect.runPromise(here.forget("other")) // the ranks have lost it
+  expect(here.reusable(words(500, 90))).toBeNull()
+  expect(freed).toEqual([])
+  const gone = new Promise<void>((resolve) => void leave(here, "part", words(0, 60), resolve))
+  here.elsewhere.kept(prefix("whole", 61))
+  await gone
+  expect(freed).toContain("part")
+})
+
 test("it is freed when its time is over, and with the replica", async () => {
   const short = await kept(1)
   await new Promise<void>((resolve) => void leave(short, "a", words(0, 30), resolve))

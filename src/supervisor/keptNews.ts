@@ -1,0 +1,50 @@
+// Supervisors share replicas, so they tell one another what each keeps there: a chat's next turn may come to any of them.
+import { randomUUID } from "node:crypto"
+import { Effect, Result } from "effect"
+import { Nats } from "../fabric/nats.ts"
+import { codec } from "../wire/codec.ts"
+import { KeptNews } from "../wire/kept.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import type { Prefix } from "../workflow/prefixes.ts"
+
+const news = codec("kept news", KeptNews)
+
+/** What one supervisor keeps on one replica, told to those who do not keep it themselves. */
+export interface Told {
+  readonly kept: (prefix: Prefix) => void
+  readonly freed: (session: string) => void
+}
+
+export interface KeptNewsOptions {
+  readonly deployment: string
+  readonly alone: () => boolean // no other supervisor would hear it
+  readonly of: (epoch: number) => Told | null // where what others keep on a replica is noted
+}
+
+/** Hears the others until the scope closes; gives the way to tell them of what is kept on a replica. */
+export const tellKept = Effect.fnUntraced(function* ({ deployment, alone, of }: KeptNewsOptions) {
+  const { connection } = yield* Nats
+  const source = randomUUID()
+  const subject = subjectsOf(deployment).kept
+  const hear = (message: Uint8Array): void => {
+    const heard = news.decode(message)
+    if (Result.isFailure(heard) || heard.success.source === source) return
+    const noted = of(heard.success.epoch)
+    if (heard.success._tag === "Freed") return noted?.freed(heard.success.session)
+    const { session, kv, tokens, base, draft } = heard.success
+    noted?.kept({ session, kv, tokens, base, draft })
+  }
+  const tell = (told: KeptNews): void => {
+    if (!alone() && !connection.isClosed()) connection.publish(subject, news.encode(told))
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, { callback: (error, { data }) => (error === null ? hear(data) : undefined) }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+  return (epoch: number): Told => ({
+    kept: (prefix) => tell({ _tag: "Kept", source, epoch, ...prefix }),
+    freed: (session) => tell({ _tag: "Freed", source, epoch, session }),
+  })
+})

@@ -1,0 +1,23 @@
+// What supervisors tell one another of the KV that ended sessions have left on the ranks of a replica. Who misses it fills a
+// prompt in that he could have had; who believes it for too long is told `UnknownSession` by the ranks.
+import { Schema } from "effect"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+
+const where = {
+  source: Schema.String, // the supervisor that keeps it
+  epoch: Count, // of the replica's activation
+}
+
+export const KeptNews = Schema.Union([
+  Schema.TaggedStruct("Kept", {
+    ...where,
+    session: Schema.String,
+    kv: Schema.String, // its name on the ranks
+    tokens: Schema.Array(Count),
+    base: Count, // exact KV in the base group: of so many of the tokens
+    draft: Count,
+  }),
+  Schema.TaggedStruct("Freed", { ...where, session: Schema.String }),
+]).pipe(Schema.toTaggedUnion("_tag"))
+export type KeptNews = typeof KeptNews.Type
