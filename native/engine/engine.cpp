@@ -243,7 +243,7 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                 }
                 float * at = logits.data() + i * size_t(vocab);
                 if (op.want == Op::Want::tokens) {
-                    const float best = *std::max_element(at, at + vocab);
+                    const float best = at[argmax(at, vocab)];
                     const double mass = log_mass(at, vocab, best);
                     const int32_t token = [&] {
                         std::vector<float> copy;

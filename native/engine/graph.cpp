@@ -237,7 +237,7 @@ ggml_tensor * Graph::linear(ggml_tensor * weight, ggml_tensor * bias, ggml_tenso
     const bool lonely = options_.deterministic && x->ne[1] == 1 && !ggml_is_quantized(weight->type);
     ggml_tensor * y;
     if (PackedMatrix * packed = weights_.packed(weight)) {
-        y = packed->product(ctx_, quantised(x));
+        y = packed->product(ctx_, packed->takes_integers() ? quantised(x) : x);
     } else if (lonely) {
         y = ggml_mul_mat(ctx_, weight, ggml_repeat_4d(ctx_, x, x->ne[0], 2, 1, 1));
         y = ggml_view_2d(ctx_, y, y->ne[0], 1, y->nb[1], 0);

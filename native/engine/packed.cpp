@@ -16,6 +16,9 @@ namespace {
 constexpr size_t LINE = 64;  // bytes of a cache line, and of a vector
 constexpr size_t LARGE_PAGE = 2 << 20;
 
+// Inputs of a bf16 matrix. Of wider ones ggml's product is as fast as memory allows, and their file needs no second copy.
+constexpr int64_t MOST_NARROW = 1024;
+
 constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
 bool packing_of(ggml_type type, Packing & packing) {
@@ -23,6 +26,7 @@ bool packing_of(ggml_type type, Packing & packing) {
         case GGML_TYPE_Q4_K: packing = Packing::q4_K; return true;
         case GGML_TYPE_Q5_K: packing = Packing::q5_K; return true;
         case GGML_TYPE_Q6_K: packing = Packing::q6_K; return true;
+        case GGML_TYPE_BF16: packing = Packing::bf16; return true;
         default: return false;
     }
 }
@@ -47,6 +51,7 @@ constexpr Format format_of(Packing packing) {
         case Packing::q4_K: return {8, 0, true, 64 + 2 * 128, 2048};
         case Packing::q5_K: return {8, 1, true, 64 + 2 * 128, 2560};
         case Packing::q6_K: return {16, 2, false, 64 + 256, 3072};
+        case Packing::bf16: break;
     }
     return {};
 }
@@ -109,6 +114,7 @@ void read_block(Packing packing, const uint8_t * at, Unpacked & block) {
             }
             return;
         }
+        case Packing::bf16: return;
     }
 }
 
@@ -152,23 +158,46 @@ size_t bytes_of_row(int inputs) {
 
 bool PackedMatrix::possible(ggml_type type, int64_t inputs, int64_t outputs) {
     Packing packing;
-    return packing_of(type, packing) && inputs % BLOCK == 0 && outputs % GROUP == 0 && has_kernels();
+    if (!packing_of(type, packing) || outputs % GROUP != 0) return false;
+    if (packing == Packing::bf16) return inputs % 2 == 0 && inputs <= MOST_NARROW && has_bf16_kernels();
+    return inputs % BLOCK == 0 && has_kernels();
 }
 
 PackedMatrix::PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows) : view_{}, memory_(nullptr, std::free) {
     packing_of(type, view_.packing);
     const Format format = format_of(view_.packing);
-    const size_t blocks = size_t(inputs / BLOCK);
     view_.inputs = int(inputs);
     view_.outputs = int(outputs);
-    view_.group_bytes = blocks * (format.params + format.quants);
+    view_.group_bytes = view_.packing == Packing::bf16 ? size_t(inputs) * GROUP * sizeof(uint16_t) : size_t(inputs / BLOCK) * (format.params + format.quants);
     memory_.reset(allocate(bytes()));
     view_.data = memory_.get();
+    if (view_.packing == Packing::bf16) {
+        pack_bf16(static_cast<const uint8_t *>(rows));
+    } else {
+        pack_blocks(type, static_cast<const uint8_t *>(rows));
+    }
+}
+
+// A vector holds two consecutive inputs of each of the 16 outputs.
+void PackedMatrix::pack_bf16(const uint8_t * rows) {
+    constexpr size_t PAIR = 2 * sizeof(uint16_t);
+    const size_t pairs = size_t(view_.inputs) / 2;
+    uint8_t * to = memory_.get();
+    for (int group = 0; group < view_.outputs / GROUP; ++group) {
+        const uint8_t * from = rows + size_t(group) * GROUP * pairs * PAIR;
+        for (size_t pair = 0; pair < pairs; ++pair) {
+            for (size_t o = 0; o < GROUP; ++o, to += PAIR) std::memcpy(to, from + (o * pairs + pair) * PAIR, PAIR);
+        }
+    }
+}
+
+void PackedMatrix::pack_blocks(ggml_type type, const uint8_t * from) {
+    const Format format = format_of(view_.packing);
+    const size_t blocks = size_t(view_.inputs / BLOCK);
+    const size_t block_bytes = ggml_type_size(type), row_bytes = ggml_row_size(type, view_.inputs);
     std::memset(memory_.get(), 0, bytes());
-    const size_t block_bytes = ggml_type_size(type), row_bytes = ggml_row_size(type, inputs);
-    const auto * from = static_cast<const uint8_t *>(rows);
     Unpacked unpacked[GROUP] = {};
-    for (int64_t group = 0; group < outputs / GROUP; ++group) {
+    for (int64_t group = 0; group < view_.outputs / GROUP; ++group) {
         for (size_t b = 0; b < blocks; ++b) {
             uint8_t * to = memory_.get() + size_t(group) * view_.group_bytes + b * (format.params + format.quants);
             for (int o = 0; o < GROUP; ++o) read_block(view_.packing, from + (size_t(group) * GROUP + size_t(o)) * row_bytes + b * block_bytes, unpacked[o]);
@@ -192,9 +221,9 @@ ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x) {
     return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, run, GGML_N_TASKS_MAX, nullptr);
 }
 
-ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * quantised) {
-    ggml_tensor * sources[] = {quantised};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, view_.outputs, quantised->ne[1], 1, 1, sources, 1, compute, GGML_N_TASKS_MAX, this);
+ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * x) {
+    ggml_tensor * sources[] = {x};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, view_.outputs, x->ne[1], 1, 1, sources, 1, compute, GGML_N_TASKS_MAX, this);
 }
 
 // A thread has one stretch of the outputs: several short ones would be fairer where a core is busy, and are a third slower
@@ -203,8 +232,9 @@ void PackedMatrix::compute(ggml_tensor * y, int thread, int threads, void * matr
     const PackedView & view = static_cast<const PackedMatrix *>(matrix)->view_;
     const ggml_tensor * x = y->src[0];
     const int groups = view.outputs / GROUP;
+    const auto multiply = view.packing == Packing::bf16 ? multiply_group_bf16 : multiply_group;
     for (int group = groups * thread / threads; group < groups * (thread + 1) / threads; ++group) {
-        multiply_group(view, group, static_cast<const uint8_t *>(x->data), x->nb[1], int(x->ne[1]), static_cast<float *>(y->data) + group * GROUP, size_t(view.outputs));
+        multiply(view, group, static_cast<const uint8_t *>(x->data), x->nb[1], int(x->ne[1]), static_cast<float *>(y->data) + group * GROUP, size_t(view.outputs));
     }
 }
 

@@ -1,4 +1,4 @@
-// Products of quantised matrices with rows of activations, in which a row's result is the same bits in every batch.
+// Products of matrices with rows of activations, in which a row's result is the same bits in every batch.
 //
 // ggml has two ways for such a product on a CPU: one reads the file's layout, keeps rows invariant and leaves half of the
 // machine's speed unused; the other interleaves the weights and takes different paths, with different roundings, for one
@@ -6,7 +6,10 @@
 // the same operations in the same order, however many rows share a load of the weights. Products within a block are exact
 // integers; only the sums over blocks are rounded. Activations are quantised as ggml quantises them (q8_K).
 //
-// The K types alone: of the others ggml has one layout, whose rows are invariant as it is.
+// Narrow matrices of bf16 are interleaved as well: where a row is short, ggml spends most of its time on adding up the lanes
+// of its vectors. Activations stay floats, which ggml rounds to bf16.
+//
+// Of the other types ggml has one layout, whose rows are invariant as it is.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +23,7 @@ constexpr int GROUP = 16;  // outputs that are interleaved: the lanes of a vecto
 
 constexpr int BLOCK = 256;  // inputs that share a factor of their scales
 
-enum class Packing { q4_K, q5_K, q6_K };
+enum class Packing { q4_K, q5_K, q6_K, bf16 };
 
 // Plain data for the kernels: they are compiled for one instruction set and so include no library code.
 struct PackedView {
@@ -30,7 +33,7 @@ struct PackedView {
     size_t group_bytes;  // of 16 outputs: block after block, each with its scales first
 };
 
-// A row of activations as 8-bit integers:
+// A row of activations as 8-bit integers, for the K types:
 //   int8  quants[inputs]
 //   float scales[inputs / 256]
 //   int16 sums32[inputs / 32], sums16[inputs / 16]   of each 32 quants, and of each 16
@@ -45,12 +48,15 @@ class PackedMatrix {
     const PackedView & view() const { return view_; }
     size_t bytes() const;
 
-    // x as integers, for `product`; one node for all the matrices that x is multiplied with.
+    // Whether `product` takes x as integers: one node for all the matrices that x is multiplied with.
+    bool takes_integers() const { return view_.packing != Packing::bf16; }
     static ggml_tensor * quantised(ggml_context * ctx, ggml_tensor * x);
-    ggml_tensor * product(ggml_context * ctx, ggml_tensor * quantised);
+    ggml_tensor * product(ggml_context * ctx, ggml_tensor * x);
 
   private:
     static void compute(ggml_tensor * y, int thread, int threads, void * matrix);
+    void pack_bf16(const uint8_t * rows);
+    void pack_blocks(ggml_type type, const uint8_t * rows);
 
     PackedView view_;
     std::unique_ptr<uint8_t[], void (*)(void *)> memory_;

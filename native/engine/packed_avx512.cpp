@@ -125,6 +125,7 @@ template <int R> void multiply_rows(const PackedView & matrix, const uint8_t * p
         case Packing::q4_K: return multiply<R, 0, 8>(matrix, params, rows, y, stride);
         case Packing::q5_K: return multiply<R, 1, 8>(matrix, params, rows, y, stride);
         case Packing::q6_K: return multiply<R, 2, 16>(matrix, params, rows, y, stride);
+        case Packing::bf16: return;
     }
 }
 

@@ -53,17 +53,20 @@ void penalise(float * logits, int vocab, double penalty, const std::vector<int32
     }
 }
 
-// The lowest of equals; 0 where there is nothing to choose from.
+// Temperatures whose inverse a float holds with room for a logit.
+constexpr double COLDEST = 1e-6;
+
+}  // namespace
+
 int argmax(const float * logits, int vocab) {
-    int best = 0;
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int v = 0; v < vocab; ++v) {
+    const int vectors = has_words() ? vocab / WORDS : 0;
+    int best = argmax_of(logits, vectors);
+    float highest = vectors > 0 && !std::isnan(logits[best]) ? logits[best] : -std::numeric_limits<float>::infinity();
+    for (int v = vectors * WORDS; v < vocab; ++v) {
         if (logits[v] > highest) highest = logits[best = v];
     }
     return best;
 }
-
-}  // namespace
 
 // Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
 // the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
@@ -120,9 +123,34 @@ void Sampler::draw(uint64_t seed, uint32_t position) {
     for (size_t i = 0; i < room; i += WORDS) words_of(seed, position, &tokens_[i], &words_[i]);
 }
 
+// Of all tokens, with the random words of those alone that may win against the one of the highest logit.
+int32_t Sampler::sample_all(const float * logits, int vocab, int top, const Sampling & s, uint32_t position) {
+    const int vectors = vocab / WORDS;
+    const double best = logits[top];
+    int32_t winner = top;
+    double highest = gumbel_of(word_of(s.seed, position, uint32_t(top)));
+    const auto meet = [&](int32_t token, uint32_t word) {
+        const double score = (double(logits[token]) - best) / s.temperature + gumbel_of(word);
+        if (score > highest || (score == highest && token < winner)) highest = score, winner = token;
+    };
+    const float floor = float(best - REACH * s.temperature), slack = 1e-3f;  // for what floats lose
+    const Contest contest{floor, float(best), float(1 / s.temperature), float(highest) - slack, s.seed, position};
+    tokens_.resize(size_t(vocab));
+    words_.resize(size_t(vocab));
+    const int count = contenders_of(logits, vectors, contest, tokens_.data(), words_.data());
+    for (int i = 0; i < count; ++i) meet(tokens_[size_t(i)], words_[size_t(i)]);
+    for (int32_t token = vectors * WORDS; token < vocab; ++token) {
+        if (logits[token] >= floor) meet(token, word_of(s.seed, position, uint32_t(token)));
+    }
+    return winner;
+}
+
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
     penalise(logits, vocab, s.repetition_penalty, history);
-    if (s.temperature == 0) return argmax(logits, vocab);
+    const int top = argmax(logits, vocab);
+    if (s.temperature == 0) return top;
+    const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
+    if (!cuts && has_words() && s.temperature >= COLDEST && std::isfinite(logits[top])) return sample_all(logits, vocab, top, s, position);
     survivors(logits, vocab, s);
     draw(s.seed, position);
     int32_t winner = 0;

@@ -22,6 +22,9 @@ struct Candidate {
     float log_prob;
 };
 
+// The lowest of the equally likely ones; 0 where there is nothing to choose from.
+int argmax(const float * logits, int vocab);
+
 class Sampler {
   public:
     // logits [vocab], changed in place; history: the tokens before `position`. A logit that is NaN is never chosen.
@@ -38,6 +41,7 @@ class Sampler {
         int32_t token;
         double score;
     };
+    int32_t sample_all(const float * logits, int vocab, int top, const Sampling & sampling, uint32_t position);
     void survivors(const float * logits, int vocab, const Sampling & sampling);
     void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;

@@ -2,13 +2,13 @@
 // templates, no inline functions of headers but static ones.
 #include "sampler_kernels.hpp"
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
 
 #include "exp_avx512.hpp"
 
 namespace chorus {
 
-bool has_words() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
+bool has_words() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"); }
 
 namespace {
 
@@ -21,6 +21,24 @@ inline void multiply(__m512i x, uint32_t by, __m512i & high, __m512i & low) {
 }
 
 inline __m512i all(uint32_t word) { return _mm512_set1_epi32(int(word)); }
+
+// The first word of Philox4x32-10, for 16 tokens.
+inline __m512i philox_of(__m512i tokens, uint32_t position, uint64_t seed) {
+    __m512i c0 = tokens, c1 = all(position), c2 = _mm512_setzero_si512(), c3 = c2;
+    uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+        __m512i a_high, a_low, b_high, b_low;
+        multiply(c0, 0xD2511F53u, a_high, a_low);
+        multiply(c2, 0xCD9E8D57u, b_high, b_low);
+        c0 = _mm512_xor_si512(_mm512_xor_si512(b_high, c1), all(k0));
+        c1 = b_low;
+        c2 = _mm512_xor_si512(_mm512_xor_si512(a_high, c3), all(k1));
+        c3 = a_low;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c0;
+}
 
 }  // namespace
 
@@ -37,20 +55,39 @@ double mass_of(const float * logits, int vectors, float best, float floor) {
 }
 
 void words_of(uint64_t seed, uint32_t position, const int32_t * tokens, uint32_t * words) {
-    __m512i c0 = _mm512_loadu_si512(tokens), c1 = all(position), c2 = _mm512_setzero_si512(), c3 = c2;
-    uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-        __m512i a_high, a_low, b_high, b_low;
-        multiply(c0, 0xD2511F53u, a_high, a_low);
-        multiply(c2, 0xCD9E8D57u, b_high, b_low);
-        c0 = _mm512_xor_si512(_mm512_xor_si512(b_high, c1), all(k0));
-        c1 = b_low;
-        c2 = _mm512_xor_si512(_mm512_xor_si512(a_high, c3), all(k1));
-        c3 = a_low;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+    _mm512_storeu_si512(words, philox_of(_mm512_loadu_si512(tokens), position, seed));
+}
+
+int argmax_of(const float * logits, int vectors) {
+    __m512 most = _mm512_set1_ps(-__builtin_inff());
+    for (int i = 0; i < vectors; ++i) most = _mm512_max_ps(_mm512_loadu_ps(logits + i * WORDS), most);  // of NaN and a number, the second
+    const __m512 highest = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    for (int i = 0; i < vectors; ++i) {
+        const __mmask16 there = _mm512_cmp_ps_mask(_mm512_loadu_ps(logits + i * WORDS), highest, _CMP_EQ_OQ);
+        if (there != 0) return i * WORDS + __builtin_ctz(there);
     }
-    _mm512_storeu_si512(words, c0);
+    return 0;
+}
+
+int contenders_of(const float * logits, int vectors, const Contest & contest, int32_t * tokens, uint32_t * words) {
+    const __m512 floor = _mm512_set1_ps(contest.floor), best = _mm512_set1_ps(contest.best);
+    const __m512 per_unit = _mm512_set1_ps(contest.per_unit), least = _mm512_set1_ps(contest.least);
+    __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int count = 0;
+    for (int i = 0; i < vectors; ++i, token = _mm512_add_epi32(token, all(WORDS))) {
+        const __m512 logit = _mm512_loadu_ps(logits + i * WORDS);
+        const __mmask16 near = _mm512_cmp_ps_mask(logit, floor, _CMP_GE_OQ);
+        if (near == 0) continue;
+        const __m512i word = philox_of(token, contest.position, contest.seed);
+        const __m512i zeros = _mm512_lzcnt_epi32(_mm512_xor_si512(word, all(~0u)));
+        const __m512 variate = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(zeros, all(1))), _mm512_set1_ps(0.69314719f));  // sampler.cpp's most_of
+        const __m512 score = _mm512_add_ps(_mm512_mul_ps(_mm512_sub_ps(logit, best), per_unit), variate);
+        const __mmask16 may = _mm512_mask_cmp_ps_mask(near, score, least, _CMP_GE_OQ);
+        _mm512_mask_compressstoreu_epi32(tokens + count, may, token);
+        _mm512_mask_compressstoreu_epi32(words + count, may, word);
+        count += __builtin_popcount(may);
+    }
+    return count;
 }
 
 }  // namespace chorus
@@ -61,6 +98,8 @@ namespace chorus {
 
 bool has_words() { return false; }
 void words_of(uint64_t, uint32_t, const int32_t *, uint32_t *) {}
+int argmax_of(const float *, int) { return 0; }
+int contenders_of(const float *, int, const Contest &, int32_t *, uint32_t *) { return 0; }
 double mass_of(const float *, int, float, float) { return 0; }
 
 }  // namespace chorus

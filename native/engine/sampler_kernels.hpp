@@ -12,6 +12,20 @@ bool has_words();
 // The first word of Philox4x32-10 of (token, position, 0, 0) with the seed as its key, for WORDS tokens.
 void words_of(uint64_t seed, uint32_t position, const int32_t * tokens, uint32_t * words);
 
+// The place of the first of the largest among so many whole vectors of WORDS logits; 0 where none is a number.
+int argmax_of(const float * logits, int vectors);
+
+// What a token has to have to be looked at: a logit that is not below `floor`, and with the largest variate that its word
+// may give, (logit - best) * per_unit + g, no less than `least`.
+struct Contest {
+    float floor, best, per_unit, least;
+    uint64_t seed;
+    uint32_t position;
+};
+
+// Those tokens of so many whole vectors, and their words; gives how many. There is room for all.
+int contenders_of(const float * logits, int vectors, const Contest & contest, int32_t * tokens, uint32_t * words);
+
 // The sum of exp(logit - best) of so many whole vectors of WORDS logits; those not above `floor`, or none, count for nothing.
 double mass_of(const float * logits, int vectors, float best, float floor);
 

@@ -1,6 +1,6 @@
 // Continuous batching: stretches of different sessions that ask the same of the device run as one. A session joins when its
 // stretch comes and leaves with its result; rows of one never see those of another.
-import { Deferred, Effect, type Semaphore } from "effect"
+import { Deferred, Effect, Exit, Fiber, type Semaphore } from "effect"
 import type { Op, Segment, StretchResult } from "../../native/index.ts"
 
 /** A whole pass on this rank: its rows, and the one native call that they need. */
@@ -13,18 +13,26 @@ interface Asked<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
-/** When only a part of those whom the last call has served is back, one that could lead the next waits so long for the others, at most. */
-const LINGER_MILLIS = 1
-const PART = 0.75 // fewer than that: for the last few, the wait would cost more than it brings
+/** A call, and those whom it serves. */
+interface Running<E> {
+  readonly together: ReadonlyArray<Asked<E>>
+  readonly call: Fiber.Fiber<StretchResult, E>
+}
 
-/** Whoever gets the device first takes the others along. */
+/** Until so large a part of those whom the last call has served is back, the next call waits, but no longer than this. */
+const PART = 0.75
+const LINGER_MILLIS = 1
+
+/** One fibre, while there is something to do, calls for all. */
 export class Coalescer<E> {
   readonly #turn: Semaphore.Semaphore
   readonly #maxRows: number
   readonly #call: (stretches: ReadonlyArray<Stretch>) => Effect.Effect<StretchResult, E>
   readonly #waiting = new Set<Asked<E>>()
+  #serving = false
+  #running: Running<E> | null = null
   #last = 1 // stretches of the last call
-  #complete: Deferred.Deferred<void> | null = null // for one that waits until there are as many again
+  #enough: Deferred.Deferred<void> | null = null // wait for the next call
 
   constructor(
     turn: Semaphore.Semaphore,
@@ -40,63 +48,76 @@ export class Coalescer<E> {
     return Effect.suspend(() => {
       const asked: Asked<E> = { ...stretch, outcome: Deferred.makeUnsafe<StretchResult, E>() }
       this.#waiting.add(asked)
-      if (this.#complete !== null && this.#waiting.size >= this.#last) Deferred.doneUnsafe(this.#complete, Effect.void)
-      return this.#turn
-        .withPermits(1)(this.#lead(asked))
-        .pipe(
-          // One that others have taken along ends with them, so that its session is at rest afterwards.
-          Effect.onInterrupt(() =>
-            this.#waiting.delete(asked) ? Effect.void : Effect.exit(Deferred.await(asked.outcome)),
-          ),
-        )
+      if (this.#enough !== null && this.#areEnough) Deferred.doneUnsafe(this.#enough, Effect.void)
+      const outcome = Effect.onInterrupt(Deferred.await(asked.outcome), () => this.#withdraw(asked))
+      if (this.#serving) return outcome
+      this.#serving = true
+      return Effect.andThen(Effect.forkDetach(this.#serve), outcome) // it begins when all who can ask now have
     })
   }
 
-  #lead(asked: Asked<E>): Effect.Effect<StretchResult, E> {
-    return Effect.gen({ self: this }, function* () {
-      if (!this.#waiting.has(asked)) return yield* Deferred.await(asked.outcome)
-      if (this.#waiting.size < PART * this.#last) yield* this.#linger
-      yield* Effect.uninterruptibleMask((restore) => this.#serve(this.#take(asked), restore))
-      return yield* Deferred.await(asked.outcome)
+  get #areEnough(): boolean {
+    return this.#waiting.size >= PART * this.#last
+  }
+
+  /** Stops a call that serves nobody else. One that others have taken along ends with them, so that its session is at rest afterwards. */
+  #withdraw(asked: Asked<E>): Effect.Effect<unknown> {
+    return Effect.suspend(() => {
+      if (this.#waiting.delete(asked)) return Effect.void
+      const alone = this.#running?.together.length === 1 && this.#running.together[0] === asked
+      const stopped = alone && this.#running !== null ? Fiber.interrupt(this.#running.call) : Effect.void
+      return Effect.andThen(stopped, Effect.exit(Deferred.await(asked.outcome)))
     })
   }
 
-  /** Until as many wait as the last call has served, but not for long. */
+  /** Calls until nobody waits. */
+  get #serve(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#serving = this.#waiting.size > 0
+      return this.#serving ? Effect.andThen(this.#turn.withPermits(1)(this.#next), this.#serve) : Effect.void
+    })
+  }
+
+  get #next(): Effect.Effect<void> {
+    return Effect.suspend(() => (this.#areEnough ? this.#callNow : Effect.andThen(this.#linger, this.#callNow)))
+  }
+
   get #linger(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const complete = Deferred.makeUnsafe<void>()
-      this.#complete = complete
-      return Effect.timeoutOption(Deferred.await(complete), LINGER_MILLIS).pipe(
-        Effect.ensuring(Effect.sync(() => (this.#complete = null))),
+      const enough = Deferred.makeUnsafe<void>()
+      this.#enough = enough
+      return Effect.timeoutOption(Deferred.await(enough), LINGER_MILLIS).pipe(
+        Effect.ensuring(Effect.sync(() => (this.#enough = null))),
       )
     })
   }
 
-  /** Whatever becomes of the call, each has its outcome: also one that is interrupted, and waits to be at rest. */
-  #serve(together: ReadonlyArray<Asked<E>>, restore: <A>(call: Effect.Effect<A, E>) => Effect.Effect<A, E>) {
-    const call = this.#call(together)
-    return (together.length === 1 ? restore(call) : call).pipe(
-      // others' work is not stopped for one
-      Effect.onExit((exit) =>
-        Effect.forEach(together, ({ outcome }, i) =>
-          Deferred.complete(
-            outcome,
-            Effect.map(exit, (result) => at(divide(together, result), i)),
-          ),
-        ),
-      ),
-      Effect.exit,
-    )
+  /** Whatever becomes of the call, each whom it serves has its outcome. */
+  get #callNow(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      const together = this.#take()
+      if (together.length === 0) return
+      const call = yield* Effect.forkChild(this.#call(together), { startImmediately: true })
+      this.#running = { together, call }
+      const exit = yield* Fiber.await(call)
+      this.#running = null
+      const outcomes = Exit.isSuccess(exit) ? divide(together, exit.value) : null
+      for (const [i, { outcome }] of together.entries()) {
+        Deferred.doneUnsafe(outcome, outcomes === null ? exit : Effect.succeed(at(outcomes, i)))
+      }
+    })
   }
 
-  #take(asked: Asked<E>): ReadonlyArray<Asked<E>> {
-    const together = [asked]
-    let rows = rowsOf([asked])
-    for (const other of this.#waiting) {
-      if (other === asked || !alike(asked.ops, other.ops)) continue
-      const more = rowsOf([other])
-      if (rows + more > this.#maxRows) continue
-      together.push(other)
+  /** The one that waits longest, and those like it, as many as there are rows for. */
+  #take(): ReadonlyArray<Asked<E>> {
+    const [first] = this.#waiting
+    if (first === undefined) return []
+    const together: Array<Asked<E>> = []
+    let rows = 0
+    for (const asked of this.#waiting) {
+      const more = rowsOf(asked)
+      if (asked !== first && (rows + more > this.#maxRows || !alike(first.ops, asked.ops))) continue
+      together.push(asked)
       rows += more
     }
     for (const one of together) this.#waiting.delete(one)
@@ -113,19 +134,21 @@ const at = <A>(all: ReadonlyArray<A>, i: number): A => {
 
 /** Whether two stretches can be one: the same steps, save for the hidden states that they begin with and the rows of their heads. */
 export const alike = (one: ReadonlyArray<Op>, other: ReadonlyArray<Op>): boolean => {
-  const [a, b] = [withoutHead(one), withoutHead(other)]
-  const heads = [one.at(-1), other.at(-1)].filter((op) => op?.op === "head")
-  const [first, second] = heads
-  const sameHead = first === undefined || second === undefined || sameAnswer(first, second)
-  return sameHead && a.length === b.length && a.every((op, i) => sameStep(op, b[i]))
+  const [first, second] = [headOf(one), headOf(other)]
+  if (first !== undefined && second !== undefined && !sameAnswer(first, second)) return false
+  const steps = stepsOf(one)
+  if (steps !== stepsOf(other)) return false
+  for (let i = 0; i < steps; i++) if (!sameStep(one[i], other[i])) return false
+  return true
 }
 
 const sameAnswer = (a: Head, b: Head): boolean => a.want === b.want && a.k === b.k && (a.top ?? 0) === (b.top ?? 0)
 
-const withoutHead = (ops: ReadonlyArray<Op>): ReadonlyArray<Op> => ops.filter(({ op }) => op !== "head")
+/** A head is the last one. */
+const stepsOf = (ops: ReadonlyArray<Op>): number => ops.length - (headOf(ops) === undefined ? 0 : 1)
 
-const sameStep = (a: Op, b: Op | undefined): boolean => {
-  if (b === undefined || a.op !== b.op) return false
+const sameStep = (a: Op | undefined, b: Op | undefined): boolean => {
+  if (a === undefined || b === undefined || a.op !== b.op) return false
   if (a.op === "layers" && b.op === "layers") return a.from === b.from && a.to === b.to
   if (a.op === "attend" && b.op === "attend") return same(a.layers, b.layers)
   if (a.op === "mlps" && b.op === "mlps") return same(a.layers, b.layers) && !came(a) && !came(b)
@@ -142,41 +165,52 @@ const came = ({ attended }: Extract<Op, { readonly op: "mlps" }>): boolean => at
 export const merge = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<Op> => {
   const [first] = stretches
   if (first === undefined || stretches.length === 1) return first?.ops ?? []
-  const begins = offsets(stretches)
-  const merged = withoutHead(first.ops).map((op, i): Op => {
+  const merged = first.ops.slice(0, stepsOf(first.ops)).map((op, i): Op => {
     if (op.op !== "receive") return op
-    const hiddens = stretches.map(({ ops }) => withoutHead(ops)[i])
+    const hiddens = stretches.map(({ ops }) => ops[i])
     return { op: "receive", hidden: Buffer.concat(hiddens.map((op) => (op?.op === "receive" ? op.hidden : EMPTY))) }
   })
-  const rows = stretches.flatMap(({ ops }, i) => Array.from(headOf(ops)?.rows ?? [], (row) => row + (begins[i] ?? 0)))
-  const head = stretches.map(({ ops }) => headOf(ops)).find((op) => op !== undefined)
-  return head === undefined ? merged : [...merged, { ...head, rows: Int32Array.from(rows) }]
+  const head = mergedHead(stretches)
+  return head === undefined ? merged : [...merged, head]
 }
 
 const EMPTY = new Uint8Array(0)
 
+/** Its rows are those of all the heads, counted through. */
+const mergedHead = (stretches: ReadonlyArray<Stretch>): Head | undefined => {
+  let head: Head | undefined
+  let begin = 0
+  const rows: Array<number> = []
+  for (const stretch of stretches) {
+    const one = headOf(stretch.ops)
+    head ??= one
+    for (const row of one?.rows ?? []) rows.push(begin + row)
+    begin += rowsOf(stretch)
+  }
+  return head === undefined ? undefined : { ...head, rows: Int32Array.from(rows) }
+}
+
 /** What each stretch gets of the one result. The device's time is shared out by rows. */
 export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult): ReadonlyArray<StretchResult> => {
   if (stretches.length === 1) return [result]
-  const begins = offsets(stretches)
-  const total = rowsOf(stretches)
-  let headRow = 0
+  const total = stretches.reduce((sum, stretch) => sum + rowsOf(stretch), 0)
   const heads = stretches.reduce((sum, { ops }) => sum + (headOf(ops)?.rows.length ?? 0), 0)
-  return stretches.map((stretch, i) => {
-    const { ops } = stretch
-    const rows = rowsOf([stretch])
-    const begin = begins[i] ?? 0
-    const mine = headOf(ops)?.rows.length ?? 0
-    const from = headRow
-    headRow += mine
+  let row = 0
+  let headRow = 0
+  return stretches.map((stretch) => {
+    const [begin, from] = [row, headRow]
+    row += rowsOf(stretch)
+    headRow += headOf(stretch.ops)?.rows.length ?? 0
+    const end = row
+    const to = headRow
     const bytes = (block: Uint8Array) => {
-      const row = block.byteLength / total
-      return block.subarray(begin * row, (begin + rows) * row)
+      const each = block.byteLength / total
+      return block.subarray(begin * each, end * each)
     }
     const values = <A extends Sliced<A>>(all: A | null): A | null => {
-      if (all === null || mine === 0) return null
+      if (all === null || to === from) return null
       const each = all.length / heads
-      return all.subarray(from * each, (from + mine) * each)
+      return all.subarray(from * each, to * each)
     }
     return {
       hiddens: result.hiddens.map(bytes),
@@ -186,7 +220,7 @@ export const divide = (stretches: ReadonlyArray<Stretch>, result: StretchResult)
       topTokens: values(result.topTokens),
       topLogProbs: values(result.topLogProbs),
       logits: values(result.logits),
-      micros: (result.micros * rows) / total,
+      micros: (result.micros * (end - begin)) / total,
     }
   })
 }
@@ -199,17 +233,9 @@ interface Sliced<A> {
 
 type Head = Extract<Op, { readonly op: "head" }>
 
-const headOf = (ops: ReadonlyArray<Op>): Head | undefined => ops.find((op) => op.op === "head")
-
-const rowsOf = (stretches: ReadonlyArray<Pick<Stretch, "segments">>): number =>
-  stretches.flatMap(({ segments }) => segments).reduce((sum, { tokens }) => sum + tokens.length, 0)
-
-/** The row of the batch with which each stretch begins. */
-const offsets = (stretches: ReadonlyArray<Stretch>): ReadonlyArray<number> => {
-  let row = 0
-  return stretches.map((stretch) => {
-    const begin = row
-    row += rowsOf([stretch])
-    return begin
-  })
+const headOf = (ops: ReadonlyArray<Op>): Head | undefined => {
+  const last = ops.at(-1)
+  return last?.op === "head" ? last : undefined
 }
+
+const rowsOf = ({ segments }: Stretch): number => segments.reduce((sum, { tokens }) => sum + tokens.length, 0)

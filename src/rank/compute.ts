@@ -60,6 +60,7 @@ export class Compute extends Context.Service<
     readonly computeMillis: () => number
     readonly open: (session: string, sampling: Sampling) => Effect.Effect<void, ComputeFailed>
     readonly close: (session: string) => Effect.Effect<void>
+    readonly holds: (session: string) => boolean
     readonly sessions: () => ReadonlyArray<string>
     readonly used: (session: string) => number
     readonly committed: (session: string) => number
@@ -128,6 +129,7 @@ const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
   const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
   let computed = 0 // microseconds
+  const sessions = new Set<string>() // the engine's: asked for at every pass, and there may be thousands
   const memory = device.kind === "cpu" ? process.availableMemory() : device.memoryFree
   const atRest = <A>(use: () => Promise<A>) =>
     rest.withPermits(1)(Effect.uninterruptible(Effect.tryPromise({ try: use, catch: failed })))
@@ -163,18 +165,29 @@ const of = (engine: Engine, device: Device) => {
     kvTokens: () => tokensFor(memory, engine.bytesOfKvPerToken),
     narrow: (shard) => attempt(() => engine.narrow(shard)),
     computeMillis: () => computed / 1000,
-    open: (session, sampling) => attempt(() => engine.open(session, sampling)),
+    open: (session, sampling) =>
+      attempt(() => {
+        engine.open(session, sampling)
+        sessions.add(session)
+      }),
     close: (session) =>
-      rest.withPermits(1)(Effect.sync(() => (engine.sessions().includes(session) ? engine.close(session) : undefined))),
+      rest.withPermits(1)(
+        Effect.sync(() => {
+          if (!sessions.has(session)) return
+          engine.close(session)
+          sessions.delete(session)
+        }),
+      ),
     kvExport: (session, from, to) => atRest(() => engine.kvExport(session, from, to)),
     kvImport: (session, bytes) => atRest(() => engine.kvImport(session, bytes)),
     copy: (from, to, length) =>
       atRest(async () => {
-        if (!engine.sessions().includes(from) || engine.committed(from) < length) return false
+        if (!sessions.has(from) || engine.committed(from) < length) return false
         await engine.kvImport(to, await engine.kvExport(from, 0, length))
         return true
       }),
-    sessions: () => engine.sessions(),
+    holds: (session) => sessions.has(session),
+    sessions: () => [...sessions],
     used: (session) => engine.used(session),
     committed: (session) => engine.committed(session),
     commit: (session, slots) =>

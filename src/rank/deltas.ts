@@ -97,7 +97,7 @@ export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
   return (session: string): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { compute } = options
-      if (!deltas.wanted || !compute.sessions().includes(session)) return Effect.void
+      if (!deltas.wanted || !compute.holds(session)) return Effect.void
       const next = deltas.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
       if (next === null) return Effect.void
       const { length: from, to, sampling } = next

@@ -62,7 +62,7 @@ export const moving = (options: MovingOptions): Moving => {
 }
 
 const holds = ({ shard, compute }: MovingOptions, { session, to, ...asked }: Send): boolean =>
-  asked.shard === shard && compute.sessions().includes(session) && compute.committed(session) >= to
+  asked.shard === shard && compute.holds(session) && compute.committed(session) >= to
 
 /** Rows of a session to the rank that asks for them, or that there are none. */
 const give = (options: MovingOptions, wish: Send): Effect.Effect<void> =>

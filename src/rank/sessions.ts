@@ -69,7 +69,7 @@ const shorten = Effect.fnUntraced(function* (member: Member, command: Prefill | 
 })
 
 const lengthOf = ({ compute }: Member, session: string): number =>
-  compute.sessions().includes(session) ? compute.committed(session) : -1
+  compute.holds(session) ? compute.committed(session) : -1
 
 const unknown = (
   { group, rank }: Member,

@@ -65,10 +65,9 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   }
 
   const begin = (turn: Turn<Asker>): void => {
-    const holds = (session: string): boolean => compute.sessions().includes(session)
     const ended = Effect.sync(() => {
       fibers.delete(turn)
-      perform(passes.ended(turn, holds))
+      perform(passes.ended(turn, compute.holds))
     })
     // Uninterruptible after the pass: whatever becomes of it, the next one finds its sessions at rest.
     const fiber = fork(Effect.ensuring(doing(turn), ended))

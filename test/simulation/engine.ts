@@ -107,6 +107,7 @@ export class HashEngine {
       open: (session) =>
         this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0, carried: false })),
       close: (session) => this.#rest.withPermits(1)(Effect.sync(() => this.#close(session))),
+      holds: (session) => this.sessions().includes(session),
       sessions: () => this.sessions(),
       used: (session) => this.#of(session).slots.length,
       committed: (session) => this.#of(session).committed,

@@ -1,5 +1,5 @@
-// Products with K-quantised matrices, against the formats' definition: on a CPU with kernels of our own those, elsewhere
-// ggml's. A model of no layers is its embedding, a norm and the matrix.
+// Products with K-quantised matrices and with narrow ones of bf16, against the formats' definition: on a CPU with kernels of our
+// own those, elsewhere ggml's. A model of no layers is its embedding, a norm and the matrix.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -37,7 +37,11 @@ interface Format {
   readonly bytes: number // of a block
   readonly halves: ReadonlyArray<number> // where its f16 factors are
   readonly value: (block: DataView, i: number) => number
+  /** By how much a product may change an activation, the largest of whose block is `most`. */
+  readonly rounding: (x: number, most: number) => number
 }
+
+const to8Bits = (_: number, most: number): number => most / 127 / 2
 
 const kFormat = (fiveBits: boolean): Format => ({
   bytes: fiveBits ? 176 : 144,
@@ -49,7 +53,20 @@ const kFormat = (fiveBits: boolean): Format => ({
     const high = fiveBits ? (block.getUint8(16 + (i & 31)) >> (i >> 5)) & 1 : 0
     return readHalf(block, 0) * scale * (low + 16 * high) - readHalf(block, 2) * minimum
   },
+  rounding: to8Bits,
 })
+
+/** The upper half of a float; as many inputs as the other formats' blocks have. */
+const BF16: Format = {
+  bytes: 2 * BLOCK,
+  halves: [],
+  value: (block, i) => {
+    const bits = new DataView(new ArrayBuffer(4))
+    bits.setUint16(0, block.getUint16(2 * i, true))
+    return bits.getFloat32(0)
+  },
+  rounding: (x) => Math.abs(x) / 256,
+}
 
 const FORMATS: Readonly<Record<string, Format>> = {
   q4_K: kFormat(false),
@@ -64,7 +81,9 @@ const FORMATS: Readonly<Record<string, Format>> = {
       const high = (block.getUint8(128 + 32 * part + (at & 31)) >> (2 * (at >> 5))) & 3
       return readHalf(block, 208) * block.getInt8(192 + (i >> 4)) * (low + 16 * high - 32)
     },
+    rounding: to8Bits,
   },
+  bf16: BF16,
 }
 
 const make = (type: string, { bytes, halves, value }: Format) => {
@@ -72,6 +91,8 @@ const make = (type: string, { bytes, halves, value }: Format) => {
   const matrix = new Uint8Array((OUTPUTS * INPUTS * bytes) / BLOCK).map(() => chance() * 256)
   const blocks = Array.from({ length: matrix.length / bytes }, (_, b) => new DataView(matrix.buffer, b * bytes, bytes))
   for (const block of blocks) for (const at of halves) half(block, at, 0.01 + chance() / 50)
+  // Any bits are a number of the K types; of bf16 those with a small exponent, here.
+  if (type === "bf16") for (let i = 1; i < matrix.length; i += 2) matrix[i] = ((matrix[i] ?? 0) & 0x80) | 0x3d
   const embedding = Float32Array.from({ length: OUTPUTS * INPUTS }, () => chance() - 0.5)
   const norm = Float32Array.from({ length: INPUTS }, () => 1)
   const parts: ReadonlyArray<readonly [string, string, Uint8Array, ReadonlyArray<number>]> = [
@@ -120,7 +141,7 @@ describe.each(Object.entries(FORMATS))("%s", (type, format) => {
   const { tensors, embedding, weight } = make(type, format)
   const every = Array.from({ length: ROWS }, (_, token) => token)
 
-  test("a product is the definition's, but for the rounding of activations to 8 bits", async () => {
+  test("a product is the definition's, but for the rounding of activations", async () => {
     const rows = await logits(tensors, every)
     for (const [token, row] of rows.entries()) {
       const h = embedding.subarray(token * INPUTS, (token + 1) * INPUTS)
@@ -129,11 +150,11 @@ describe.each(Object.entries(FORMATS))("%s", (type, format) => {
         let [exact, bound] = [0, 1e-3]
         for (let from = 0; from < INPUTS; from += BLOCK) {
           const x = Array.from(h.subarray(from, from + BLOCK), (value) => value / rms)
-          const step = Math.max(...x.map(Math.abs)) / 127
+          const most = Math.max(...x.map(Math.abs))
           for (const [i, value] of x.entries()) {
             const w = weight(output, from + i)
             exact += w * value
-            bound += (Math.abs(w) * step) / 2
+            bound += Math.abs(w) * format.rounding(value, most)
           }
         }
         expect(Math.abs((row[output] ?? Number.NaN) - exact)).toBeLessThan(bound * 1.001)
@@ -143,7 +164,7 @@ describe.each(Object.entries(FORMATS))("%s", (type, format) => {
 
   test("a row is the same bits alone, among any others, and on two threads", async () => {
     const rows = await logits(tensors, every)
-    for (const count of [1, 2, 3, 4, 5, 6, 7, 8, 9, 17]) {
+    for (const count of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17]) {
       const some = every.slice(-count)
       expect(await logits(tensors, some, 1 + (count % 2))).toEqual(rows.slice(-count))
     }

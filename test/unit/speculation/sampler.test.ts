@@ -62,6 +62,25 @@ describe("the native sampler is the reference", () => {
     )
   })
 
+  test("where nothing is cut, among many tokens and at any temperature", () => {
+    const temperature = fc.oneof(
+      fc.double({ min: 1e-9, max: 1e-4, noNaN: true }),
+      fc.double({ min: 0.01, max: 20, noNaN: true }),
+    )
+    const spread = fc.constantFrom(1e-6, 1, 10, 100)
+    const many = spread.chain((most) =>
+      fc.array(fc.double({ min: -most, max: most, noNaN: true }), { minLength: 14, maxLength: 500 }),
+    )
+    fc.assert(
+      fc.property(many, temperature, settings, position, (values, temperature, { seed }, at) => {
+        const sampling = { ...plain, temperature, seed }
+        const logits = Float32Array.from(values)
+        expect(native.sample(logits, sampling, at, none)).toBe(sample(logits, sampling, at, none))
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
   test("where many logits are equal: the lowest number wins", () => {
     const values = logits(fc.constantFrom(-2, 0, 1, Number.NEGATIVE_INFINITY)).filter((all) =>
       all.some(Number.isFinite),

@@ -1,0 +1,74 @@
+// Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
+// templates, no inline functions of headers.
+#include "packed_kernels.hpp"
+
+#if defined(__AVX512F__)
+
+#include <immintrin.h>
+
+namespace chorus {
+
+bool has_bf16_kernels() { return __builtin_cpu_supports("avx512f"); }
+
+namespace {
+
+constexpr size_t AHEAD = 3072;  // bytes that are on their way while others are used
+constexpr int ROWS = 12;  // that share a load of the weights: two sums each fill the registers, with a few vectors of weights
+
+// Two chains, of the even and of the odd inputs: one would wait for itself. A bf16 is the upper half of the float that it is.
+template <int R> void multiply(const uint8_t * weights, int inputs, const uint8_t * activations, size_t row_bytes, float * y, size_t stride) {
+    const float * x[R];
+    __m512 even[R], odd[R];
+    for (int r = 0; r < R; ++r) {
+        x[r] = reinterpret_cast<const float *>(activations + size_t(r) * row_bytes);
+        even[r] = odd[r] = _mm512_setzero_ps();
+    }
+    const __m512i upper = _mm512_set1_epi32(int(0xffff0000u));
+    for (int i = 0; i < inputs; i += 2, weights += 64) {
+        _mm_prefetch(weights + AHEAD, _MM_HINT_T0);
+        const __m512i pairs = _mm512_loadu_si512(weights);
+        const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), second = _mm512_castsi512_ps(_mm512_and_si512(pairs, upper));
+        for (int r = 0; r < R; ++r) {
+            even[r] = _mm512_fmadd_ps(first, _mm512_set1_ps(x[r][i]), even[r]);
+            odd[r] = _mm512_fmadd_ps(second, _mm512_set1_ps(x[r][i + 1]), odd[r]);
+        }
+    }
+    for (int r = 0; r < R; ++r) _mm512_storeu_ps(y + size_t(r) * stride, _mm512_add_ps(even[r], odd[r]));
+}
+
+}  // namespace
+
+void multiply_group_bf16(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
+    const uint8_t * weights = matrix.data + size_t(group) * matrix.group_bytes;
+    for (int first = 0; first < rows; first += ROWS) {
+        const uint8_t * x = activations + size_t(first) * row_bytes;
+        float * to = y + size_t(first) * stride;
+        switch (rows - first) {
+            case 1: multiply<1>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 2: multiply<2>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 3: multiply<3>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 4: multiply<4>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 5: multiply<5>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 6: multiply<6>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 7: multiply<7>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 8: multiply<8>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 9: multiply<9>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 10: multiply<10>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            case 11: multiply<11>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+            default: multiply<12>(weights, matrix.inputs, x, row_bytes, to, stride); break;
+        }
+    }
+}
+
+}  // namespace chorus
+
+#else
+
+namespace chorus {
+
+bool has_bf16_kernels() { return false; }
+void multiply_group_bf16(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
+
+}  // namespace chorus
+
+#endif
