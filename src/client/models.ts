@@ -1,6 +1,7 @@
 // Which models are served, as their supervisors say by the NATS services protocol.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Option, Schema } from "effect"
+import { SUPERVISORS } from "../wire/subjects.ts"
 
 export interface ServedModel {
   readonly deployment: string // what a client connects to
@@ -32,7 +33,7 @@ const WAIT_MILLIS = 900
 export const servedModels = async (connection: NatsConnection): Promise<ReadonlyArray<ServedModel>> => {
   const models = new Map<string, ServedModel>()
   const options = { strategy: "stall", maxWait: WAIT_MILLIS } as const
-  for await (const message of await connection.requestMany("$SRV.INFO.chorus-infer", "", options)) {
+  for await (const message of await connection.requestMany(SUPERVISORS, "", options)) {
     const info = decodeInfo(message.string())
     if (Option.isNone(info)) continue // nobody is there, or somebody else's service of that name
     const { deterministic, ...rest } = info.value.metadata

@@ -7,7 +7,7 @@ import { Nats } from "../fabric/nats.ts"
 import { register } from "../fabric/services.ts"
 import { codec } from "../wire/codec.ts"
 import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
-import { hostSubjects, isInbox, isName, ROLL_CALL } from "../wire/subjects.ts"
+import { hostSubjects, isInbox, isName, ROLL_CALL, SUPERVISORS } from "../wire/subjects.ts"
 import { openDrains } from "./deployments.ts"
 import { loadDevices } from "./devices.ts"
 import { type HostRanks, hostRanks } from "./hostRanks.ts"
@@ -24,6 +24,10 @@ const HOP_EVERY_BEATS = 20
 const TAKEN_MILLIS = 2 * HOST_BEAT_MILLIS
 
 const DRAIN_LOOK_MILLIS = 50
+
+/** Longer than a supervisor that leaves lets its sessions end: without one for so long, nobody takes the ranks elsewhere. */
+const ALONE_MILLIS = 6_000
+const ALONE_LOOK_MILLIS = 1_000
 
 /** Sessions whose time here is over have moved, and the ranks have ended, by then. */
 const MOVE_MILLIS = 5_000
@@ -119,11 +123,20 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   const left = Effect.gen(function* () {
     while (running.all().length > 0) yield* Effect.sleep(DRAIN_LOOK_MILLIS)
   })
+  const alone = Effect.gen(function* () {
+    for (let since = performance.now(); performance.now() - since < ALONE_MILLIS; ) {
+      if (yield* hasSupervisor) since = performance.now()
+      yield* Effect.sleep(ALONE_LOOK_MILLIS)
+    }
+  })
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       leaving = "soon"
       say()
-      yield* Effect.timeoutOption(left, options.drainMillis === 0 ? 0 : options.drainMillis + MOVE_MILLIS)
+      yield* Effect.timeoutOption(
+        Effect.raceFirst(left, alone),
+        options.drainMillis === 0 ? 0 : options.drainMillis + MOVE_MILLIS,
+      )
     }),
   )
 })
@@ -155,6 +168,14 @@ const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostReq
       return { _tag: "Stopped", ranks: yield* ranks.stop(request) } satisfies HostAnswer
   }
 })
+
+/** Whether one answers: where there is none, or no server, everything is about to end. */
+const hasSupervisor = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.tryPromise(() => connection.request(SUPERVISORS, "", { timeout: ALONE_LOOK_MILLIS })).pipe(
+    Effect.as(true),
+    Effect.catch(() => Effect.succeed(false)),
+  ),
+)
 
 /** A ping's way to the server and back: what a message from rank to rank takes at least. */
 const measureHop = Effect.flatMap(Nats, ({ connection }) =>

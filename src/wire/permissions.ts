@@ -1,6 +1,6 @@
 // Who may say and hear what on NATS. Each role has what its work needs and no more; nats-server enforces it, and
 // test/integration/permissions.test.ts tries every act of docs/SECURITY-NATS.md as every role.
-import { TOKEN_STREAM } from "./subjects.ts"
+import { SUPERVISORS, TOKEN_STREAM } from "./subjects.ts"
 
 export const ROLES = ["supervisor", "host", "rank", "gateway", "operator", "client"] as const
 export type Role = (typeof ROLES)[number]
@@ -58,7 +58,7 @@ const ASKING = [
   "chorus.v1.*.read",
   "chorus.v1.*.ctl.cancel.*",
   "chorus.v1.*.ctl.interest.*",
-  "$SRV.INFO.chorus-infer",
+  SUPERVISORS,
 ]
 
 const nothing: Permissions = { publish: [], neverPublish: [], subscribe: [], neverSubscribe: [], answers: null }
@@ -97,7 +97,7 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
       return {
         ...nothing,
         publish: [
-          ...["chorus.v1.@host.*.beat", "chorus.v1.@host.*.taken"],
+          ...["chorus.v1.@host.*.beat", "chorus.v1.@host.*.taken", SUPERVISORS],
           ...["$JS.API.INFO", ...bucketApi(DRAINS), "$JS.FC.>"],
         ],
         subscribe: [

@@ -93,6 +93,9 @@ export const hostSubjects = (host: string) => {
 const INBOX = /^_INBOX(\.[A-Za-z0-9_-]+)+$/
 export const isInbox = (subject: string): boolean => INBOX.test(subject)
 
+/** Supervisors answer what deployment they serve: by the NATS services protocol (ADR-32). */
+export const SUPERVISORS = "$SRV.INFO.chorus-infer"
+
 /** Hosts beat at once when they hear this. */
 export const ROLL_CALL = "chorus.v1.@host"
 

@@ -117,6 +117,16 @@ test("SIGTERM to a host does the same within its limit", async () => {
   expect(hostsOf(fleet.replicas("told"))).toEqual(["big"])
 })
 
+test("SIGTERM to a host ends its ranks where no supervisor is left to take them elsewhere", async () => {
+  await using all = await Fleet.start({ hosts: [{ name: "last", drainMillis: 600_000 }] })
+  await all.deploy(storedOf({ name: "orphaned", draft: null }, { replicas: { min: 1, max: 1, sessions: 8 } }))
+  await all.until("orphaned", ({ replicas }) => replicas[0]?.state === "ready")
+  kill(all.supervisors[0]?.actor.pid)
+  const { actor } = all.hosts.get("last") ?? expect.fail("no host")
+  process.kill(actor.pid || Number.NaN, "SIGTERM")
+  expect(await Effect.runPromise(actor.ended)).toMatchObject({ how: "exit code 0" })
+})
+
 test("what a host has given up moves to another one, and the session goes on", async () => {
   await fleet.deploy(storedOf({ name: "failing", draft: null }))
   const { generations } = await begin("failing", 1, PLAIN)

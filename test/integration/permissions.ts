@@ -34,7 +34,7 @@ export const ACTS: ReadonlyArray<Act> = [
     ASKERS,
     demo(`ctl.cancel.${SESSION}`, `ctl.interest.${SESSION}`),
   ),
-  publish("ask who serves", ASKERS, ["$SRV.INFO.chorus-infer"]),
+  publish("ask who serves", [...ASKERS, "host"], ["$SRV.INFO.chorus-infer"]),
   publish("ask every service", ["operator"], ["$SRV.PING", "$SRV.STATS", "$SRV.INFO.chorus-rank"]),
   hear(
     "hear requests, and the names of sessions in them",
