@@ -12,8 +12,14 @@ import { entryOf, type Logged } from "./tokenLog.ts"
 const requests = codec("read request", ReadRequest)
 const answers = codec("read answer", ReadAnswer)
 
-/** To be answered takes a supervisor milliseconds, and to be asked twice harms nothing. */
-const HEDGE = { afterMillis: 400, withinMillis: 2_000 }
+/** To be answered takes a supervisor milliseconds. */
+const ANSWER_MILLIS = 2_000
+
+/** To look twice harms nothing. To follow twice would have two consumers send the same. */
+const HEDGE = {
+  Look: { afterMillis: 400, withinMillis: ANSWER_MILLIS },
+  Follow: { afterMillis: ANSWER_MILLIS, withinMillis: ANSWER_MILLIS },
+} as const
 
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
 const QUIET_MILLIS = 2_000
@@ -126,7 +132,7 @@ const ask = (connection: NatsConnection, subject: string, request: ReadRequest):
   const { read } = subjectsOf(placeOfLog(subject).deployment)
   const message = Result.getOrThrow(requests.tryEncode(request))
   return untilAnswered(connection, async () => {
-    const { data } = await hedged(HEDGE, (timeout) => connection.request(read, message, { timeout }))
+    const { data } = await hedged(HEDGE[request._tag], (timeout) => connection.request(read, message, { timeout }))
     const answer = Result.getOrThrow(answers.decode(data))
     if (answer._tag === "NotRead") throw new Error(answer.reason)
     return answer

@@ -1,7 +1,7 @@
 // What ended sessions have left on the ranks of one replica, for those who begin with the same tokens (prefixes.ts). It gives
 // way, the least useful first, to whoever needs the room, and is freed when nobody has asked for it in its time.
 import { Effect } from "effect"
-import { longest, type Prefix, type Prefixes } from "../workflow/prefixes.ts"
+import { BLOCK, type Prefix, type Prefixes, PrefixIndex } from "../workflow/prefixes.ts"
 import type { Told } from "./keptNews.ts"
 
 export interface Keeping extends Prefixes {
@@ -26,45 +26,52 @@ const monotonic = () => performance.now()
 
 interface Kept {
   readonly prefix: Prefix
+  readonly release: Effect.Effect<void> | null // null: another supervisor keeps it
   readonly until: number // by performance's clock
-}
-
-interface Own extends Kept {
-  readonly release: Effect.Effect<void>
 }
 
 const NOBODY: Told = { kept: () => {}, freed: () => {} }
 
 /** Until the scope closes: then all of it is freed. `keepMillis` is how long it waits; 0: nothing is kept. `told` hears of it. */
 export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: Told = NOBODY) {
-  const kept = new Map<string, Own>() // by session; the one that was of no use for longest comes first
-  const others = new Map<string, Kept>()
+  const kept = new Map<string, Kept>() // by session; the one that was of no use for longest comes first
+  const index = new PrefixIndex()
+  const exceeded = new Set<string>() // sessions that are part of what others keep
+  let tokens = 0 // of our own
 
-  const prefixes = () => [...kept.values()].map(({ prefix }) => prefix)
-  const known = () => [...prefixes(), ...[...others.values()].map(({ prefix }) => prefix)]
-  const tokens = () => prefixes().reduce((sum, prefix) => sum + prefix.tokens.length, 0)
+  const keep = (prefix: Prefix, release: Effect.Effect<void> | null): void => {
+    kept.set(prefix.session, { prefix, release, until: monotonic() + keepMillis })
+    index.add(prefix)
+    if (release !== null) tokens += prefix.tokens.length
+  }
 
-  const forget = (session: string): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      others.delete(session)
-      const one = kept.get(session)
-      if (one === undefined) return Effect.void
-      kept.delete(session)
-      told.freed(session)
-      return one.release
-    })
+  const drop = (session: string): Effect.Effect<void> => {
+    const one = kept.get(session)
+    exceeded.delete(session)
+    if (one === undefined) return Effect.void
+    kept.delete(session)
+    index.delete(one.prefix)
+    if (one.release === null) return Effect.void
+    tokens -= one.prefix.tokens.length
+    told.freed(session)
+    return one.release
+  }
+
+  const forget = (session: string): Effect.Effect<void> => Effect.suspend(() => drop(session))
+  const forgetAll = (sessions: ReadonlyArray<string>) => Effect.forEach(sessions, forget, { discard: true })
+  const isOurs = ({ session }: Prefix): boolean => (kept.get(session)?.release ?? null) !== null
 
   const leave = (prefix: Prefix, release: Effect.Effect<void>): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (keepMillis === 0) return release
-      const contained = prefixes().filter((other) => contains(prefix, other))
-      kept.set(prefix.session, { prefix, release, until: monotonic() + keepMillis })
+      if (keepMillis === 0 || prefix.base < BLOCK) return release
+      keep(prefix, release)
       told.kept(prefix)
-      return Effect.forEach(contained, ({ session }) => forget(session), { discard: true })
+      const contained = index.within(prefix).filter(isOurs)
+      return forgetAll(contained.map(({ session }) => session))
     })
 
   const reusable = (prompt: ReadonlyArray<number>) => {
-    const reuse = longest(known(), prompt)
+    const reuse = index.longest(prompt)
     const one = reuse === null ? undefined : kept.get(reuse.session)
     if (one !== undefined) {
       kept.delete(one.prefix.session)
@@ -75,40 +82,39 @@ export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: To
 
   const shrink = (most: number): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const [oldest] = kept.keys()
-      if (oldest === undefined || tokens() <= most) return Effect.void
-      return Effect.andThen(forget(oldest), shrink(most))
+      if (tokens <= most) return Effect.void
+      const oldest = [...kept.values()].find(({ prefix }) => isOurs(prefix))
+      return oldest === undefined ? Effect.void : Effect.andThen(forget(oldest.prefix.session), shrink(most))
     })
 
   const sweep = Effect.suspend(() => {
-    const elsewhere = [...others.values()]
-    const isOver = ({ prefix, until }: Kept): boolean =>
-      until <= monotonic() || elsewhere.some((one) => exceeds(one.prefix, prefix))
-    const over = [...others, ...kept].filter(([, one]) => isOver(one))
-    return Effect.forEach(over, ([session]) => forget(session), { discard: true })
+    const now = monotonic()
+    const over = [...kept].flatMap(([session, { until }]) => (until <= now || exceeded.has(session) ? [session] : []))
+    return forgetAll(over)
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
-  yield* Effect.addFinalizer(() => shrink(0))
+  yield* Effect.addFinalizer(() => shrink(-1))
 
   const service: Keeping = {
-    ...{ tokens, forget, leave, reusable },
+    ...{ forget, leave, reusable, tokens: () => tokens },
     fit: (most, prompt) =>
       Effect.suspend(() => {
+        if (tokens <= most) return Effect.void
         reusable(prompt)
         return shrink(most)
       }),
-    shared: (prompt) => longest(known(), prompt)?.base ?? 0,
+    shared: (prompt) => index.longest(prompt)?.base ?? 0,
     elsewhere: {
-      kept: (prefix) => void others.set(prefix.session, { prefix, until: monotonic() + keepMillis }),
-      freed: (session) => void others.delete(session),
+      kept: (prefix) => {
+        keep(prefix, null)
+        // Of two that are the same, neither is dropped for the other's sake.
+        const shorter = index.within(prefix).filter(({ tokens }) => tokens.length < prefix.tokens.length)
+        for (const { session } of shorter) exceeded.add(session)
+      },
+      freed: (session) => {
+        if (kept.get(session)?.release === null) Effect.runSync(drop(session))
+      },
     },
   }
   return service
 })
-
-/** Whether whoever begins as the other one did finds as much in this one: a chat's last turn has all of those before. */
-const contains = (one: Prefix, other: Prefix): boolean =>
-  other.base <= one.base && other.draft <= one.draft && other.tokens.every((token, i) => one.tokens[i] === token)
-
-/** Of two that are the same, neither is dropped for the other's sake. */
-const exceeds = (one: Prefix, other: Prefix): boolean => one.tokens.length > other.tokens.length && contains(one, other)

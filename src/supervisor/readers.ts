@@ -1,5 +1,6 @@
 // Whoever knows a session's name may read its log, and nobody can ask for the names: readers have no way to JetStream but
 // over a supervisor. It only introduces them; JetStream sends the log to their inbox by itself.
+import { randomUUID } from "node:crypto"
 import { AckPolicy, DeliverPolicy, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
 import { type Msg, nanos } from "@nats-io/transport-node"
 import { Effect, Result } from "effect"
@@ -54,7 +55,7 @@ const answerTo = async (manager: JetStreamManager, { subject, data }: Msg): Prom
     return { _tag: "Looked", first, last }
   }
   await manager.consumers.add(TOKEN_STREAM, {
-    ...{ name: consumerOf(request.to), filter_subject: log, deliver_subject: request.to, ack_policy: AckPolicy.None },
+    ...{ name: randomUUID(), filter_subject: log, deliver_subject: request.to, ack_policy: AckPolicy.None },
     ...{ inactive_threshold: nanos(LEFT_MILLIS), mem_storage: true, num_replicas: 1 },
     ...(request.after === 0
       ? { deliver_policy: DeliverPolicy.All }
@@ -62,6 +63,3 @@ const answerTo = async (manager: JetStreamManager, { subject, data }: Msg): Prom
   })
   return { _tag: "Following" }
 }
-
-/** One for each inbox: a reader who asks twice, and is heard by two supervisors, gets each entry once all the same. */
-const consumerOf = (inbox: string): string => inbox.replaceAll(".", "-")

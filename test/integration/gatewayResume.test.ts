@@ -4,6 +4,7 @@ import { jetstreamManager } from "@nats-io/jetstream"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Ending } from "../../src/client/index.ts"
 import { entryAt } from "../../src/fabric/logReader.ts"
+import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { chatModel, type Gateway, startGateway } from "./gateways.ts"
@@ -185,10 +186,11 @@ describe("a client that hangs up", () => {
   })
 
   test("is waited for as long as it has said, and no longer", async () => {
-    // The line stands still behind a session that takes all the memory.
-    const filler = await cluster.client.generate({
+    // The line stands still behind sessions each of which takes all the memory.
+    const long: InferRequest = {
       ...{ prompt: PROMPT, maxTokens: 900, temperature: 1, fuzzy: 1, speculation: { depth: 8, width: 4, nodes: 32 } },
-    })
+    }
+    const fillers = await Promise.all([1, 2, 3, 4].map(() => cluster.client.generate(long)))
     const had = await hangUp("chat/completions", CHAT, { "x-chorus-resume": "1" }, 1)
     const left = performance.now()
     expect(await entryOf(lastId(had), "first")).toMatchObject({ entry: { _tag: "Begin", interestMillis: 1_500 } })
@@ -196,7 +198,7 @@ describe("a client that hangs up", () => {
       .poll(() => entryOf(lastId(had), "last"), { timeout: 10_000 })
       .toMatchObject({ entry: { _tag: "End", finishReason: "cancelled" } })
     expect(performance.now() - left).toBeGreaterThan(1_000)
-    filler.cancel()
+    for (const filler of fillers) filler.cancel()
     const rest = await whole("chat/completions", CHAT, { "last-event-id": lastId(had) })
     expect(rest.map(({ data }) => JSON.parse(data).error.code)).toEqual(["cancelled"])
   })
