@@ -226,9 +226,10 @@ ggml_tensor * Graph::logits(ggml_tensor * x, const std::vector<int32_t> & rows) 
     return out;
 }
 
-ggml_tensor * Graph::quantised(ggml_tensor * x) {
-    ggml_tensor *& found = quantised_[x];
-    if (found == nullptr) found = PackedMatrix::quantised(ctx_, x);
+ggml_tensor * Graph::quantised(ggml_tensor * x, Activations as) {
+    if (as == Activations::floats) return x;
+    ggml_tensor *& found = quantised_[{x, as}];
+    if (found == nullptr) found = PackedMatrix::quantised(ctx_, x, as);
     return found;
 }
 
@@ -237,7 +238,7 @@ ggml_tensor * Graph::linear(ggml_tensor * weight, ggml_tensor * bias, ggml_tenso
     const bool lonely = options_.deterministic && x->ne[1] == 1 && !ggml_is_quantized(weight->type);
     ggml_tensor * y;
     if (PackedMatrix * packed = weights_.packed(weight)) {
-        y = packed->product(ctx_, packed->takes_integers() ? quantised(x) : x);
+        y = packed->product(ctx_, quantised(x, packed->activations()));
     } else if (lonely) {
         y = ggml_mul_mat(ctx_, weight, ggml_repeat_4d(ctx_, x, x->ne[0], 2, 1, 1));
         y = ggml_view_2d(ctx_, y, y->ne[0], 1, y->nb[1], 0);

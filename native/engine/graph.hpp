@@ -29,7 +29,7 @@ class Graph {
     ggml_tensor * logits(ggml_tensor * x, const std::vector<int32_t> & rows);
 
     ggml_tensor * linear(ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x);
-    ggml_tensor * quantised(ggml_tensor * x);
+    ggml_tensor * quantised(ggml_tensor * x, Activations as);
     ggml_tensor * norm(ggml_tensor * x, ggml_tensor * weight);
     ggml_tensor * rope(ggml_tensor * x);
     ggml_tensor * attend(const Pass::Part & part, size_t index, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int layer);
@@ -46,7 +46,7 @@ class Graph {
     ggml_context_ptr owner_;
     ggml_context * ctx_;
     ggml_tensor * positions_ = nullptr;
-    std::map<ggml_tensor *, ggml_tensor *> quantised_;  // of activations that several matrices multiply
+    std::map<std::pair<ggml_tensor *, Activations>, ggml_tensor *> quantised_;  // of activations that several matrices multiply
     std::vector<std::unique_ptr<LayerAttention>> attentions_;  // of our own kernel
     std::vector<ggml_tensor *> masks_;
     std::vector<std::vector<ggml_fp16_t>> mask_values_;

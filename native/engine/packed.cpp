@@ -26,6 +26,11 @@ bool packing_of(ggml_type type, Packing & packing) {
         case GGML_TYPE_Q4_K: packing = Packing::q4_K; return true;
         case GGML_TYPE_Q5_K: packing = Packing::q5_K; return true;
         case GGML_TYPE_Q6_K: packing = Packing::q6_K; return true;
+        case GGML_TYPE_Q4_0: packing = Packing::q4_0; return true;
+        case GGML_TYPE_Q4_1: packing = Packing::q4_1; return true;
+        case GGML_TYPE_Q5_0: packing = Packing::q5_0; return true;
+        case GGML_TYPE_Q5_1: packing = Packing::q5_1; return true;
+        case GGML_TYPE_Q8_0: packing = Packing::q8_0; return true;
         case GGML_TYPE_BF16: packing = Packing::bf16; return true;
         default: return false;
     }
@@ -51,9 +56,61 @@ constexpr Format format_of(Packing packing) {
         case Packing::q4_K: return {8, 0, true, 64 + 2 * 128, 2048};
         case Packing::q5_K: return {8, 1, true, 64 + 2 * 128, 2560};
         case Packing::q6_K: return {16, 2, false, 64 + 256, 3072};
-        case Packing::bf16: break;
+        default: return {};
     }
-    return {};
+}
+
+bool is_32(Packing packing) {
+    switch (packing) {
+        case Packing::q4_0:
+        case Packing::q4_1:
+        case Packing::q5_0:
+        case Packing::q5_1:
+        case Packing::q8_0: return true;
+        default: return false;
+    }
+}
+
+struct Format32 {
+    int bits;
+    bool minima;  // beside the scales; else the quants are signed, and half of their range was added
+    size_t params() const { return minima ? 64 : 32; }
+    size_t quants() const { return GROUP * BLOCK_32 * size_t(bits) / 8; }
+};
+
+constexpr Format32 format_32_of(Packing packing) {
+    switch (packing) {
+        case Packing::q4_0: return {4, false};
+        case Packing::q4_1: return {4, true};
+        case Packing::q5_0: return {5, false};
+        case Packing::q5_1: return {5, true};
+        default: return {8, false};
+    }
+}
+
+size_t bytes_of_group(Packing packing, size_t inputs) {
+    if (packing == Packing::bf16) return inputs * GROUP * sizeof(uint16_t);
+    if (!is_32(packing)) return inputs / BLOCK * (format_of(packing).params + format_of(packing).quants);
+    const Format32 format = format_32_of(packing);
+    return rounded(inputs / BLOCK_32 * format.params()) + inputs / BLOCK_32 * format.quants();
+}
+
+// One output's block, in the layouts of ggml's (ggml-common.h). Quants lie as those of the K types do (write_quants): four
+// consecutive inputs of each output are a vector, two such quads a byte of the low plane, eight one of the high plane.
+void write_32(const Format32 & format, const uint8_t * from, size_t output, uint8_t * params, uint8_t * quants) {
+    std::memcpy(params + 2 * output, from, 2);
+    if (format.minima) std::memcpy(params + 2 * GROUP + 2 * output, from + 2, 2);
+    const uint8_t * high = from + (format.minima ? 4 : 2), * low = high + (format.bits == 5 ? 4 : 0);
+    for (size_t i = 0; i < BLOCK_32; ++i) {
+        const size_t quad = i / 4, lane = 4 * output + i % 4;
+        if (format.bits == 8) {
+            quants[quad * LINE + lane] = low[i] ^ 0x80;
+            continue;
+        }
+        const int quant = i < 16 ? low[i] & 15 : low[i - 16] >> 4;
+        quants[quad / 2 * LINE + lane] |= uint8_t(quant << (quad % 2 * 4));
+        if (format.bits == 5) quants[GROUP * BLOCK_32 / 2 + lane] |= uint8_t((high[i / 8] >> (i % 8) & 1) << quad);
+    }
 }
 
 // On large pages where the system has them: weights are read from end to end, and a small page ends every prefetch.
@@ -114,7 +171,7 @@ void read_block(Packing packing, const uint8_t * at, Unpacked & block) {
             }
             return;
         }
-        case Packing::bf16: return;
+        default: return;
     }
 }
 
@@ -151,8 +208,9 @@ void write_params(const Format & format, const Unpacked (&blocks)[GROUP], uint8_
 
 }  // namespace
 
-size_t bytes_of_row(int inputs) {
+size_t bytes_of_row(Activations as, int inputs) {
     const size_t n = size_t(inputs);
+    if (as == Activations::q8_1) return rounded(n) + 3 * rounded(n / BLOCK_32 * sizeof(float));
     return rounded(n) + rounded(n / BLOCK * sizeof(float)) + rounded(n / 32 * sizeof(int16_t)) + rounded(n / 16 * sizeof(int16_t));
 }
 
@@ -160,21 +218,35 @@ bool PackedMatrix::possible(ggml_type type, int64_t inputs, int64_t outputs) {
     Packing packing;
     if (!packing_of(type, packing) || outputs % GROUP != 0) return false;
     if (packing == Packing::bf16) return inputs % 2 == 0 && inputs <= MOST_NARROW && has_bf16_kernels();
-    return inputs % BLOCK == 0 && has_kernels();
+    return inputs % (is_32(packing) ? BLOCK_32 : BLOCK) == 0 && has_kernels();
 }
 
 PackedMatrix::PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows) : view_{}, memory_(nullptr, std::free) {
     packing_of(type, view_.packing);
-    const Format format = format_of(view_.packing);
     view_.inputs = int(inputs);
     view_.outputs = int(outputs);
-    view_.group_bytes = view_.packing == Packing::bf16 ? size_t(inputs) * GROUP * sizeof(uint16_t) : size_t(inputs / BLOCK) * (format.params + format.quants);
+    view_.group_bytes = bytes_of_group(view_.packing, size_t(inputs));
     memory_.reset(allocate(bytes()));
     view_.data = memory_.get();
     if (view_.packing == Packing::bf16) {
         pack_bf16(static_cast<const uint8_t *>(rows));
+    } else if (is_32(view_.packing)) {
+        pack_32(type, static_cast<const uint8_t *>(rows));
     } else {
         pack_blocks(type, static_cast<const uint8_t *>(rows));
+    }
+}
+
+// Scales, and minima beside them, of all blocks; then their quants.
+void PackedMatrix::pack_32(ggml_type type, const uint8_t * rows) {
+    const Format32 format = format_32_of(view_.packing);
+    const size_t blocks = size_t(view_.inputs) / BLOCK_32, row_bytes = ggml_row_size(type, view_.inputs), block_bytes = ggml_type_size(type);
+    std::memset(memory_.get(), 0, bytes());
+    for (size_t group = 0; group < size_t(view_.outputs / GROUP); ++group) {
+        uint8_t * params = memory_.get() + group * view_.group_bytes, * quants = params + rounded(blocks * format.params());
+        for (size_t b = 0; b < blocks; ++b, params += format.params(), quants += format.quants()) {
+            for (size_t o = 0; o < GROUP; ++o) write_32(format, rows + (group * GROUP + o) * row_bytes + b * block_bytes, o, params, quants);
+        }
     }
 }
 
@@ -209,16 +281,23 @@ void PackedMatrix::pack_blocks(ggml_type type, const uint8_t * from) {
 
 size_t PackedMatrix::bytes() const { return size_t(view_.outputs / GROUP) * view_.group_bytes; }
 
-ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x) {
-    const auto run = [](ggml_tensor * rows, int thread, int threads, void *) {
-        const ggml_tensor * x = rows->src[0];
-        for (int64_t r = thread; r < x->ne[1]; r += threads) {
-            const auto * from = static_cast<const char *>(x->data) + size_t(r) * x->nb[1];
-            quantise_row(reinterpret_cast<const float *>(from), int(x->ne[0]), static_cast<uint8_t *>(rows->data) + size_t(r) * rows->nb[1]);
-        }
-    };
+Activations PackedMatrix::activations() const {
+    if (view_.packing == Packing::bf16) return Activations::floats;
+    return is_32(view_.packing) ? Activations::q8_1 : Activations::q8_K;
+}
+
+template <void (*quantise)(const float *, int, uint8_t *)> static void quantise_rows(ggml_tensor * rows, int thread, int threads, void *) {
+    const ggml_tensor * x = rows->src[0];
+    for (int64_t r = thread; r < x->ne[1]; r += threads) {
+        const auto * from = static_cast<const char *>(x->data) + size_t(r) * x->nb[1];
+        quantise(reinterpret_cast<const float *>(from), int(x->ne[0]), static_cast<uint8_t *>(rows->data) + size_t(r) * rows->nb[1]);
+    }
+}
+
+ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x, Activations as) {
+    const auto run = as == Activations::q8_1 ? quantise_rows<quantise_row_32> : quantise_rows<quantise_row>;
     ggml_tensor * sources[] = {x};
-    return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, run, GGML_N_TASKS_MAX, nullptr);
+    return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(as, int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, run, GGML_N_TASKS_MAX, nullptr);
 }
 
 ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * x) {
@@ -232,7 +311,7 @@ void PackedMatrix::compute(ggml_tensor * y, int thread, int threads, void * matr
     const PackedView & view = static_cast<const PackedMatrix *>(matrix)->view_;
     const ggml_tensor * x = y->src[0];
     const int groups = view.outputs / GROUP;
-    const auto multiply = view.packing == Packing::bf16 ? multiply_group_bf16 : multiply_group;
+    const auto multiply = view.packing == Packing::bf16 ? multiply_group_bf16 : is_32(view.packing) ? multiply_group_32 : multiply_group;
     for (int group = groups * thread / threads; group < groups * (thread + 1) / threads; ++group) {
         multiply(view, group, static_cast<const uint8_t *>(x->data), x->nb[1], int(x->ne[1]), static_cast<float *>(y->data) + group * GROUP, size_t(view.outputs));
     }

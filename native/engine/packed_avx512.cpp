@@ -125,9 +125,63 @@ template <int R> void multiply_rows(const PackedView & matrix, const uint8_t * p
         case Packing::q4_K: return multiply<R, 0, 8>(matrix, params, rows, y, stride);
         case Packing::q5_K: return multiply<R, 1, 8>(matrix, params, rows, y, stride);
         case Packing::q6_K: return multiply<R, 2, 16>(matrix, params, rows, y, stride);
-        case Packing::bf16: return;
+        default: return;
     }
 }
+
+// A row of activations in blocks of 32 (packed.hpp).
+struct Row32 {
+    int8_t * quants;
+    float * scales;
+    float * scaled;
+    int32_t * sums;
+};
+
+Row32 row_32_at(uint8_t * at, int inputs) {
+    const size_t n = size_t(inputs), each = rounded(n / BLOCK_32 * sizeof(float));
+    uint8_t * scales = at + rounded(n);
+    return {reinterpret_cast<int8_t *>(at), reinterpret_cast<float *>(scales), reinterpret_cast<float *>(scales + each), reinterpret_cast<int32_t *>(scales + 2 * each)};
+}
+
+// BITS a quant. Beside each scale stands a minimum; or the quants are signed, and half of their range was added to each.
+template <int R, int BITS, bool MINIMA> void multiply_32(const PackedView & matrix, const uint8_t * params, const Row32 * rows, float * y, size_t stride) {
+    constexpr int QUADS = BLOCK_32 / 4;
+    constexpr size_t PARAMS = MINIMA ? 64 : 32, BYTES = 64 * BITS;
+    const int blocks = matrix.inputs / BLOCK_32;
+    const uint8_t * quants = params + rounded(size_t(blocks) * PARAMS);
+    __m512 sums[R];
+    for (int r = 0; r < R; ++r) sums[r] = _mm512_setzero_ps();
+    for (int b = 0; b < blocks; ++b, params += PARAMS, quants += BYTES) {
+        for (size_t line = 0; line < BYTES / 64; ++line) _mm_prefetch(quants + AHEAD + 64 * line, _MM_HINT_T0);
+        const __m512 factor = halves_at(params);
+        __m512i quads[QUADS];
+        if constexpr (BITS == 8) {
+            for (int i = 0; i < QUADS; ++i) quads[i] = vector_at(quants + 64 * i);
+        } else {
+            unpack<BITS - 4, QUADS>(quants, quants + 256, quads);
+        }
+        for (int r = 0; r < R; ++r) {
+            __m512i product = dot<QUADS>(quads, rows[r].quants + BLOCK_32 * b);
+            if constexpr (!MINIMA) product = _mm512_sub_epi32(product, _mm512_set1_epi32(rows[r].sums[b] << (BITS - 1)));
+            sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(factor, _mm512_set1_ps(rows[r].scales[b])), sums[r]);
+            if constexpr (MINIMA) sums[r] = _mm512_fmadd_ps(halves_at(params + 32), _mm512_set1_ps(rows[r].scaled[b]), sums[r]);
+        }
+    }
+    for (int r = 0; r < R; ++r) _mm512_storeu_ps(y + size_t(r) * stride, sums[r]);
+}
+
+template <int R> void multiply_rows_32(const PackedView & matrix, const uint8_t * params, const Row32 * rows, float * y, size_t stride) {
+    switch (matrix.packing) {
+        case Packing::q4_0: return multiply_32<R, 4, false>(matrix, params, rows, y, stride);
+        case Packing::q4_1: return multiply_32<R, 4, true>(matrix, params, rows, y, stride);
+        case Packing::q5_0: return multiply_32<R, 5, false>(matrix, params, rows, y, stride);
+        case Packing::q5_1: return multiply_32<R, 5, true>(matrix, params, rows, y, stride);
+        case Packing::q8_0: return multiply_32<R, 8, false>(matrix, params, rows, y, stride);
+        default: return;
+    }
+}
+
+float half_of(float x) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtps_ph(_mm_set_ss(x), _MM_FROUND_TO_NEAREST_INT))); }
 
 float largest(const float * x, int count) {
     __m512 most = _mm512_setzero_ps();
@@ -188,6 +242,38 @@ void multiply_group(const PackedView & matrix, int group, const uint8_t * activa
     }
 }
 
+// As ggml's quantize_row_q8_1, and quantize_row_q8_0, which has no sums.
+void quantise_row_32(const float * x, int inputs, uint8_t * row) {
+    const Row32 to = row_32_at(row, inputs);
+    for (int b = 0; b < inputs / BLOCK_32; ++b, x += BLOCK_32) {
+        const float most = largest(x, BLOCK_32), scale = most / 127.0f, by = most != 0 ? 127.0f / most : 0.0f;
+        const int sum = quantise_16(x, by, to.quants + BLOCK_32 * b) + quantise_16(x + 16, by, to.quants + BLOCK_32 * b + 16);
+        to.scales[b] = half_of(scale);
+        to.scaled[b] = half_of(scale * float(sum));
+        to.sums[b] = sum;
+    }
+}
+
+void multiply_group_32(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
+    const uint8_t * params = matrix.data + size_t(group) * matrix.group_bytes;
+    Row32 parts[ROWS];
+    for (int first = 0; first < rows; first += ROWS) {
+        const int count = rows - first < ROWS ? rows - first : ROWS;
+        for (int r = 0; r < count; ++r) parts[r] = row_32_at(const_cast<uint8_t *>(activations) + size_t(first + r) * row_bytes, matrix.inputs);
+        float * to = y + size_t(first) * stride;
+        switch (count) {
+            case 1: multiply_rows_32<1>(matrix, params, parts, to, stride); break;
+            case 2: multiply_rows_32<2>(matrix, params, parts, to, stride); break;
+            case 3: multiply_rows_32<3>(matrix, params, parts, to, stride); break;
+            case 4: multiply_rows_32<4>(matrix, params, parts, to, stride); break;
+            case 5: multiply_rows_32<5>(matrix, params, parts, to, stride); break;
+            case 6: multiply_rows_32<6>(matrix, params, parts, to, stride); break;
+            case 7: multiply_rows_32<7>(matrix, params, parts, to, stride); break;
+            default: multiply_rows_32<8>(matrix, params, parts, to, stride); break;
+        }
+    }
+}
+
 }  // namespace chorus
 
 #else
@@ -197,6 +283,8 @@ namespace chorus {
 bool has_kernels() { return false; }
 void quantise_row(const float *, int, uint8_t *) {}
 void multiply_group(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
+void quantise_row_32(const float *, int, uint8_t *) {}
+void multiply_group_32(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
 
 }  // namespace chorus
 

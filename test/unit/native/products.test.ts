@@ -1,4 +1,4 @@
-// Products with K-quantised matrices and with narrow ones of bf16, against the formats' definition: on a CPU with kernels of our
+// Products with quantised matrices and with narrow ones of bf16, against the formats' definition: on a CPU with kernels of our
 // own those, elsewhere ggml's. A model of no layers is its embedding, a norm and the matrix.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -12,7 +12,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const INPUTS = 768 // three blocks
 const OUTPUTS = 96 // and tokens
-const BLOCK = 256
+const BLOCK = 256 // of the K types
 const ROWS = 24
 
 /** Numbers from 0 to 1 that are the same in every run. */
@@ -34,7 +34,8 @@ const scaleOf = (at: (i: number) => number, j: number): readonly [number, number
     : [(at(j + 4) & 15) | ((at(j - 4) >> 6) << 4), (at(j + 4) >> 4) | ((at(j) >> 6) << 4)]
 
 interface Format {
-  readonly bytes: number // of a block
+  readonly inputs: number // of a block
+  readonly bytes: number
   readonly halves: ReadonlyArray<number> // where its f16 factors are
   readonly value: (block: DataView, i: number) => number
   /** By how much a product may change an activation, the largest of whose block is `most`. */
@@ -43,7 +44,25 @@ interface Format {
 
 const to8Bits = (_: number, most: number): number => most / 127 / 2
 
+/** Blocks of 32, whose activations have a scale of 16 bits. */
+const of32 = (bits: 4 | 5 | 8, minima: boolean): Format => ({
+  inputs: 32,
+  bytes: (minima ? 4 : 2) + (bits === 5 ? 4 : 0) + (bits === 8 ? 32 : 16),
+  halves: minima ? [0, 2] : [0],
+  value: (block, i) => {
+    const high = minima ? 4 : 2
+    const low = high + (bits === 5 ? 4 : 0)
+    if (bits === 8) return readHalf(block, 0) * block.getInt8(low + i)
+    const byte = block.getUint8(low + (i & 15))
+    const upper = bits === 5 ? (block.getUint8(high + (i >> 3)) >> (i & 7)) & 1 : 0
+    const quant = (i < 16 ? byte & 15 : byte >> 4) + 16 * upper
+    return minima ? readHalf(block, 0) * quant + readHalf(block, 2) : readHalf(block, 0) * (quant - 2 ** (bits - 1))
+  },
+  rounding: (x, most) => most / 127 / 2 + Math.abs(x) / 1024,
+})
+
 const kFormat = (fiveBits: boolean): Format => ({
+  inputs: BLOCK,
   bytes: fiveBits ? 176 : 144,
   halves: [0, 2],
   value: (block, i) => {
@@ -58,6 +77,7 @@ const kFormat = (fiveBits: boolean): Format => ({
 
 /** The upper half of a float; as many inputs as the other formats' blocks have. */
 const BF16: Format = {
+  inputs: BLOCK,
   bytes: 2 * BLOCK,
   halves: [],
   value: (block, i) => {
@@ -72,6 +92,7 @@ const FORMATS: Readonly<Record<string, Format>> = {
   q4_K: kFormat(false),
   q5_K: kFormat(true),
   q6_K: {
+    inputs: BLOCK,
     bytes: 210,
     halves: [208],
     value: (block, i) => {
@@ -83,12 +104,17 @@ const FORMATS: Readonly<Record<string, Format>> = {
     },
     rounding: to8Bits,
   },
+  q4_0: of32(4, false),
+  q4_1: of32(4, true),
+  q5_0: of32(5, false),
+  q5_1: of32(5, true),
+  q8_0: of32(8, false),
   bf16: BF16,
 }
 
-const make = (type: string, { bytes, halves, value }: Format) => {
+const make = (type: string, { inputs, bytes, halves, value }: Format) => {
   const chance = random(bytes)
-  const matrix = new Uint8Array((OUTPUTS * INPUTS * bytes) / BLOCK).map(() => chance() * 256)
+  const matrix = new Uint8Array((OUTPUTS * INPUTS * bytes) / inputs).map(() => chance() * 256)
   const blocks = Array.from({ length: matrix.length / bytes }, (_, b) => new DataView(matrix.buffer, b * bytes, bytes))
   for (const block of blocks) for (const at of halves) half(block, at, 0.01 + chance() / 50)
   // Any bits are a number of the K types; of bf16 those with a small exponent, here.
@@ -108,8 +134,8 @@ const make = (type: string, { bytes, halves, value }: Format) => {
     return { name, file, offset: offset - bytes, bytes, type, shape }
   })
   const weight = (output: number, input: number) => {
-    const block = blocks[((output * INPUTS + input) / BLOCK) | 0]
-    return block === undefined ? Number.NaN : value(block, input % BLOCK)
+    const block = blocks[((output * INPUTS + input) / inputs) | 0]
+    return block === undefined ? Number.NaN : value(block, input % inputs)
   }
   return { tensors, embedding, weight }
 }
@@ -148,8 +174,8 @@ describe.each(Object.entries(FORMATS))("%s", (type, format) => {
       const rms = Math.sqrt(h.reduce((sum, x) => sum + x * x, 0) / INPUTS + 1e-6)
       for (let output = 0; output < OUTPUTS; output++) {
         let [exact, bound] = [0, 1e-3]
-        for (let from = 0; from < INPUTS; from += BLOCK) {
-          const x = Array.from(h.subarray(from, from + BLOCK), (value) => value / rms)
+        for (let from = 0; from < INPUTS; from += format.inputs) {
+          const x = Array.from(h.subarray(from, from + format.inputs), (value) => value / rms)
           const most = Math.max(...x.map(Math.abs))
           for (const [i, value] of x.entries()) {
             const w = weight(output, from + i)
