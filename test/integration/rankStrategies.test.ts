@@ -156,8 +156,7 @@ const real: ReadonlyArray<{
 }> = [
   {
     name: "smollm2",
-    prompts: 3, // two tokens of the fourth are equally good but for rounding
-
+    prompts: 2, // in the third and the fourth are tokens within 0.2 of one another: which is ahead depends on the kernels
     placements: [
       { strategy: "pipeline", ranks: 2 },
       { strategy: "layer", ranks: 2 },
