@@ -7,6 +7,10 @@
 #include <limits>
 #include <mutex>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "argument.hpp"
 #include "engine_object.hpp"
 #include "options.hpp"
@@ -129,9 +133,19 @@ Napi::Value SampleOf(const Napi::CallbackInfo & info) {
     return Napi::Number::New(info.Env(), Sampler().sample(logits.data(), int(logits.size()), sampling, position, argument::int32s(info[3], "history")));
 }
 
+// Sessions' KV comes and goes, and glibc learns from the first large block that is freed to keep such blocks in its heap,
+// where they leave holes: after some thousand sessions a rank had half of its memory in them.
+void give_memory_back() {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+#endif
+}
+
 }  // namespace
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
+    give_memory_back();
     env.SetInstanceData(new Classes{Napi::Persistent(EngineObject::define(env)), Napi::Persistent(PassObject::define(env))});
     exports.Set("loadBackends", Napi::Function::New<LoadBackends>(env));
     exports.Set("devices", Napi::Function::New<Devices>(env));
