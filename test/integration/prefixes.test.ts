@@ -57,8 +57,13 @@ test("each turn of a chat finds the KV of the one before, and the answers are th
   const [client, plain] = [await fleet.client(NAME), await fleet.client("plain")]
   await supervisors((beats) => beats.every(({ kvTokensTotal }) => kvTokensTotal === 1_200)) // they know of each other
   const chats = [words(0, 0, 100), words(1, 0, 100)]
-  const first = await Promise.all(chats.map((tokens) => client.complete({ ...asks, tokens })))
-  // They ran at once, so each had a replica of its own.
+  // The first one goes past a session that runs, and the other one where that has been: each has a replica of its own.
+  const inTheWay = await client.generate({ ...asks, tokens: words(50, 0, 20), maxTokens: 300 })
+  await inTheWay[Symbol.asyncIterator]().next()
+  const first = [await client.complete({ ...asks, tokens: chats[0] ?? [] })]
+  inTheWay.cancel()
+  await inTheWay.ending()
+  first.push(await client.complete({ ...asks, tokens: chats[1] ?? [] }))
   await expect.poll(async () => [...(await held()).values()], { timeout: 10_000 }).toEqual([1, 1])
   for (const [chat, answer] of first.entries()) chats[chat]?.push(...answer.tokens)
   for (let turn = 1; turn < 6; turn++) {
