@@ -6,6 +6,8 @@
 
 #include <immintrin.h>
 
+#include "rows_avx512.hpp"
+
 namespace chorus {
 
 bool has_kernels() {
@@ -224,22 +226,11 @@ void quantise_row(const float * x, int inputs, uint8_t * row) {
 
 void multiply_group(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
     const uint8_t * params = matrix.data + size_t(group) * matrix.group_bytes;
-    Row parts[ROWS];
-    for (int first = 0; first < rows; first += ROWS) {
-        const int count = rows - first < ROWS ? rows - first : ROWS;
-        for (int r = 0; r < count; ++r) parts[r] = row_at(const_cast<uint8_t *>(activations) + size_t(first + r) * row_bytes, matrix.inputs);
-        float * to = y + size_t(first) * stride;
-        switch (count) {
-            case 1: multiply_rows<1>(matrix, params, parts, to, stride); break;
-            case 2: multiply_rows<2>(matrix, params, parts, to, stride); break;
-            case 3: multiply_rows<3>(matrix, params, parts, to, stride); break;
-            case 4: multiply_rows<4>(matrix, params, parts, to, stride); break;
-            case 5: multiply_rows<5>(matrix, params, parts, to, stride); break;
-            case 6: multiply_rows<6>(matrix, params, parts, to, stride); break;
-            case 7: multiply_rows<7>(matrix, params, parts, to, stride); break;
-            default: multiply_rows<8>(matrix, params, parts, to, stride); break;
-        }
-    }
+    for_rows<ROWS>(rows, [&](int first, auto count) {
+        Row parts[count.rows];
+        for (int r = 0; r < count.rows; ++r) parts[r] = row_at(const_cast<uint8_t *>(activations) + size_t(first + r) * row_bytes, matrix.inputs);
+        multiply_rows<count.rows>(matrix, params, parts, y + size_t(first) * stride, stride);
+    });
 }
 
 // As ggml's quantize_row_q8_1, and quantize_row_q8_0, which has no sums.
@@ -256,22 +247,11 @@ void quantise_row_32(const float * x, int inputs, uint8_t * row) {
 
 void multiply_group_32(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
     const uint8_t * params = matrix.data + size_t(group) * matrix.group_bytes;
-    Row32 parts[ROWS];
-    for (int first = 0; first < rows; first += ROWS) {
-        const int count = rows - first < ROWS ? rows - first : ROWS;
-        for (int r = 0; r < count; ++r) parts[r] = row_32_at(const_cast<uint8_t *>(activations) + size_t(first + r) * row_bytes, matrix.inputs);
-        float * to = y + size_t(first) * stride;
-        switch (count) {
-            case 1: multiply_rows_32<1>(matrix, params, parts, to, stride); break;
-            case 2: multiply_rows_32<2>(matrix, params, parts, to, stride); break;
-            case 3: multiply_rows_32<3>(matrix, params, parts, to, stride); break;
-            case 4: multiply_rows_32<4>(matrix, params, parts, to, stride); break;
-            case 5: multiply_rows_32<5>(matrix, params, parts, to, stride); break;
-            case 6: multiply_rows_32<6>(matrix, params, parts, to, stride); break;
-            case 7: multiply_rows_32<7>(matrix, params, parts, to, stride); break;
-            default: multiply_rows_32<8>(matrix, params, parts, to, stride); break;
-        }
-    }
+    for_rows<ROWS>(rows, [&](int first, auto count) {
+        Row32 parts[count.rows];
+        for (int r = 0; r < count.rows; ++r) parts[r] = row_32_at(const_cast<uint8_t *>(activations) + size_t(first + r) * row_bytes, matrix.inputs);
+        multiply_rows_32<count.rows>(matrix, params, parts, y + size_t(first) * stride, stride);
+    });
 }
 
 }  // namespace chorus

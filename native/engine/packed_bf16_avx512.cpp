@@ -6,6 +6,8 @@
 
 #include <immintrin.h>
 
+#include "rows_avx512.hpp"
+
 namespace chorus {
 
 bool has_bf16_kernels() { return __builtin_cpu_supports("avx512f"); }
@@ -40,24 +42,9 @@ template <int R> void multiply(const uint8_t * weights, int inputs, const uint8_
 
 void multiply_group_bf16(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
     const uint8_t * weights = matrix.data + size_t(group) * matrix.group_bytes;
-    for (int first = 0; first < rows; first += ROWS) {
-        const uint8_t * x = activations + size_t(first) * row_bytes;
-        float * to = y + size_t(first) * stride;
-        switch (rows - first) {
-            case 1: multiply<1>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 2: multiply<2>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 3: multiply<3>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 4: multiply<4>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 5: multiply<5>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 6: multiply<6>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 7: multiply<7>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 8: multiply<8>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 9: multiply<9>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 10: multiply<10>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            case 11: multiply<11>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-            default: multiply<12>(weights, matrix.inputs, x, row_bytes, to, stride); break;
-        }
-    }
+    for_rows<ROWS>(rows, [&](int first, auto count) {
+        multiply<count.rows>(weights, matrix.inputs, activations + size_t(first) * row_bytes, row_bytes, y + size_t(first) * stride, stride);
+    });
 }
 
 }  // namespace chorus

@@ -70,8 +70,8 @@ int argmax(const float * logits, int vocab) {
 
 // Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
 // the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
-void Sampler::survivors(const float * logits, int vocab, const Sampling & s) {
-    const double best = logits[argmax(logits, vocab)];
+void Sampler::survivors(const float * logits, int vocab, int top, const Sampling & s) {
+    const double best = logits[top];
     const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
     const double floor = best - REACH * s.temperature;
     kept_.resize(size_t(vocab));
@@ -151,7 +151,7 @@ int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t 
     if (s.temperature == 0) return top;
     const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
     if (!cuts && has_words() && s.temperature >= COLDEST && std::isfinite(logits[top])) return sample_all(logits, vocab, top, s, position);
-    survivors(logits, vocab, s);
+    survivors(logits, vocab, top, s);
     draw(s.seed, position);
     int32_t winner = 0;
     double highest = NEVER;
@@ -173,7 +173,7 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
             if (!std::isnan(logits[v])) kept_.push_back({logits[v], v, logits[v]});
         }
     } else {
-        survivors(logits, vocab, s);
+        survivors(logits, vocab, argmax(logits, vocab), s);
         draw(s.seed, position);
         for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
     }

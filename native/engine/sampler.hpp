@@ -42,7 +42,7 @@ class Sampler {
         double score;
     };
     int32_t sample_all(const float * logits, int vocab, int top, const Sampling & sampling, uint32_t position);
-    void survivors(const float * logits, int vocab, const Sampling & sampling);
+    void survivors(const float * logits, int vocab, int top, const Sampling & sampling);
     void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;
     std::vector<float> sorted_;

@@ -64,8 +64,9 @@ export class Coalescer<E> {
   #withdraw(asked: Asked<E>): Effect.Effect<unknown> {
     return Effect.suspend(() => {
       if (this.#waiting.delete(asked)) return Effect.void
-      const alone = this.#running?.together.length === 1 && this.#running.together[0] === asked
-      const stopped = alone && this.#running !== null ? Fiber.interrupt(this.#running.call) : Effect.void
+      const running = this.#running
+      const alone = running !== null && running.together.length === 1 && running.together[0] === asked
+      const stopped = alone ? Fiber.interrupt(running.call) : Effect.void
       return Effect.andThen(stopped, Effect.exit(Deferred.await(asked.outcome)))
     })
   }

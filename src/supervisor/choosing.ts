@@ -34,11 +34,11 @@ export const chooseReplica = <R extends Choice>(
     .filter((replica) => !replica.draining || replica === own || !current)
     .filter((replica) => replica.models !== null)
     .filter((replica) => replica.reserved === 0 || replica.reserved + tokens <= share(replica))
-  if (fitting.length <= 1) return fitting[0]
-  const least = Math.min(...fitting.map((replica) => replica.load()))
-  const found = (replica: R): number => (replica.load() <= least + WORTH ? replica.shared(prompt) : 0)
+    .map((replica) => ({ replica, load: replica.load() }))
+  if (fitting.length <= 1) return fitting[0]?.replica
+  const least = Math.min(...fitting.map(({ load }) => load))
   return fitting
-    .map((replica) => ({ replica, found: found(replica), load: replica.load() }))
+    .map(({ replica, load }) => ({ replica, load, found: load <= least + WORTH ? replica.shared(prompt) : 0 }))
     .sort(
       (a, b) =>
         Number(a.replica.draining) - Number(b.replica.draining) ||

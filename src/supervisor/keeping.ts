@@ -16,7 +16,7 @@ export interface Keeping extends Prefixes {
 }
 
 /** By default. */
-export const KEEP_MILLIS = 60_000
+const KEEP_MILLIS = 60_000
 
 /** What nobody has asked for in its time, or is part of what others keep, is looked for so often. */
 const SWEEP_MILLIS = 250
@@ -27,16 +27,15 @@ const monotonic = () => performance.now()
 interface Kept {
   readonly prefix: Prefix
   readonly release: Effect.Effect<void> | null // null: another supervisor keeps it
-  readonly until: number // by performance's clock
+  readonly until: number // by performance's clock; 0 where others keep more
 }
 
 const NOBODY: Told = { kept: () => {}, freed: () => {} }
 
 /** Until the scope closes: then all of it is freed. `keepMillis` is how long it waits; 0: nothing is kept. `told` hears of it. */
-export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: Told = NOBODY) {
+export const keeping = Effect.fnUntraced(function* (keepMillis = KEEP_MILLIS, told: Told = NOBODY) {
   const kept = new Map<string, Kept>() // by session; the one that was of no use for longest comes first
   const index = new PrefixIndex()
-  const exceeded = new Set<string>() // sessions that are part of what others keep
   let tokens = 0 // of our own
 
   const keep = (prefix: Prefix, release: Effect.Effect<void> | null): void => {
@@ -47,7 +46,6 @@ export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: To
 
   const drop = (session: string): Effect.Effect<void> => {
     const one = kept.get(session)
-    exceeded.delete(session)
     if (one === undefined) return Effect.void
     kept.delete(session)
     index.delete(one.prefix)
@@ -55,6 +53,11 @@ export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: To
     tokens -= one.prefix.tokens.length
     told.freed(session)
     return one.release
+  }
+
+  const endNow = (session: string): void => {
+    const one = kept.get(session)
+    if (one !== undefined) kept.set(session, { ...one, until: 0 })
   }
 
   const forget = (session: string): Effect.Effect<void> => Effect.suspend(() => drop(session))
@@ -83,14 +86,13 @@ export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: To
   const shrink = (most: number): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (tokens <= most) return Effect.void
-      const oldest = [...kept.values()].find(({ prefix }) => isOurs(prefix))
+      const oldest = kept.values().find(({ release }) => release !== null)
       return oldest === undefined ? Effect.void : Effect.andThen(forget(oldest.prefix.session), shrink(most))
     })
 
   const sweep = Effect.suspend(() => {
     const now = monotonic()
-    const over = [...kept].flatMap(([session, { until }]) => (until <= now || exceeded.has(session) ? [session] : []))
-    return forgetAll(over)
+    return forgetAll([...kept].flatMap(([session, { until }]) => (until <= now ? [session] : [])))
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
   yield* Effect.addFinalizer(() => shrink(-1))
@@ -109,7 +111,7 @@ export const keeping = Effect.fnUntraced(function* (keepMillis: number, told: To
         keep(prefix, null)
         // Of two that are the same, neither is dropped for the other's sake.
         const shorter = index.within(prefix).filter(({ tokens }) => tokens.length < prefix.tokens.length)
-        for (const { session } of shorter) exceeded.add(session)
+        for (const { session } of shorter) endNow(session)
       },
       freed: (session) => {
         if (kept.get(session)?.release === null) Effect.runSync(drop(session))

@@ -6,7 +6,7 @@ import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { Models, RankStart } from "../workflow/generation.ts"
-import { KEEP_MILLIS, type Keeping, keeping } from "./keeping.ts"
+import { type Keeping, keeping } from "./keeping.ts"
 import type { Told } from "./keptNews.ts"
 import { kvTokensOf } from "./memory.ts"
 import { draftingTogether } from "./togetherness.ts"
@@ -100,7 +100,7 @@ export const openLink = Effect.fnUntraced(function* ({
     ready ??= performance.now()
     kvTokens = kvTokensOf(deployment, joined)
     const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
-    const prefixes = yield* keeping(deployment.keepMillis ?? KEEP_MILLIS, told)
+    const prefixes = yield* keeping(deployment.keepMillis, told)
     const able = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned, prefixes }
     yield* Effect.forEach(unfreed.splice(0), (session) => abort(able, session), { discard: true })
     models = able

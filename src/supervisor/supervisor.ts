@@ -8,7 +8,7 @@ import { Traces } from "../fabric/traces.ts"
 import { open } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { startEncoder } from "./encoder.ts"
-import { KEEP_MILLIS, keeping } from "./keeping.ts"
+import { keeping } from "./keeping.ts"
 import { abort, type Ready } from "./link.ts"
 import { kvTokensOf } from "./memory.ts"
 import { serveReaders } from "./readers.ts"
@@ -37,7 +37,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   })
   const models: Ready = {
     ...{ base, draft, prefill: null, tokenizer: model.tokenizer, learned: { current: undefined } },
-    prefixes: yield* keeping(deployment.keepMillis ?? KEEP_MILLIS),
+    prefixes: yield* keeping(deployment.keepMillis),
   }
   const services = yield* Layer.build(
     Layer.mergeAll(
