@@ -198,6 +198,10 @@ export const http = {
     ),
     Flag.atLeast(0),
   ),
+  strict: Flag.Boolean("strict").pipe(
+    Flag.withDescription("refuse HTTP requests with a field that nobody knows (default: it is ignored, and named)"),
+    Flag.withDefault(process.env[HTTP_ENVIRONMENT.strict] === "1"),
+  ),
 }
 
 /** Those options as the environment of a gateway. */
@@ -210,6 +214,7 @@ export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<str
   ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
   ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
   ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
+  [HTTP_ENVIRONMENT.strict]: given.strict ? "1" : "0",
 })
 
 const inherited = (name: string): Readonly<Record<string, string>> =>

@@ -1,53 +1,17 @@
 // POST /v1/chat/completions.
-import { Effect, Schema, Stream } from "effect"
+import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import type { InferRequest } from "../client/index.ts"
 import { api } from "./api.ts"
 import { type ApiError, invalid } from "./errors.ts"
+import { ChatRequest } from "./fields.ts"
 import { type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
 import { chatLogProbs } from "./logProbs.ts"
 import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
-import { choicesOf, empty, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
+import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
 import { usageOf } from "./usage.ts"
-
-const Text = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
-
-/** Also as an answer of ours comes back in the next turn, with the fields that OpenAI's clients keep. */
-const Message = Schema.Struct({
-  role: Schema.Literals(["system", "developer", "user", "assistant"]),
-  content: Schema.Union([Schema.String, Schema.Array(Text)]),
-  name: optional(Schema.String),
-  refusal: only(null),
-  audio: only(null),
-  function_call: only(null),
-  tool_calls: empty,
-  annotations: empty,
-})
-
-const ChatRequest = Schema.Struct({
-  ...fields,
-  messages: Schema.NonEmptyArray(Message),
-  max_completion_tokens: fields.max_tokens,
-  logprobs: optional(Schema.Boolean),
-  top_logprobs: optional(int(0, MAX_ALTERNATIVES)),
-  // Of no consequence for what is generated.
-  store: only(false),
-  service_tier: optional(Schema.String),
-  safety_identifier: optional(Schema.String),
-  prompt_cache_key: optional(Schema.String),
-  prompt_cache_retention: optional(Schema.String),
-  parallel_tool_calls: optional(Schema.Boolean),
-  // Not supported.
-  response_format: optional(Schema.Struct({ type: Schema.Literal("text") })),
-  modalities: optional(Schema.Array(Schema.Literal("text"))),
-  tools: empty,
-  functions: empty,
-  tool_choice: optional(Schema.Literals(["none", "auto"])),
-  function_call: optional(Schema.Literals(["none", "auto"])),
-})
-type ChatRequest = typeof ChatRequest.Type
 
 export const chat = api("POST", "/v1/chat/completions", (caller) =>
   Effect.gen(function* () {

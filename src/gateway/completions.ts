@@ -1,14 +1,15 @@
 // POST /v1/completions: one prompt or several, as text or as tokens.
-import { Effect, Schema, Stream } from "effect"
+import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import type { InferRequest } from "../client/index.ts"
 import { api } from "./api.ts"
 import { type ApiError, invalid } from "./errors.ts"
+import { CompletionRequest } from "./fields.ts"
 import { type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
 import { completionLogProbs } from "./logProbs.ts"
 import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
-import { choicesOf, fields, int, MAX_ALTERNATIVES, only, optional, requestOf } from "./sampling.ts"
+import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
 import { usageOf } from "./usage.ts"
 
@@ -16,24 +17,6 @@ const MOST_CHOICES = 64 // prompts times n
 
 /** Where max_tokens is left out, as with OpenAI. */
 const MAX_TOKENS = 16
-
-const Tokens = Schema.NonEmptyArray(int(0, 2 ** 31 - 1))
-
-const CompletionRequest = Schema.Struct({
-  ...fields,
-  prompt: Schema.Union([
-    Schema.String,
-    Schema.NonEmptyArray(Schema.String),
-    Tokens,
-    Schema.NonEmptyArray(Tokens),
-  ]).annotate({ message: "has to be a text, a list of tokens, or a list of either" }),
-  logprobs: optional(int(0, MAX_ALTERNATIVES)),
-  best_of: optional(fields.n.schema),
-  // Not supported.
-  echo: only(false),
-  suffix: only(null),
-})
-type CompletionRequest = typeof CompletionRequest.Type
 
 export const completions = api("POST", "/v1/completions", (caller) =>
   Effect.gen(function* () {

@@ -20,6 +20,7 @@ const Environment = Schema.Struct({
   [HTTP_ENVIRONMENT.timeout]: Schema.optionalKey(between(0.001, 86_400)),
   [HTTP_ENVIRONMENT.bodyLimit]: integer(1_024, 2 ** 30),
   [HTTP_ENVIRONMENT.corsOrigins]: Schema.optionalKey(Schema.String),
+  [HTTP_ENVIRONMENT.strict]: Schema.optionalKey(Schema.Literals(["0", "1"])),
 })
 
 const DEFAULTS = { host: "127.0.0.1", port: 8080, timeoutSeconds: 600, bodyLimit: 2 ** 20 }
@@ -44,6 +45,7 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<G
     requestMillis: (given[HTTP_ENVIRONMENT.timeout] ?? DEFAULTS.timeoutSeconds) * 1000,
     bodyLimit: given[HTTP_ENVIRONMENT.bodyLimit] ?? DEFAULTS.bodyLimit,
     corsOrigins: listOf(given[HTTP_ENVIRONMENT.corsOrigins]),
+    strict: given[HTTP_ENVIRONMENT.strict] === "1",
   }))
 }
 

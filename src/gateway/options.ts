@@ -11,6 +11,7 @@ export interface GatewayOptions {
   readonly requestMillis: number // a request that takes longer is ended
   readonly bodyLimit: number // bytes
   readonly corsOrigins: ReadonlyArray<string> // whose pages may ask; "*" is all
+  readonly strict: boolean // whether a field that nobody knows is refused
 }
 
 export class Options extends Context.Service<Options, GatewayOptions>()("chorus/gateway/Options") {}

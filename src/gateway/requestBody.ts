@@ -1,17 +1,19 @@
 // The body of a request: JSON of a schema, or the reason why it is not, by the field that is wrong. What a field may hold is
-// the schema's alone; what is no field of it is refused by its name.
+// the schema's alone.
 import { Effect, Result, Schema, SchemaIssue } from "effect"
 import { type HttpServerError, HttpServerRequest } from "effect/http"
 import { type ApiError, apiError, invalid } from "./errors.ts"
 import { Options } from "./options.ts"
+import { Strangers, strangersIn } from "./strangers.ts"
 
 export const body = <S extends Schema.ConstraintDecoder<unknown, never>>(schema: S) => {
-  const decode = Schema.decodeUnknownResult(schema, { onExcessProperty: "error" })
+  const decode = Schema.decodeUnknownResult(schema)
   return Effect.gen(function* () {
     const value = yield* json
     const decoded = decode(value)
-    if (Result.isSuccess(decoded)) return decoded.success
-    return yield* refusalOf(decoded.failure.issue)
+    if (Result.isFailure(decoded)) return yield* refusalOf(decoded.failure.issue)
+    yield* (yield* Strangers).meet(strangersIn(value, decoded.success))
+    return decoded.success
   })
 }
 
@@ -57,21 +59,57 @@ const isOverflow = ({ reason }: HttpServerError.HttpServerError): boolean =>
   reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1({
-  leafHook: (issue) => {
-    if (issue._tag === "UnexpectedKey") return "is not known or not supported here. Leave it out"
-    if (issue._tag === "MissingKey") return "is missing"
-    return SchemaIssue.defaultLeafHook(issue)
-  },
+  leafHook: (issue) => (issue._tag === "MissingKey" ? "is missing" : SchemaIssue.defaultLeafHook(issue)),
 })
 
 const refusalOf = (issue: SchemaIssue.Issue): ApiError => {
-  const [first] = format(issue).issues
-  const reason = (first?.message ?? "is not valid").replace(/^Expected/, "expected").slice(0, 500)
-  return invalid(paramOf(first?.path ?? []), reason)
+  const { path, message } = reasonOf(issue, [])
+  return invalid(paramOf(path), message.replace(/^Expected/, "expected").slice(0, 500))
 }
 
+interface Reason {
+  readonly path: ReadonlyArray<PropertyKey>
+  readonly message: string
+}
+
+/**
+ * The words that a schema has for it, wherever they are on the way to what is wrong. The library's own formatter passes
+ * over those of a union. Of a union's members the one counts that was wrong deepest within: the others were not meant.
+ */
+const reasonOf = (issue: SchemaIssue.Issue, path: Reason["path"]): Reason => {
+  switch (issue._tag) {
+    case "Pointer":
+      return reasonOf(issue.issue, [...path, ...issue.path])
+    case "Composite":
+      return reasonOf(issue.issues[0], path)
+    case "AnyOf":
+      return reasonOfUnion(issue, path)
+    default: {
+      const [first] = format(issue).issues
+      return { path: [...path, ...pathOf(first?.path)], message: first?.message ?? "is not valid" }
+    }
+  }
+}
+
+const reasonOfUnion = (issue: SchemaIssue.AnyOf, path: Reason["path"]): Reason => {
+  const reasons = issue.issues.map((member) => reasonOf(member, path))
+  const deepest = reasons.reduce<Reason | null>(
+    (best, one) => (one.path.length > (best?.path.length ?? path.length) ? one : best),
+    null,
+  )
+  if (deepest !== null) return deepest
+  const message = [issue.ast, ...issue.ast.types].map(({ annotations }) => annotations?.message).find(isText)
+  if (message !== undefined) return { path, message }
+  return reasons[0] ?? { path, message: format(issue).issues[0]?.message ?? "is not valid" }
+}
+
+const isText = (value: unknown): value is string => typeof value === "string"
+
+const pathOf = (path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> = []): Reason["path"] =>
+  path.map((step) => (typeof step === "object" ? step.key : step))
+
 /** messages, 0, content: messages[0].content. */
-const paramOf = (path: ReadonlyArray<unknown>): string => {
+const paramOf = (path: Reason["path"]): string => {
   const param = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
   return param === "" ? "body" : param.replace(/^\./, "").slice(0, 200)
 }

@@ -16,6 +16,7 @@ import { metricsPage } from "./metricsPage.ts"
 import { model, models } from "./models.ts"
 import { type GatewayOptions, Options } from "./options.ts"
 import { playground } from "./playground.ts"
+import { IGNORED, Strangers } from "./strangers.ts"
 
 /** Answers that run when the gateway ends have so long to do so. */
 const FAREWELL_MILLIS = 2_000
@@ -43,7 +44,7 @@ const routes = Layer.mergeAll(chat, completions, models, model, healthz, readyz,
 export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
   const server = createServer({ keepAliveTimeout: 65_000 }) // longer than a load balancer's minute
   server.on("clientError", refuse)
-  const services = Layer.mergeAll(Deployments.layer, Beats.layer, Callers.layer).pipe(
+  const services = Layer.mergeAll(Deployments.layer, Beats.layer, Callers.layer, Strangers.layer).pipe(
     Layer.provide(Layer.succeed(Options, options)),
   )
   yield* HttpRouter.serve(Layer.mergeAll(routes, cors(options)), {
@@ -72,7 +73,7 @@ const cors = ({ corsOrigins }: GatewayOptions) =>
     : HttpRouter.cors({
         allowedOrigins: corsOrigins,
         allowedMethods: ["GET", "POST"],
-        exposedHeaders: ["retry-after", "retry-after-ms"],
+        exposedHeaders: ["retry-after", "retry-after-ms", IGNORED],
         maxAge: 600,
       })
 

@@ -95,4 +95,5 @@ export const HTTP_ENVIRONMENT = {
   timeout: "CHORUS_HTTP_TIMEOUT", // seconds of a request; 600
   bodyLimit: "CHORUS_HTTP_BODY_LIMIT", // bytes; 1 MiB
   corsOrigins: "CHORUS_HTTP_CORS_ORIGINS", // separated by commas; none
+  strict: "CHORUS_HTTP_STRICT", // 1 refuses fields that nobody knows; 0
 } as const

@@ -215,8 +215,10 @@ describe("refusals", () => {
       { code: "model_not_found", param: "model" },
       /There is demo/,
     ],
-    ["a field that is none", { tempo: 1 }, 400, { param: "tempo" }, /not known or not supported/],
-    ["a field that is not supported", { frequency_penalty: 1 }, 400, { param: "frequency_penalty" }, /or give 0/],
+    ["a field that is not supported", { suffix: "x" }, 400, { param: "suffix" }, /is not supported here: leave it out/],
+    ["another server's field", { guided_regex: "a+" }, 400, { param: "guided_regex" }, /is not supported here/],
+    ["a name of another server's", { n_predict: 8 }, 400, { param: "n_predict" }, /max_tokens is its name here/],
+    ["a prompt that is none", { prompt: { text: "x" } }, 400, { param: "prompt" }, /a text, a list of tokens/],
     ["a value out of range", { temperature: 3 }, 400, { param: "temperature" }, /between 0 and 2/],
     ["a value of another type", { max_tokens: "8" }, 400, { param: "max_tokens" }, /expected number/],
     ["what a supervisor refuses", { prompt: [1, 999_999] }, 400, { param: "prompt[1]" }, /vocabulary/],
@@ -229,18 +231,66 @@ describe("refusals", () => {
     expect(error.message).toMatch(message)
   })
 
-  test("a field of a message is named with its place", async () => {
-    const body = {
-      model,
-      messages: [
-        { role: "user", content: "x" },
-        { role: "user", content: 5 },
-      ],
-    }
-    await expect(openai.post("/chat/completions", { body })).rejects.toMatchObject({
-      status: 400,
-      param: "messages[1].content",
+  const message = { role: "user", content: "x" }
+  const chats: ReadonlyArray<readonly [string, object, string, RegExp]> = [
+    ["a field of a message", { messages: [message, { ...message, content: 5 }] }, "messages[1].content", /a text, or/],
+    ["another role", { messages: [{ ...message, role: "tool" }] }, "messages[0].role", /system, developer, user/],
+    [
+      "a part that is no text",
+      { messages: [{ ...message, content: [{ type: "image_url", image_url: {} }] }] },
+      "messages[0].content[0].type",
+      /has to be "text"/,
+    ],
+    ["tools", { tools: [{ type: "function", function: { name: "f" } }] }, "tools", /not supported here: leave it out$/],
+    [
+      "another form of answers",
+      { response_format: { type: "json_object" } },
+      "response_format",
+      /leave it out, or give \{"type":"text"\}/,
+    ],
+    ["a call of a tool", { messages: [{ ...message, tool_calls: [{}] }] }, "messages[0].tool_calls", /leave it out/],
+  ]
+  test.each(chats)("%s is named with its place, and refused in words", async (_, asked, param, reason) => {
+    const body = { model, messages: [message], ...asked }
+    const error: unknown = await openai.post("/chat/completions", { body }).catch((error) => error)
+    expect(error).toMatchObject({ status: 400, param, message: expect.stringMatching(reason) })
+  })
+})
+
+describe("fields that nobody knows", () => {
+  const asked = { model, messages: [{ role: "user", content: "x", mood: 1 }], max_tokens: 2, tempo: 1, "a\nb": 2 }
+  const ask = (url: string | null, body: object) =>
+    fetch(`${url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
     })
+
+  test("are ignored, and named in a header, whole and streamed; what has no consequence is not", async () => {
+    for (const stream of [false, true]) {
+      const answer = await ask(cluster.local.http, {
+        ...asked,
+        stream,
+        store: true,
+        metadata: { a: "b" },
+        keep_alive: 5,
+      })
+      expect([answer.status, answer.headers.get("x-chorus-ignored")]).toEqual([200, "messages[].mood, tempo, a%0Ab"])
+      await answer.text()
+    }
+    const plain = await ask(cluster.local.http, { model, messages: [{ role: "user", content: "x" }], max_tokens: 2 })
+    expect(plain.headers.get("x-chorus-ignored")).toBeNull()
+  })
+
+  test("are said once in the log, and refused where the gateway is strict", async () => {
+    await using gateway = await startGateway(cluster.local)
+    for (let i = 0; i < 3; i++) await (await ask(gateway.url, asked)).text()
+    await expect.poll(() => gateway.said()).toMatch(/not known here and is ignored: a%0Ab/)
+    expect(gateway.said().match(/is ignored: tempo/g)).toHaveLength(1)
+    await using strict = await startGateway(cluster.local, { CHORUS_HTTP_STRICT: "1" })
+    const refused = await ask(strict.url, { ...asked, messages: [{ role: "user", content: "x" }] })
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: "tempo", message: expect.stringMatching(/strict/) } })
   })
 })
 

@@ -16,7 +16,13 @@ let gateway: Gateway
 
 beforeAll(async () => {
   const { url } = await Effect.runPromise(Scope.provide(start(), scope))
-  gateway = await startGateway({ url, keys: null }, { CHORUS_HTTP_BODY_LIMIT: `${BODY_LIMIT}` })
+  gateway = await startGateway(
+    { url, keys: null },
+    {
+      CHORUS_HTTP_BODY_LIMIT: `${BODY_LIMIT}`,
+      CHORUS_HTTP_STRICT: "1",
+    },
+  )
 })
 afterAll(async () => {
   agent.destroy()
@@ -101,7 +107,7 @@ const WRONG: Record<string, fc.Arbitrary<unknown>> = {
   n: fc.oneof(notNumber, fraction, outside(1, 16)),
   seed: fc.oneof(notNumber, fraction, outside(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)),
   stream: notBoolean,
-  stream_options: fc.oneof(text, fc.integer(), list, fc.constant({ include_usage: 1 }), fc.constant({ other: true })),
+  stream_options: fc.oneof(text, fc.integer(), list, fc.constant({ include_usage: 1 })),
   stop: fc.oneof(
     fc.integer(),
     object,
@@ -109,10 +115,11 @@ const WRONG: Record<string, fc.Arbitrary<unknown>> = {
     fc.constant(""),
     fc.array(fc.constant("x"), { minLength: 17, maxLength: 40 }),
   ),
-  user: fc.oneof(fc.integer(), object, list),
   frequency_penalty: fc.oneof(notNumber, fraction),
   presence_penalty: fc.oneof(notNumber, fraction),
   logit_bias: fc.oneof(fc.integer(), object, list, text),
+  guided_json: fc.oneof(object, list, text),
+  options: fc.oneof(object, list, text),
 }
 
 const wrongValue = fc
@@ -202,7 +209,7 @@ const brokenJson = fc
 const deepField = fc
   .tuple(
     path,
-    fc.constantFrom("stop", "model", "messages", "prompt", "temperature", "zzz"),
+    fc.constantFrom("stop", "model", "messages", "prompt", "temperature", "options", "metadata", "zzz"),
     fc.integer({ min: 10, max: 30_000 }),
   )
   .map(([path, field, depth]) => {
