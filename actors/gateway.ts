@@ -1,12 +1,12 @@
 // A gateway: HTTP in front of what is served on a NATS server. Exits with 0 after a drain (SIGTERM), with 1 when it cannot
 // listen; ends when its parent does.
 import { Effect, Layer } from "effect"
-import { runActor } from "../src/fabric/actor.ts"
-import { Nats } from "../src/fabric/nats.ts"
-import { tellParent } from "../src/fabric/pulse.ts"
-import { telemetry } from "../src/fabric/telemetry.ts"
+import { Nats } from "../src/bus/nats.ts"
+import { telemetry } from "../src/bus/telemetry.ts"
 import { readEnvironment } from "../src/gateway/environment.ts"
 import { gateway } from "../src/gateway/server.ts"
+import { runActor } from "../src/host/actor.ts"
+import { tellParent } from "../src/host/pulse.ts"
 
 const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readEnvironment(process.env))

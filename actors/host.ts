@@ -1,9 +1,9 @@
 // A host: one per machine. Starts and stops the ranks that it is told to, and says what the machine has. Exits with 0 after
 // a drain (SIGTERM), when its ranks have ended; ends when its parent does.
 import { Effect, Layer } from "effect"
-import { runActor } from "../src/fabric/actor.ts"
-import { Nats } from "../src/fabric/nats.ts"
-import { tellParent } from "../src/fabric/pulse.ts"
+import { Nats } from "../src/bus/nats.ts"
+import { runActor } from "../src/host/actor.ts"
+import { tellParent } from "../src/host/pulse.ts"
 import { readHostEnvironment } from "../src/supervisor/environment.ts"
 import { host } from "../src/supervisor/host.ts"
 

@@ -1,10 +1,10 @@
 // A rank: one device, one shard of a model. The environment says which, its group's subject says what to do. Exits with 0
 // after a drain (SIGTERM), with 1 when it cannot load; ends when its parent does.
 import { Effect, Layer } from "effect"
-import { runActor } from "../src/fabric/actor.ts"
-import { Nats } from "../src/fabric/nats.ts"
-import { tellParent } from "../src/fabric/pulse.ts"
-import { telemetry } from "../src/fabric/telemetry.ts"
+import { Nats } from "../src/bus/nats.ts"
+import { telemetry } from "../src/bus/telemetry.ts"
+import { runActor } from "../src/host/actor.ts"
+import { tellParent } from "../src/host/pulse.ts"
 import { readEnvironment } from "../src/rank/environment.ts"
 import { rank } from "../src/rank/rank.ts"
 

@@ -1,10 +1,10 @@
 // A supervisor: owns sessions and runs their workflows, of one deployment that its environment names or of all in the
 // bucket. Exits with 0 after a drain (SIGTERM), with 1 when it cannot serve; ends when its parent does.
 import { Effect, Layer } from "effect"
-import { runActor } from "../src/fabric/actor.ts"
-import { Nats } from "../src/fabric/nats.ts"
-import { tellParent } from "../src/fabric/pulse.ts"
-import { telemetry } from "../src/fabric/telemetry.ts"
+import { Nats } from "../src/bus/nats.ts"
+import { telemetry } from "../src/bus/telemetry.ts"
+import { runActor } from "../src/host/actor.ts"
+import { tellParent } from "../src/host/pulse.ts"
 import { readEnvironment } from "../src/supervisor/environment.ts"
 import { serveAll } from "../src/supervisor/serving.ts"
 import { supervisor } from "../src/supervisor/supervisor.ts"

@@ -1,8 +1,8 @@
 // How long does a first request wait? From a request to a deployment without ranks to its first token, and the parts of
 // that, over a real nats-server, host and supervisor. Weights are in the page cache: they were read by the start before.
 import { Effect, Layer, Stream, SubscriptionRef } from "effect"
+import { Nats } from "../src/bus/nats.ts"
 import { connect } from "../src/client/index.ts"
-import { Nats } from "../src/fabric/nats.ts"
 import { openBuckets } from "../src/supervisor/deployments.ts"
 import { type Machine, startMachine } from "../src/supervisor/machine.ts"
 import type { Deployment, StoredDeployment } from "../src/wire/deployment.ts"

@@ -4,7 +4,7 @@ import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Schema } from "effect"
-import { start } from "../src/fabric/natsServer.ts"
+import { start } from "../src/natsServer/natsServer.ts"
 
 const CONFIG = join(import.meta.dirname, "../nats.conf")
 

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { jetstreamManager } from "@nats-io/jetstream"
 import { Effect, Option, Schema } from "effect"
-import { keysOf } from "../fabric/bucket.ts"
+import { keysOf } from "../store/bucket.ts"
 import { TOKEN_STREAM } from "../wire/subjects.ts"
 import { type Installation, MARK } from "./installation.ts"
 import type { Server } from "./servers.ts"

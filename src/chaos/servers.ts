@@ -7,7 +7,7 @@ import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { Effect, Schema } from "effect"
-import { start } from "../fabric/natsServer.ts"
+import { start } from "../natsServer/natsServer.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 
 export interface ServersOptions {

@@ -1,7 +1,7 @@
 // What an installation says of itself, heard over a way that no fault touches: beats of ranks, hosts and supervisors, and
 // the record of the replicas.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { openBuckets } from "../supervisor/deployments.ts"
 import { RankBeat, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"

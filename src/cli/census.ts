@@ -1,6 +1,6 @@
 // Who is there: services answer $SRV.STATS, ranks beat. Both are collected for some beats' time, and nobody is asked twice.
 import { Effect, Option, Result, Schema } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { HostBeat } from "../wire/host.ts"

@@ -1,7 +1,7 @@
 // Where a command generates: ranks of its own, or a deployment that runs already.
 import { Effect, Option } from "effect"
+import { Nats } from "../bus/nats.ts"
 import { servedModels } from "../client/models.ts"
-import { Nats } from "../fabric/nats.ts"
 import { type LocalCluster as Local, start } from "../supervisor/localCluster.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { CommandFailed, UsageError } from "./errors.ts"

@@ -1,9 +1,9 @@
 // chorus gateway: HTTP in front of what is served on a NATS server, alone or beside others. SIGTERM drains it and exits with 0.
 import { Console, Effect, Layer, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
-import { accessOf, natsEnvironment } from "../fabric/access.ts"
-import { Nats } from "../fabric/nats.ts"
-import { telemetry } from "../fabric/telemetry.ts"
+import { accessOf, natsEnvironment } from "../bus/access.ts"
+import { Nats } from "../bus/nats.ts"
+import { telemetry } from "../bus/telemetry.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"

@@ -2,8 +2,8 @@
 // drains it, ends its ranks and exits with 0.
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { accessOf } from "../fabric/access.ts"
-import { Nats } from "../fabric/nats.ts"
+import { accessOf } from "../bus/access.ts"
+import { Nats } from "../bus/nats.ts"
 import { nameOfMachine, host as serveHost } from "../supervisor/host.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"

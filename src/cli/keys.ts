@@ -2,7 +2,7 @@
 import { hostname } from "node:os"
 import { Console, Effect } from "effect"
 import { Command, Flag } from "effect/cli"
-import { makeKeys } from "../fabric/keyFolder.ts"
+import { makeKeys } from "../natsServer/keyFolder.ts"
 import * as flags from "./flags.ts"
 
 /** An address or a name of a machine, as it stands in a certificate. */

@@ -1,7 +1,7 @@
 // The NATS server that a command means: the one it names, or that of `chorus up` on this machine.
 import { Effect, Option } from "effect"
 import { Flag } from "effect/cli"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { folderOf, keysAt, running } from "./runtimeState.ts"

@@ -2,8 +2,8 @@
 // SIGTERM lets its sessions end for a while, hands the others over, and exits with 0.
 import { Console, Effect, Layer, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { Nats } from "../fabric/nats.ts"
-import { telemetry } from "../fabric/telemetry.ts"
+import { Nats } from "../bus/nats.ts"
+import { telemetry } from "../bus/telemetry.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
 import { keysFor } from "./server.ts"

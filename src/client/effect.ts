@@ -1,7 +1,7 @@
 // The client as an Effect service: typed failures, streams, and interruption that cancels. The same calls as index.ts.
 import { Context, Effect, Layer, Schema, Stream } from "effect"
-import { BadKey } from "../fabric/access.ts"
-import { NatsRefused, NatsUntrusted } from "../fabric/dial.ts"
+import { BadKey } from "../bus/access.ts"
+import { NatsRefused, NatsUntrusted } from "../bus/dial.ts"
 import { InferError, SessionExpired } from "../wire/errors.ts"
 import type { InferRequest, LoggedToken } from "../wire/infer.ts"
 import { Disconnected, NoAnswer, NotServed } from "./errors.ts"

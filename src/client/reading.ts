@@ -1,8 +1,8 @@
 // One reading of a session's token log: its tokens in order, each once, from a position on; and while it lasts, the word
 // that somebody reads. A server that restarts meanwhile makes it wait and nothing else.
 import type { NatsConnection } from "@nats-io/transport-node"
-import { entryAt, follow } from "../fabric/logReader.ts"
-import { insist } from "../fabric/nats.ts"
+import { insist } from "../bus/nats.ts"
+import { entryAt, follow } from "../store/logReader.ts"
 
 import { SessionExpired } from "../wire/errors.ts"
 import type { Answer, LogEntry, LoggedToken, TokenLogProbs } from "../wire/infer.ts"

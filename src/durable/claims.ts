@@ -2,7 +2,7 @@
 // which have lost their owner. Those it claims, and those that name this engine and that it does not run: a run may have
 // given up, and a record can be made again when its session is over, by a message that came twice.
 import { Effect, Queue, type Scope, Stream } from "effect"
-import type { Changes } from "../fabric/changes.ts"
+import type { Changes } from "../bus/changes.ts"
 import { claimable, claimed, type Execution } from "./ownership.ts"
 import type { Presence } from "./presence.ts"
 import type { Registered, Runs } from "./runs.ts"

@@ -4,7 +4,7 @@
 // and nothing else of Chorus.
 import { Context, Deferred, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
-import { changes } from "../fabric/changes.ts"
+import { changes } from "../bus/changes.ts"
 import { claims } from "./claims.ts"
 import { ACTIVITY, payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, handedOver } from "./ownership.ts"

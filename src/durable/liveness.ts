@@ -1,6 +1,6 @@
 // Who is alive, as far as can be heard from here. Silence counts only while it could have been broken: not while our own
 // connection was down, and not while we were stopped ourselves. So it is counted in ticks, by nobody's wall clock.
-import { LEASE_MILLIS } from "../fabric/lease.ts"
+import { LEASE_MILLIS } from "../store/lease.ts"
 
 export const TICK_MILLIS = 250
 

@@ -3,9 +3,9 @@
 // though the process lives.
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Layer, PubSub, type Scope, SubscriptionRef } from "effect"
-import { watching } from "../fabric/bucket.ts"
-import { LEASES, openLeases, RENEW_MILLIS } from "../fabric/lease.ts"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
+import { watching } from "../store/bucket.ts"
+import { LEASES, openLeases, RENEW_MILLIS } from "../store/lease.ts"
 import { Liveness, TICK_MILLIS } from "./liveness.ts"
 
 const KEYS = "owner"

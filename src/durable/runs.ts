@@ -2,7 +2,7 @@
 // another owner's.
 import { Context, Deferred, Effect, Exit, Fiber, Latch, Scope } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
-import type { Changes } from "../fabric/changes.ts"
+import type { Changes } from "../bus/changes.ts"
 import { payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, Ownership } from "./ownership.ts"
 import type { Recorded, Store } from "./store.ts"

@@ -1,9 +1,9 @@
 // Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
 // as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
 import { Effect, Result, Schedule, Schema } from "effect"
-import { keysOf, openKv, watching, writeOver } from "../fabric/bucket.ts"
-import type { Change } from "../fabric/bucketChanges.ts"
-import { answered, Nats } from "../fabric/nats.ts"
+import { answered, Nats } from "../bus/nats.ts"
+import { keysOf, openKv, watching, writeOver } from "../store/bucket.ts"
+import type { Change } from "../store/bucketChanges.ts"
 import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
 

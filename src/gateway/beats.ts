@@ -1,6 +1,6 @@
 // What ranks and supervisors say of themselves, as of now: one that is not heard any more is not there any more.
 import { Context, Effect, Layer, Result } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { BEAT_MILLIS, RankBeat, SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"

@@ -1,9 +1,9 @@
 // Who serves what: the models of a gateway are the deployments whose supervisors answer on its NATS server. They are asked
 // every now and then, and at once when somebody wants a model that is not known yet.
 import { Context, Effect, Layer, Option, Schema } from "effect"
+import { inboxOf } from "../bus/dial.ts"
+import { Nats } from "../bus/nats.ts"
 import { type Client, connect } from "../client/index.ts"
-import { inboxOf } from "../fabric/dial.ts"
-import { Nats } from "../fabric/nats.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { Options } from "./options.ts"
 

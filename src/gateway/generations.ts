@@ -1,8 +1,8 @@
 // The generations of one request: a session for each choice, all of them or none. They end with the request, however it
 // ends: an answer that nobody waits for any more is cancelled, unless whoever hangs up has said that he may come back.
 import { Effect, Stream } from "effect"
+import { traceparent } from "../bus/telemetry.ts"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
-import { traceparent } from "../fabric/telemetry.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { observe } from "./metrics.ts"

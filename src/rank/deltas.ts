@@ -2,7 +2,7 @@
 // says that it listens. Its memory of what was said outlives a change of the group's epoch.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../wire/kv.ts"
 import type { Sampling, SessionCommand } from "../wire/pass.ts"

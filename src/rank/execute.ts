@@ -1,7 +1,7 @@
 // A command, from the checks to the answer, over any strategy. Every rank of the group runs this; the leader has the answer.
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../native/index.ts"
-import type { Exchange } from "../fabric/peers.ts"
+import type { Exchange } from "../group/exchange.ts"
 import type { Strategy as StrategyName } from "../wire/deployment.ts"
 import type {
   Decode,

@@ -1,7 +1,7 @@
 // What a process of a group is: a rank of it, its standby, or nothing any more. It begins as what it was started as, and
 // changes with the formations that the keeper tells.
 import { Effect, Result, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group } from "../wire/deployment.ts"
 import { Formation } from "../wire/formation.ts"

@@ -2,7 +2,7 @@
 // piece by piece, and imports them. What does not come, or is of another shape, is prefilled as if there were nothing.
 import { randomInt } from "node:crypto"
 import { Effect } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { type MovingOptions, moving } from "./moving.ts"
 

@@ -9,7 +9,7 @@
 // h' = h + A_i, h = h' + MLP_i(h'). After the last group only the leader goes on, so the others send and do not wait.
 import { Effect } from "effect"
 import type { Op, StretchResult } from "../../native/index.ts"
-import { NO_NODES, type Payload } from "../fabric/peers.ts"
+import { NO_NODES, type Payload } from "../group/exchange.ts"
 import type { Activation } from "../wire/activation.ts"
 import type { Batch } from "./compute.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"

@@ -1,5 +1,5 @@
 // What a pass costs, as its leader sees it: read once, or once for each of its parts.
-import type { Exchange } from "../fabric/peers.ts"
+import type { Exchange } from "../group/exchange.ts"
 import type { PassCost } from "../wire/pass.ts"
 
 export interface Meter {

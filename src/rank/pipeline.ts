@@ -3,7 +3,7 @@
 // embedding on the first, so the frontier goes back to it, and then travels with h.
 import { Effect } from "effect"
 import type { Op } from "../../native/index.ts"
-import { NO_NODES } from "../fabric/peers.ts"
+import { NO_NODES } from "../group/exchange.ts"
 import { fuzzy } from "../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { type Course, groupOps, type Head, hidden, once, type Rows, type Strategy } from "./strategy.ts"

@@ -1,8 +1,8 @@
 // One rank from its options: opens the model, loads its shard, and serves until the scope closes. It beats from the first
 // moment, so that whoever waits sees the loading, or why it failed. A standby loads the whole model, and waits for a place.
 import { Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
-import { Peers } from "../fabric/peers.ts"
+import { Nats } from "../bus/nats.ts"
+import { Peers } from "../group/exchange.ts"
 import { type Model, open, wholeShard } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
 import { groupSubjects } from "../wire/subjects.ts"

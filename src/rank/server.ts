@@ -1,9 +1,9 @@
 // A rank at work: hears its group's commands and controls over NATS, and answers there.
 import type { Msg, NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
-import { Peers } from "../fabric/peers.ts"
-import { tracedAs } from "../fabric/telemetry.ts"
+import { Nats } from "../bus/nats.ts"
+import { tracedAs } from "../bus/telemetry.ts"
+import { Peers } from "../group/exchange.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"

@@ -2,7 +2,7 @@
 // A rank that is lost is replaced by it without a prefill: the sessions go on from what it holds.
 import { Effect, Result } from "effect"
 import type { Shard } from "../../native/index.ts"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import { Assembly, KvWish, WISH_MILLIS } from "../wire/kv.ts"
 import { GroupControl } from "../wire/pass.ts"

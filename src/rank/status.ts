@@ -1,8 +1,8 @@
 // What a rank says of itself: four beats a second, and an entry in the NATS services protocol, so that `nats micro ls` and
 // `chorus ps` find it.
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
-import { register as registerService } from "../fabric/services.ts"
+import { Nats } from "../bus/nats.ts"
+import { register as registerService } from "../bus/services.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { groupSubjects } from "../wire/subjects.ts"

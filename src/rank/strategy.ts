@@ -2,8 +2,8 @@
 // which layers, and so in what is sent.
 import { Effect } from "effect"
 import type { Op, Segment, StretchResult } from "../../native/index.ts"
-import type { Exchange, ExchangeError, Payload } from "../fabric/peers.ts"
-import { NO_NODES } from "../fabric/peers.ts"
+import type { Exchange, ExchangeError, Payload } from "../group/exchange.ts"
+import { NO_NODES } from "../group/exchange.ts"
 import type { Batch, Compute, ComputeFailed } from "./compute.ts"
 
 export type RunError = ExchangeError | ComputeFailed

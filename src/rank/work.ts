@@ -1,6 +1,6 @@
 // Performs what passes.ts decides: a fibre for each turn, an exchange for each pass.
 import { Effect, Exit, type Fiber, FiberSet } from "effect"
-import type { Exchange } from "../fabric/peers.ts"
+import type { Exchange } from "../group/exchange.ts"
 import type { Send } from "../wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import type { Deltas } from "./deltas.ts"

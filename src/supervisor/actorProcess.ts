@@ -3,8 +3,8 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { join as path } from "node:path"
 import { Deferred, Effect, Result, Schema } from "effect"
-import { PULSE_MILLIS, Said } from "../fabric/pulse.ts"
-import { Silence } from "../fabric/silence.ts"
+import { Silence } from "../bus/silence.ts"
+import { PULSE_MILLIS, Said } from "../host/pulse.ts"
 import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 
 const ROOT = path(import.meta.dirname, "../..")

@@ -1,5 +1,5 @@
 // What a request is answered with.
-import type { Reply } from "../fabric/services.ts"
+import type { Reply } from "../bus/services.ts"
 import { codec } from "../wire/codec.ts"
 import { AnswerTooLarge, type InferError } from "../wire/errors.ts"
 import { type Answer, InferAnswer } from "../wire/infer.ts"

@@ -1,6 +1,6 @@
 // The buckets that all of a server's actors share: what is to be served, by which replicas it is, and which hosts drain.
 import { Effect } from "effect"
-import { openBucket } from "../fabric/bucket.ts"
+import { openBucket } from "../store/bucket.ts"
 import { StoredDeployment } from "../wire/deployment.ts"
 import { Drain } from "../wire/host.ts"
 import { Replicas } from "../wire/replicas.ts"

@@ -1,6 +1,6 @@
 // The options of supervisors and hosts, as their environment gives them.
 import { Result, Schema } from "effect"
-import { accessOf } from "../fabric/access.ts"
+import { accessOf } from "../bus/access.ts"
 import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostOptions, nameOfMachine } from "./host.ts"
 import type { SupervisorOptions } from "./supervisor.ts"

@@ -1,7 +1,7 @@
 // The ranks that a host runs: started when told to, started again when they end by themselves, given up visibly when that
 // happens too often, and gone with the scope.
 import { Effect, Exit, Fiber, Scope } from "effect"
-import { natsEnvironment, rankAccess } from "../fabric/access.ts"
+import { natsEnvironment, rankAccess } from "../bus/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
 import { type Actor, startActor } from "./actorProcess.ts"

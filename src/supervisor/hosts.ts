@@ -1,7 +1,7 @@
 // The hosts, as a supervisor sees them: their beats, and requests to them.
 import { Effect, Fiber, Result, Schema, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
-import { Silence } from "../fabric/silence.ts"
+import { Nats } from "../bus/nats.ts"
+import { Silence } from "../bus/silence.ts"
 import { codec } from "../wire/codec.ts"
 import {
   HOST_BEAT_MILLIS,

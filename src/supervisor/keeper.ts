@@ -2,8 +2,8 @@
 // lease. What it has done is in the bucket of replicas, written by revision: one that was keeper in former times can write
 // nothing, and its successor goes on with what it finds there.
 import { Effect, FiberMap, Queue, SubscriptionRef } from "effect"
-import type { Bucket, BucketFailed, Entries, Entry } from "../fabric/bucket.ts"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
+import type { Bucket, BucketFailed, Entries, Entry } from "../store/bucket.ts"
 import { codec } from "../wire/codec.ts"
 import { ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import { Formation } from "../wire/formation.ts"

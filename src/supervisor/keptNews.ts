@@ -1,7 +1,7 @@
 // Supervisors share replicas, so they tell one another what each keeps there: a chat's next turn may come to any of them.
 import { randomUUID } from "node:crypto"
 import { Effect, Result } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import { KeptNews } from "../wire/kept.ts"
 import { subjectsOf } from "../wire/subjects.ts"

@@ -2,7 +2,7 @@
 // tells others how things stand.
 import { randomUUID } from "node:crypto"
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"

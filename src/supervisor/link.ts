@@ -1,7 +1,7 @@
 // The way to one replica: its groups joined, joined again when their ranks were lost and are back, and how far they are.
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { type Group, join } from "../fabric/group.ts"
-import { healthPass } from "../fabric/healthPass.ts"
+import { type Group, join } from "../group/group.ts"
+import { healthPass } from "../group/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"

@@ -1,9 +1,9 @@
 // A deployment on this machine: a nats-server where none is given, its ranks and a supervisor as child processes. All of
 // them end with the scope, and with this process however it ends.
 import { Deferred, Effect, Layer, Stream, SubscriptionRef } from "effect"
-import { folderOfKeys, keyIn, natsEnvironment, rankAccess } from "../fabric/access.ts"
-import { type Group, join } from "../fabric/group.ts"
-import { Nats } from "../fabric/nats.ts"
+import { folderOfKeys, keyIn, natsEnvironment, rankAccess } from "../bus/access.ts"
+import { Nats } from "../bus/nats.ts"
+import { type Group, join } from "../group/group.ts"
 import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
 import { type ActorEnded, startActor, startActors } from "./actorProcess.ts"

@@ -1,8 +1,8 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
 import { Deferred, Effect, Layer, Scope, Stream, SubscriptionRef } from "effect"
-import { folderOfKeys, keyIn, natsEnvironment } from "../fabric/access.ts"
-import { Nats } from "../fabric/nats.ts"
+import { folderOfKeys, keyIn, natsEnvironment } from "../bus/access.ts"
+import { Nats } from "../bus/nats.ts"
 import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { type HostedRank, placeKey } from "../wire/host.ts"

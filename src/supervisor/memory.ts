@@ -1,6 +1,6 @@
 // The memory for KV that ready ranks say they have.
 import { SubscriptionRef } from "effect"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import type { Deployment } from "../wire/deployment.ts"
 
 /** Tokens that a replica has memory for, of all its sessions together. */

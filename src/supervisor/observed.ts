@@ -1,6 +1,6 @@
 // What the keeper hears of all deployments: every rank's beats, and the demand of every supervisor.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupName } from "../wire/deployment.ts"

@@ -2,8 +2,8 @@
 // machine reach the port, and nothing behind it.
 import { join } from "node:path"
 import { Effect } from "effect"
-import { CONFIG, makeKeys } from "../fabric/keyFolder.ts"
-import { start, temporaryFolder } from "../fabric/natsServer.ts"
+import { CONFIG, makeKeys } from "../natsServer/keyFolder.ts"
+import { start, temporaryFolder } from "../natsServer/natsServer.ts"
 import { ActorEnded } from "./actorProcess.ts"
 
 /** Where servers one after the other have their store and their keys. */

@@ -2,8 +2,8 @@
 // are ready, and again when nothing has computed there for a while, be it for want of sessions or because a device hangs.
 // Where sessions run, their passes are proof enough, so health costs them no message.
 import { Effect, FiberMap } from "effect"
-import { join } from "../fabric/group.ts"
-import { healthPass } from "../fabric/healthPass.ts"
+import { join } from "../group/group.ts"
+import { healthPass } from "../group/healthPass.ts"
 import { groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
 import type { Observed } from "./observed.ts"

@@ -2,10 +2,10 @@
 // one, and tells how far it is meanwhile. What it has to do, it tells the keeper.
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
-import type { Entries } from "../fabric/bucket.ts"
-import { changes } from "../fabric/changes.ts"
-import { Nats } from "../fabric/nats.ts"
+import { changes } from "../bus/changes.ts"
+import { Nats } from "../bus/nats.ts"
 import type { Tokenizer } from "../model/index.ts"
+import type { Entries } from "../store/bucket.ts"
 import { codec } from "../wire/codec.ts"
 import { type Deployment, ranksPart } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors.ts"

@@ -1,11 +1,11 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
 // its turn as the keeper, who places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import { Traces } from "../bus/traces.ts"
 import { Presence } from "../durable/presence.ts"
-import type { Entries } from "../fabric/bucket.ts"
-import { holding } from "../fabric/lease.ts"
-import { TokenLog } from "../fabric/tokenLog.ts"
-import { Traces } from "../fabric/traces.ts"
+import type { Entries } from "../store/bucket.ts"
+import { holding } from "../store/lease.ts"
+import { TokenLog } from "../store/tokenLog.ts"
 import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
 import { openBuckets } from "./deployments.ts"

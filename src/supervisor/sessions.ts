@@ -1,12 +1,12 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
 import { Context, Deferred, Effect, Exit, Layer, Semaphore } from "effect"
+import { Nats } from "../bus/nats.ts"
+import { type Carrying, tracedAs } from "../bus/telemetry.ts"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
-import { Nats } from "../fabric/nats.ts"
-import { type Carrying, tracedAs } from "../fabric/telemetry.ts"
-import { TokenLog } from "../fabric/tokenLog.ts"
 import type { Model } from "../model/index.ts"
+import { TokenLog } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { ActivationFailed } from "../wire/errors.ts"

@@ -1,6 +1,6 @@
 // How many supervisors share the replicas of a deployment, by their beats: each gives out its part of the memory.
 import { Effect, Result } from "effect"
-import { Nats } from "../fabric/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"

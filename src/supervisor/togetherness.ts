@@ -1,6 +1,6 @@
 // Runs the decisions of batching.ts: a group whose sessions draft together.
 import { Deferred, Effect, FiberSet } from "effect"
-import type { Group, GroupError, Timed } from "../fabric/group.ts"
+import type { Group, GroupError, Timed } from "../group/group.ts"
 import type { Strategy } from "../wire/deployment.ts"
 import { GroupSilent } from "../wire/errors.ts"
 import { type Drafted, PASS_ROWS } from "../wire/pass.ts"

@@ -2,7 +2,7 @@
 // one after it waits for it, so the log is in order and at most one iteration behind.
 import { Effect, Fiber, Schema } from "effect"
 import { Activity } from "effect/workflow"
-import { TokenLog } from "../fabric/tokenLog.ts"
+import { TokenLog } from "../store/tokenLog.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { type GenerateError, LogError } from "./errors.ts"
 import type { Generation } from "./generation.ts"

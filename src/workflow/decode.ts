@@ -4,7 +4,7 @@
 // and the log in place of the ranks. There a burst may be longer.
 import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import { Decoded } from "../wire/pass.ts"
 import { measure, millisOf } from "./control.ts"
 import { GroupError } from "./errors.ts"

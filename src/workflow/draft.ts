@@ -2,7 +2,7 @@
 // bonus token (EasySpec, section 3.2), and grows the tree from there.
 import { Effect, Schema } from "effect"
 import { Activity, type WorkflowEngine } from "effect/workflow"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Drafted } from "../wire/pass.ts"
 import { measure } from "./control.ts"

@@ -1,6 +1,6 @@
 // What can end a generation before its time.
 import { Schema } from "effect"
-import { LogFailed, LogMoved } from "../fabric/append.ts"
+import { LogFailed, LogMoved } from "../store/append.ts"
 import { GroupSilent, PassError, SessionExpired } from "../wire/errors.ts"
 
 /** Of a pass. */

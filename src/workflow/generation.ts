@@ -1,6 +1,6 @@
 // The state of one generation between its passes.
 import { Context, type Effect, type Fiber, Schema, type Scope, type Semaphore } from "effect"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
 import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from "../wire/errors.ts"

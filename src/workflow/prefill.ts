@@ -2,7 +2,7 @@
 // have their turn.
 import { Effect, Schema } from "effect"
 import { Activity, type WorkflowEngine } from "effect/workflow"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import type { UnknownSession } from "../wire/errors.ts"
 import { Prefilled } from "../wire/pass.ts"
 import { measure } from "./control.ts"

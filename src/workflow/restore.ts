@@ -2,8 +2,8 @@
 // follows from them. Who goes on writes an entry of his own first: from then on nothing that a former owner sends is taken,
 // since it says that it comes after another entry (Kleppmann's fencing token, held by the log).
 import { Effect } from "effect"
-import { type Logged, TokenLog } from "../fabric/tokenLog.ts"
 import type { Tokenizer } from "../model/index.ts"
+import { type Logged, TokenLog } from "../store/tokenLog.ts"
 import { SessionExpired } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { nothing } from "./control.ts"

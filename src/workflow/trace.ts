@@ -1,6 +1,6 @@
 // The trace of an iteration: told only where the request asks for it, and nothing depends on it.
 import { Effect } from "effect"
-import { Traces } from "../fabric/traces.ts"
+import { Traces } from "../bus/traces.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Accepted } from "../speculation/acceptance.ts"
 import type { Drafted } from "../wire/pass.ts"

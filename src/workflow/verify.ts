@@ -1,7 +1,7 @@
 // Verify: one exact pass of the base group over the bonus token and the draft tree.
 import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
-import type { Group } from "../fabric/group.ts"
+import type { Group } from "../group/group.ts"
 import type { Tree } from "../speculation/tree.ts"
 import { Verified } from "../wire/pass.ts"
 import { measure } from "./control.ts"

@@ -2,7 +2,7 @@
 // undisturbed run with the same seed.
 import { afterAll, beforeAll, expect, test } from "vitest"
 import type { InferRequest } from "../../src/client/index.ts"
-import { follow } from "../../src/fabric/logReader.ts"
+import { follow } from "../../src/store/logReader.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Fleet, kill, storedOf } from "../integration/serverless.ts"
 

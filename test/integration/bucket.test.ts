@@ -8,9 +8,9 @@ import { Kvm } from "@nats-io/kv"
 import { connect } from "@nats-io/transport-node"
 import { Deferred, Effect, Fiber, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { afterEach, beforeEach, expect, test } from "vitest"
-import { type Entries, keysOf, openBucket } from "../../src/fabric/bucket.ts"
-import { holding } from "../../src/fabric/lease.ts"
-import { Nats } from "../../src/fabric/nats.ts"
+import { Nats } from "../../src/bus/nats.ts"
+import { type Entries, keysOf, openBucket } from "../../src/store/bucket.ts"
+import { holding } from "../../src/store/lease.ts"
 import { Server } from "./rankGroup.ts"
 
 const Value = Schema.Struct({ count: Schema.Int })

@@ -5,9 +5,9 @@ import { randomUUID } from "node:crypto"
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Schema } from "effect"
 import { Activity, DurableClock, DurableDeferred, Workflow } from "effect/workflow"
+import { Nats } from "../../src/bus/nats.ts"
 import { layer } from "../../src/durable/engine.ts"
 import { Presence } from "../../src/durable/presence.ts"
-import { Nats } from "../../src/fabric/nats.ts"
 
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 

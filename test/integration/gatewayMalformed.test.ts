@@ -6,7 +6,7 @@ import { connect } from "node:net"
 import { Effect, Exit, Scope } from "effect"
 import fc from "fast-check"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { start } from "../../src/fabric/natsServer.ts"
+import { start } from "../../src/natsServer/natsServer.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
 
 const BODY_LIMIT = 65_536

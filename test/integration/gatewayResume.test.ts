@@ -3,7 +3,7 @@
 import { jetstreamManager } from "@nats-io/jetstream"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Ending } from "../../src/client/index.ts"
-import { entryAt } from "../../src/fabric/logReader.ts"
+import { entryAt } from "../../src/store/logReader.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"

@@ -5,8 +5,8 @@ import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "no
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Schema } from "effect"
-import { keyIn, natsEnvironment } from "../../src/fabric/access.ts"
-import { Said } from "../../src/fabric/pulse.ts"
+import { keyIn, natsEnvironment } from "../../src/bus/access.ts"
+import { Said } from "../../src/host/pulse.ts"
 import { DEMO } from "./cluster.ts"
 
 const ACTOR = join(import.meta.dirname, "../../actors/gateway.ts")

@@ -9,8 +9,8 @@ import { DockerfileParser } from "dockerfile-ast"
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
 import { parse } from "yaml"
-import { makeKeys } from "../../src/fabric/keyFolder.ts"
-import { findNatsServer } from "../../src/fabric/natsServer.ts"
+import { makeKeys } from "../../src/natsServer/keyFolder.ts"
+import { findNatsServer } from "../../src/natsServer/natsServer.ts"
 import { faultsOf, manifestsIn } from "./manifests.ts"
 
 const ROOT = join(import.meta.dirname, "../..")

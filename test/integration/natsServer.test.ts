@@ -10,7 +10,7 @@ import { jetstream, jetstreamManager } from "@nats-io/jetstream"
 import { connect, type NatsConnection } from "@nats-io/transport-node"
 import { Effect, Exit, Scope } from "effect"
 import { afterEach } from "vitest"
-import { type NatsServerOptions, start } from "../../src/fabric/natsServer.ts"
+import { type NatsServerOptions, start } from "../../src/natsServer/natsServer.ts"
 
 const alive = (pid: number): boolean => {
   try {
@@ -102,7 +102,7 @@ it.live("tells that the server stopped, and how", () =>
 // A parent that prints what it started and then stays; it is killed from outside.
 const parent = `
 import { Effect } from "effect"
-import { start } from "./src/fabric/natsServer.ts"
+import { start } from "./src/natsServer/natsServer.ts"
 await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
   const { pid, folder } = yield* start()
   console.log(JSON.stringify({ pid, folder }))

@@ -2,8 +2,8 @@
 // ask for it. Beats say how long a rank's device has computed.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { follow } from "../../src/fabric/logReader.ts"
-import { traces } from "../../src/fabric/traces.ts"
+import { traces } from "../../src/bus/traces.ts"
+import { follow } from "../../src/store/logReader.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"

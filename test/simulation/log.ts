@@ -1,8 +1,8 @@
 // The simulated JetStream stream of token logs: expected sequences, message ids that are known for a while, an
 // acknowledgement that may be lost, and a tail that may be.
 import { Effect, Schedule } from "effect"
-import { appendTo, LogFailed } from "../../src/fabric/append.ts"
-import type { Logged, TokenLog } from "../../src/fabric/tokenLog.ts"
+import { appendTo, LogFailed } from "../../src/store/append.ts"
+import type { Logged, TokenLog } from "../../src/store/tokenLog.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"

@@ -1,7 +1,7 @@
 // A simulated rank: the product's passes, strategies and exchanges, on the hash engine and the simulated network.
 import { Effect, Result } from "effect"
-import { Inbox } from "../../src/fabric/inbox.ts"
-import { Exchange } from "../../src/fabric/peers.ts"
+import { Exchange } from "../../src/group/exchange.ts"
+import { Inbox } from "../../src/group/inbox.ts"
 import { STRATEGIES } from "../../src/rank/execute.ts"
 import { moving } from "../../src/rank/moving.ts"
 import { ownersOf } from "../../src/rank/placement.ts"

@@ -2,8 +2,8 @@
 // back, and has the product's position in it.
 import { Effect } from "effect"
 import { Position } from "../../src/client/position.ts"
-import { isRewritten } from "../../src/fabric/logReader.ts"
-import type { Logged } from "../../src/fabric/tokenLog.ts"
+import { isRewritten } from "../../src/store/logReader.ts"
+import type { Logged } from "../../src/store/tokenLog.ts"
 import type { FinishReason, LoggedToken } from "../../src/wire/infer.ts"
 import type { LogServer } from "./log.ts"
 import type { Mutation } from "./mutation.ts"

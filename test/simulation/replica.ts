@@ -1,9 +1,9 @@
 // A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; who joins
 // and who is given up follows the same rules as its links.
 import { Effect, type Fiber, SubscriptionRef } from "effect"
-import { Attendance } from "../../src/fabric/attendance.ts"
-import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/fabric/group.ts"
-import { type Asker, type Outcome, type Question, Questions } from "../../src/fabric/questions.ts"
+import { Attendance } from "../../src/group/attendance.ts"
+import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/group/group.ts"
+import { type Asker, type Outcome, type Question, Questions } from "../../src/group/questions.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
 import { keeping } from "../../src/supervisor/keeping.ts"
 import type { Ready } from "../../src/supervisor/link.ts"

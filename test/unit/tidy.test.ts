@@ -35,12 +35,13 @@ const importsOf = (file: string): ReadonlyArray<Import> =>
     typeOnly: type !== undefined,
   }))
 
-// wire <- fabric, model <- speculation, rank <- workflow <- the rest; what stands later may import what stands before.
+// wire <- bus, model, speculation <- group, store <- rank <- workflow <- the rest; what stands later may import what stands before.
 const LAYERS = [
   ["native"],
   ["src/wire"],
-  ["src/fabric", "src/model", "src/speculation"],
-  ["src/rank", "src/durable"],
+  ["src/bus", "src/model", "src/speculation"],
+  ["src/group", "src/natsServer", "src/store"],
+  ["src/rank", "src/durable", "src/host"],
   ["src/workflow"],
   ["src/supervisor", "src/planner"],
   ["src/client"],

@@ -7,8 +7,8 @@ const SRC = join(import.meta.dirname, "../../../src")
 
 /** Leases, liveness, beats, and what waits for either. */
 const MONOTONIC = [
-  "fabric/lease.ts",
-  "fabric/group.ts",
+  "store/lease.ts",
+  "group/group.ts",
   ...["liveness.ts", "ownership.ts", "presence.ts", "store.ts"].map((file) => `durable/${file}`),
   "supervisor/hosts.ts",
   "supervisor/observed.ts",
@@ -23,7 +23,7 @@ test.each(MONOTONIC)("%s reads no wall clock", (file) => {
 })
 
 test("every file of a lease or of liveness is among them", () => {
-  const named = ["fabric", "durable"].flatMap((folder) =>
+  const named = ["store", "durable"].flatMap((folder) =>
     readdirSync(join(SRC, folder))
       .filter((file) => /lease|liveness|presence|ownership/i.test(file))
       .map((file) => `${folder}/${file}`),

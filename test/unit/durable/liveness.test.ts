@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest"
 import { keyPart, nameOf } from "../../../src/durable/key.ts"
 import { Liveness, TICK_MILLIS } from "../../../src/durable/liveness.ts"
 import { claimable, claimed, type Execution, handedOver } from "../../../src/durable/ownership.ts"
-import { LEASE_MILLIS } from "../../../src/fabric/lease.ts"
+import { LEASE_MILLIS } from "../../../src/store/lease.ts"
 
 const LEASE = LEASE_MILLIS / TICK_MILLIS // ticks
 

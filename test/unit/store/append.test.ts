@@ -2,7 +2,7 @@
 import { expect, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { appendTo, LogFailed, type LogPort } from "../../../src/fabric/append.ts"
+import { appendTo, LogFailed, type LogPort } from "../../../src/store/append.ts"
 import type { LogEntry } from "../../../src/wire/infer.ts"
 
 const entry: LogEntry = { _tag: "Owner", epoch: 2, at: 0 }

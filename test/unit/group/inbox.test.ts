@@ -1,7 +1,7 @@
 // Early, late and doubled activations: each finds its place or is dropped, and what waits for nobody is bounded.
 import { Result } from "effect"
 import { expect, test } from "vitest"
-import { HELD_BYTES, Inbox, passKey } from "../../../src/fabric/inbox.ts"
+import { HELD_BYTES, Inbox, passKey } from "../../../src/group/inbox.ts"
 import { type Activation, decode, encode } from "../../../src/wire/activation.ts"
 import { decode as decodePart, split } from "../../../src/wire/part.ts"
 

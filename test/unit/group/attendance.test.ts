@@ -1,6 +1,6 @@
 // Who is there: silences, returns, and the time that a standby has to take a lost rank's place.
 import { expect, test } from "vitest"
-import { Attendance } from "../../../src/fabric/attendance.ts"
+import { Attendance } from "../../../src/group/attendance.ts"
 
 const beat = (rank: number, pid = rank, connections = 1) => ({ rank, pid, connections, state: "ready" }) as const
 

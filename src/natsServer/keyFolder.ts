@@ -9,8 +9,8 @@ import { dirname, join, resolve } from "node:path"
 import { promisify } from "node:util"
 import { nkeys } from "@nats-io/transport-node"
 import { Effect, Schema } from "effect"
+import { CA_FILE, keyFile } from "../bus/access.ts"
 import { inboxPrefixOf, permissionsOf, ROLES, type User } from "../wire/permissions.ts"
-import { CA_FILE, keyFile } from "./access.ts"
 
 const NATS_CONF = join(import.meta.dirname, "../../nats.conf")
 

@@ -1,8 +1,8 @@
 // A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
 import { hostname } from "node:os"
 import { Effect, Schedule } from "effect"
+import { Nats } from "../bus/nats.ts"
 import { isConflict, openKv } from "./bucket.ts"
-import { Nats } from "./nats.ts"
 
 export const LEASES = "chorus_leases"
 

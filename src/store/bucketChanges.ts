@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto"
 import { AckPolicy, DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream"
 import type { KvEntry } from "@nats-io/kv"
 import { type NatsConnection, nanos } from "@nats-io/transport-node"
-import { inboxOf } from "./dial.ts"
+import { inboxOf } from "../bus/dial.ts"
 
 export type Change = Pick<KvEntry, "key" | "operation" | "revision" | "string">
 

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { accessOf, keyIn, natsEnvironment, OPEN, rankAccess } from "../../../src/fabric/access.ts"
-import { makeKeys } from "../../../src/fabric/keyFolder.ts"
+import { accessOf, keyIn, natsEnvironment, OPEN, rankAccess } from "../../../src/bus/access.ts"
+import { makeKeys } from "../../../src/natsServer/keyFolder.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-access-"))
 const keys = join(folder, "keys")

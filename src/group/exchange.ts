@@ -1,12 +1,12 @@
 // The ranks of a group, as one of them sees the others: an exchange for each pass, in which hidden states are handed on,
 // broadcast, or gathered. Core NATS: nothing is stored, and a lost message fails the pass, which is then repeated.
 import { Context, Effect, Layer, Result, Schema, Stream } from "effect"
+import { Nats } from "../bus/nats.ts"
 import { type Activation, decode, encode, HEADER_BYTES } from "../wire/activation.ts"
 import { PeerSilent } from "../wire/errors.ts"
 import { decode as decodePart, isPart, PART_HEADER_BYTES, partsOf, split } from "../wire/part.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { Inbox, passKey } from "./inbox.ts"
-import { Nats } from "./nats.ts"
 
 /** How long a rank waits for one activation of a peer. Generous: a rank that dies is noticed by its beats. */
 const EXCHANGE_MILLIS = 10_000

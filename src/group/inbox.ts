@@ -1,5 +1,5 @@
 // The activations that have come and are not read yet. A peer may be ahead of this rank, or of its command, so early ones
-// wait here; what is doubled, or of a pass that has ended, is dropped. Plain data and callbacks; peers.ts makes effects of it.
+// wait here; what is doubled, or of a pass that has ended, is dropped. Plain data and callbacks; exchange.ts makes effects of it.
 import type { Activation } from "../wire/activation.ts"
 import type { Part } from "../wire/part.ts"
 

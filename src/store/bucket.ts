@@ -4,9 +4,9 @@ import { JetStreamApiError } from "@nats-io/jetstream"
 import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
+import { isForbidden, Nats } from "../bus/nats.ts"
 import { type Change, changesOf } from "./bucketChanges.ts"
 import { copiesAt } from "./copies.ts"
-import { isForbidden, Nats } from "./nats.ts"
 
 export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
   bucket: Schema.String,

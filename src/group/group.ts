@@ -4,6 +4,9 @@
 import { randomInt } from "node:crypto"
 import { type MsgHdrs, RequestError, TimeoutError } from "@nats-io/transport-node"
 import { Deferred, Effect, Result, Schema, Stream, SubscriptionRef } from "effect"
+import { insist, Nats } from "../bus/nats.ts"
+import { LATE } from "../bus/silence.ts"
+import { traceHeaders, traceparent } from "../bus/telemetry.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group as GroupConfig } from "../wire/deployment.ts"
@@ -24,10 +27,7 @@ import {
 } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { Attendance } from "./attendance.ts"
-import { insist, Nats } from "./nats.ts"
 import { type Asker, type Outcome, Questions } from "./questions.ts"
-import { LATE } from "./silence.ts"
-import { traceHeaders, traceparent } from "./telemetry.ts"
 
 const beats = codec("rank beat", RankBeat)
 const commands = codec("pass command", PassCommand)

@@ -1,6 +1,6 @@
 // A group's questions: each ends once, by its own answer or with the reason why none will come.
 import { expect, test } from "vitest"
-import { type Outcome, type Question, Questions } from "../../../src/fabric/questions.ts"
+import { type Outcome, type Question, Questions } from "../../../src/group/questions.ts"
 import { PeerSilent } from "../../../src/wire/errors.ts"
 import type { Decode, Draft, PassAnswer, PassCommand } from "../../../src/wire/pass.ts"
 

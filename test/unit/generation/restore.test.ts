@@ -1,6 +1,6 @@
 // What a log says of its session, and what the owner of an epoch may do with it.
 import { describe, expect, test } from "vitest"
-import type { Logged } from "../../../src/fabric/tokenLog.ts"
+import type { Logged } from "../../../src/store/tokenLog.ts"
 import type { LogEntry } from "../../../src/wire/infer.ts"
 import { journalOf, standingOf } from "../../../src/workflow/restore.ts"
 

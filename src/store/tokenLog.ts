@@ -12,6 +12,7 @@ import {
 } from "@nats-io/jetstream"
 import { type NatsConnection, nanos } from "@nats-io/transport-node"
 import { Context, Effect, Layer, Result } from "effect"
+import { answered, Nats, untilAnswered } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import type { MalformedMessage } from "../wire/errors.ts"
@@ -20,7 +21,6 @@ import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subject
 import { appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
 import { isConflict } from "./bucket.ts"
 import { copiesAt } from "./copies.ts"
-import { answered, Nats, untilAnswered } from "./nats.ts"
 
 const entries = codec("token log entry", LogEntry)
 

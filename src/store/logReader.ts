@@ -1,12 +1,12 @@
 // A session's log as its readers see it: a supervisor is asked, JetStream sends. Whoever reads needs no more than an inbox.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Result } from "effect"
+import { inboxOf } from "../bus/dial.ts"
+import { hedged } from "../bus/hedged.ts"
+import { onEvent, untilAnswered } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
-import { inboxOf } from "./dial.ts"
-import { hedged } from "./hedged.ts"
-import { onEvent, untilAnswered } from "./nats.ts"
 import { entryOf, type Logged } from "./tokenLog.ts"
 
 const requests = codec("read request", ReadRequest)

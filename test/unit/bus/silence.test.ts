@@ -1,6 +1,6 @@
 // Who has fallen silent, and who is not judged.
 import { expect, test } from "vitest"
-import { Silence } from "../../../src/fabric/silence.ts"
+import { Silence } from "../../../src/bus/silence.ts"
 
 const watching = () => {
   const silence = new Silence<string>({ everyMillis: 250, missed: 4 }, 0)

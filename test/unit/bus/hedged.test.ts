@@ -1,6 +1,6 @@
 // Hedged requests: who does not answer costs the wait for the next one, and no answer is heard twice.
 import { expect, test } from "vitest"
-import { hedged } from "../../../src/fabric/hedged.ts"
+import { hedged } from "../../../src/bus/hedged.ts"
 
 const HEDGE = { afterMillis: 5, withinMillis: 60_000 }
 
