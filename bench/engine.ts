@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { Effect } from "effect"
 import { type Engine, native, type Op, type Segment, type StretchResult } from "../native/index.ts"
 import { kvTypeOf, type Model, open, wholeShard } from "../src/model/index.ts"
-import { chain } from "../src/rank/chain.ts"
+import { chain } from "../src/rank/device/chain.ts"
 import { GREEDY } from "../src/wire/pass.ts"
 
 const BACKENDS = join(import.meta.dirname, "../.chorus/backends")

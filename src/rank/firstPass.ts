@@ -3,9 +3,9 @@
 import { Effect } from "effect"
 import type { Op, Shard } from "../../native/index.ts"
 import { GREEDY } from "../wire/pass.ts"
-import { chain } from "./chain.ts"
-import type { Compute, ComputeFailed } from "./compute.ts"
-import { rangesOf } from "./placement.ts"
+import { chain } from "./device/chain.ts"
+import type { Compute, ComputeFailed } from "./device/compute.ts"
+import { rangesOf } from "./strategy/shards.ts"
 
 const SESSION = "first pass"
 

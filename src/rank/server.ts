@@ -7,11 +7,11 @@ import { Peers } from "../group/exchange.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
-import { type Deltas, tellStandby } from "./deltas.ts"
-import type { Crew } from "./execute.ts"
-import type { Moving } from "./moving.ts"
-import { type Lane, refused } from "./passes.ts"
-import { work } from "./work.ts"
+import { type Deltas, tellStandby } from "./kv/standbyFeed.ts"
+import type { Moving } from "./kv/transfer.ts"
+import type { Crew } from "./pass/execute.ts"
+import { type Lane, refused } from "./pass/queue.ts"
+import { work } from "./pass/runner.ts"
 
 /** A command has at most some hundred tokens, with their parents, of each of some hundred sessions. */
 const MOST_BYTES = 1024 * 1024

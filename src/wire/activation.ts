@@ -14,7 +14,7 @@ export interface Activation {
   readonly width: number // values a token
   readonly messages: number // sent so far on the way to this one, itself included: how a pass learns its own cost
   readonly bytes: number // payload bytes likewise
-  readonly nodes: Uint8Array // the frontier of a draft step, packed by draft.ts; empty elsewhere
+  readonly nodes: Uint8Array // the frontier of a draft step, packed by frontier.ts; empty elsewhere
   readonly values: Uint8Array // f32, a view: unaligned as NATS delivers it, so the engine reads it as bytes
 }
 

@@ -2,7 +2,7 @@
 // GGUF models against llama.cpp, as built for the machine that made the reference (`native`) and in the ready-built libraries
 // that the engine computes with (`icelake`, f16 KV, flash attention, weights not repacked).
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { groupOps } from "../../src/rank/strategy.ts"
+import { groupOps } from "../../src/rank/strategy/strategy.ts"
 import { fuzzy } from "../../src/speculation/schedule.ts"
 import { howToGet, isMissing, type Weights, weights } from "../weights.ts"
 import { append, argmax, GREEDY, golden, head, line, load, run, type Subject } from "./engines.ts"

@@ -1,4 +1,4 @@
-// The draft tree, grown as a draft group grows it (src/rank/draft.ts) from a draft that is a table of probabilities.
+// The draft tree, grown as a draft group grows it (src/rank/strategy/draftLoop.ts) from a draft that is a table of probabilities.
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { philox } from "../../../src/speculation/sampler.ts"

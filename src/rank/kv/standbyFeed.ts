@@ -1,0 +1,124 @@
+// What a rank tells its group's standby: after each pass has been answered, the KV that it has committed, as long as a standby
+// says that it listens. Its memory of what was said outlives a change of the group's epoch.
+import type { NatsConnection } from "@nats-io/transport-node"
+import { Effect, Result } from "effect"
+import { Nats } from "../../bus/nats.ts"
+import { codec } from "../../wire/codec.ts"
+import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../../wire/kv.ts"
+import type { Sampling, SessionCommand } from "../../wire/pass.ts"
+import { groupSubjects } from "../../wire/subjects.ts"
+import type { Compute } from "../device/compute.ts"
+
+const wishes = codec("KV wish", KvWish)
+
+/** A standby that has not said for so long that it listens is gone. */
+const WISHES_MISSED = 4
+
+interface Told {
+  readonly sampling: Sampling
+  readonly length: number // rows that were sent, and are as they were
+}
+
+export class Deltas {
+  readonly #sessions = new Map<string, Told>()
+  #listening = Number.NEGATIVE_INFINITY // when a standby was heard last
+  messages = 0
+  bytes = 0
+
+  get wanted(): boolean {
+    return performance.now() - this.#listening < WISHES_MISSED * WISH_MILLIS
+  }
+
+  hear(wish: KvWish, rank: number): void {
+    if (wish._tag === "Send") return // another group's, not the standby's
+    this.#listening = performance.now()
+    if (wish._tag === "Missing" && wish.rank === rank) this.#shorten(wish.session, wish.from)
+  }
+
+  /** A command is about to change a session. */
+  begin(command: SessionCommand): void {
+    const { session, committed } = command
+    if (command._tag === "Prefill") {
+      const before = command.from === undefined ? this.#sessions.get(session) : undefined // begun anew with a copy
+      this.#sessions.set(session, { sampling: command.sampling, length: before?.length ?? 0 })
+    }
+    this.#shorten(session, committed)
+  }
+
+  forget(session: string): void {
+    this.#sessions.delete(session)
+  }
+
+  /** What is to be sent of a session that is at rest and holds so many rows, at most `most` at a time. */
+  next(session: string, committed: number, most: number): (Told & { readonly to: number }) | null {
+    const told = this.#sessions.get(session)
+    if (told === undefined || committed <= told.length) return null
+    return { ...told, to: Math.min(committed, told.length + most) }
+  }
+
+  sent(session: string, from: number, to: number, messages: ReadonlyArray<Uint8Array>): void {
+    const told = this.#sessions.get(session)
+    if (told !== undefined && told.length >= from) this.#sessions.set(session, { ...told, length: to })
+    this.messages += messages.length
+    this.bytes += messages.reduce((sum, { byteLength }) => sum + byteLength, 0)
+  }
+
+  #shorten(session: string, length: number): void {
+    const told = this.#sessions.get(session)
+    if (told !== undefined && told.length > length) this.#sessions.set(session, { ...told, length })
+  }
+}
+
+export interface TellOptions {
+  readonly deployment: string
+  readonly epoch: number
+  readonly group: string
+  readonly rank: number
+  readonly compute: Compute["Service"]
+  readonly deltas: Deltas
+}
+
+/** Hears what the standby wants until the scope closes; gives what is to be done for a session after a pass of it. */
+export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
+  const { connection } = yield* Nats
+  const { deltas, rank } = options
+  const subjects = groupSubjects(options)
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subjects.kvWish, {
+        callback: (error, { data }) => {
+          const wish = error === null ? wishes.decode(data) : null
+          if (wish !== null && Result.isSuccess(wish)) deltas.hear(wish.success, rank)
+        },
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+  return (session: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const { compute } = options
+      if (!deltas.wanted || !compute.holds(session)) return Effect.void
+      const next = deltas.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
+      if (next === null) return Effect.void
+      const { length: from, to, sampling } = next
+      return compute.kvExport(session, from, to).pipe(
+        Effect.map((values) => publish(connection, options, { session, from, count: to - from, sampling, values })),
+        Effect.catch(({ message }) =>
+          Effect.logWarning(`the KV of ${session} was not sent to the standby: ${message}`),
+        ),
+      )
+    })
+})
+
+const publish = (
+  connection: NatsConnection,
+  { deltas, deployment, epoch, group, rank }: TellOptions,
+  rows: { session: string; from: number; count: number; sampling: Sampling; values: Uint8Array },
+): void => {
+  if (connection.isClosed()) return
+  const delta = { _tag: "KvDelta", epoch, group, rank, ...rows } as const
+  const messages = encode(delta, deltas.messages, connection.info?.max_payload ?? 2 ** 20)
+  const subject = groupSubjects({ deployment, epoch, group }).kv(rank)
+  for (const message of messages) connection.publish(subject, message)
+  deltas.sent(rows.session, rows.from, rows.from + rows.count, messages)
+}

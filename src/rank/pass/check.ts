@@ -1,0 +1,99 @@
+// What a command may ask for. The schema has checked its form; this checks it against the model and the engine.
+import { InvalidRequest } from "../../wire/errors.ts"
+import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../../wire/pass.ts"
+
+export interface Bounds {
+  readonly vocab: number
+  readonly context: number // positions
+  readonly maxRows: number // of a pass
+}
+
+/** The first field that is out of its range, or null. */
+export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest | null => {
+  switch (command._tag) {
+    case "Prefill":
+      return checkTokens(bounds, "tokens", command.tokens, command.committed) ?? checkFrom(command)
+    case "Decode":
+      return checkDecode(bounds, command) ?? checkKeep(command)
+    case "Verify":
+      return (
+        checkSome("tokens", command.tokens) ??
+        checkTokens(bounds, "tokens", command.tokens, command.committed, depthOf(command)) ??
+        checkTree(command) ??
+        checkKeep(command)
+      )
+    case "Draft":
+      return (
+        checkSome("accepted", command.accepted) ??
+        checkTokens(bounds, "accepted", command.accepted, command.committed) ??
+        checkTreeSize(bounds, command)
+      )
+  }
+}
+
+const invalid = (field: string, reason: string) => new InvalidRequest({ field, reason })
+
+const checkSome = (field: string, tokens: ReadonlyArray<number>) =>
+  tokens.length > 0 ? null : invalid(field, "is empty; a pass needs at least one token")
+
+const checkTokens = (
+  { vocab, context, maxRows }: Bounds,
+  field: string,
+  tokens: ReadonlyArray<number>,
+  committed: number,
+  depth = tokens.length,
+) => {
+  if (tokens.length > maxRows) {
+    return invalid(field, `has ${tokens.length} tokens, a pass takes ${maxRows}. Send them in chunks`)
+  }
+  if (committed + depth > context) {
+    return invalid(field, `reaches position ${committed + depth}, the context holds ${context}`)
+  }
+  const outside = tokens.findIndex((token) => token >= vocab)
+  return outside < 0
+    ? null
+    : invalid(`${field}[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${vocab} tokens`)
+}
+
+const checkFrom = ({ from, session, source }: Prefill) =>
+  from === session && source === undefined
+    ? invalid("from", "is the session itself; name one that has ended, or leave it out")
+    : null
+
+const checkTree = ({ tokens, parents }: Verify) => {
+  if (parents.length !== tokens.length)
+    return invalid("parents", `has ${parents.length} entries for ${tokens.length} tokens`)
+  const wrong = parents.findIndex((parent, row) => (row === 0 ? parent !== -1 : parent < 0 || parent >= row))
+  if (wrong < 0) return null
+  return invalid(
+    `parents[${wrong}]`,
+    `is ${parents[wrong]}; expected ${wrong === 0 ? "-1" : `a row from 0 to ${wrong - 1}`}`,
+  )
+}
+
+const checkDecode = ({ vocab, context }: Bounds, { token, steps, committed }: Decode) => {
+  if (token >= vocab) return invalid("token", `is ${token}, the vocabulary has ${vocab} tokens`)
+  const end = committed + steps
+  return end <= context ? null : invalid("steps", `reaches position ${end}, the context holds ${context}`)
+}
+
+const checkKeep = ({ keep, committed }: Verify | Decode) => {
+  const wrong = keep.findIndex((row, i) => row <= (keep[i - 1] ?? -1))
+  if (wrong >= 0) return invalid(`keep[${wrong}]`, `is ${keep[wrong]}; rows are named in rising order`)
+  return keep.length <= committed
+    ? null
+    : invalid("keep", `has ${keep.length} rows, more than the ${committed} committed tokens`)
+}
+
+const checkTreeSize = ({ context, maxRows }: Bounds, { committed, accepted, depth, width }: Draft) => {
+  if (width > maxRows) return invalid("width", `is ${width}, a pass takes ${maxRows} rows`)
+  const end = committed + accepted.length + depth
+  return end <= context ? null : invalid("depth", `reaches position ${end}, the context holds ${context}`)
+}
+
+/** Rows of a tree's longest path. */
+const depthOf = ({ parents }: Verify): number => {
+  const depths: Array<number> = []
+  for (const parent of parents) depths.push((depths[parent] ?? 0) + 1)
+  return Math.max(0, ...depths)
+}

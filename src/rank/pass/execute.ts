@@ -1,0 +1,164 @@
+// A command, from the checks to the answer, over any strategy. Every rank of the group runs this; the leader has the answer.
+import { Effect } from "effect"
+import type { Segment, StretchResult } from "../../../native/index.ts"
+import type { Exchange } from "../../group/exchange.ts"
+import type { Strategy as StrategyName } from "../../wire/deployment.ts"
+import type {
+  Decode,
+  DraftedTogether,
+  DraftTogether,
+  PassAnswer,
+  Prefill,
+  RowLogProbs,
+  SessionCommand,
+  Verify,
+} from "../../wire/pass.ts"
+import { chain } from "../device/chain.ts"
+import { draft } from "../strategy/draftLoop.ts"
+import { packFrontier, unpackFrontier } from "../strategy/frontier.ts"
+import { layer } from "../strategy/layer.ts"
+import { pipeline } from "../strategy/pipeline.ts"
+import { single } from "../strategy/single.ts"
+import type { Course, Place, RunError, Strategy } from "../strategy/strategy.ts"
+import { type Meter, meter } from "./meter.ts"
+import { type Member, type PrepareError, prepare } from "./prepare.ts"
+
+export const STRATEGIES: Readonly<Record<StrategyName, Strategy>> = { single, pipeline, layer }
+
+export interface Crew extends Member {
+  readonly place: Place
+  readonly strategy: Strategy
+  readonly isEnd: (token: number) => boolean // of a generation
+  readonly vocabulary: number // tokens that have a meaning: the model may have more rows, as padding
+}
+
+/** The answer on the leader, null on the others. */
+export const execute = (
+  crew: Crew,
+  exchange: Exchange,
+  command: SessionCommand,
+): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
+  Effect.gen(function* () {
+    const cost = meter(exchange)
+    const course = courseOf(crew, exchange, cost, [command.session])
+    yield* prepare(crew, command)
+    switch (command._tag) {
+      case "Prefill":
+        return yield* prefill(crew.strategy, course, command, cost)
+      case "Decode":
+        return yield* decode(crew, course, command, cost)
+      case "Verify":
+        return yield* verify(crew.strategy, course, command, cost)
+      case "Draft":
+        return yield* Effect.map(draft(crew.strategy, course, [command], cost), (all) => all?.[0] ?? null)
+    }
+  })
+
+/** Several sessions' drafts as one. A session that cannot fails them all; whoever asked then asks for each by itself. */
+export const executeTogether = (
+  crew: Crew,
+  exchange: Exchange,
+  { pass, drafts }: DraftTogether,
+): Effect.Effect<DraftedTogether | null, PrepareError | RunError> =>
+  Effect.gen(function* () {
+    const cost = meter(exchange)
+    const sessions = drafts.map(({ session }) => session)
+    for (const command of drafts) yield* prepare(crew, command)
+    const all = yield* draft(crew.strategy, courseOf(crew, exchange, cost, sessions), drafts, cost)
+    return all === null ? null : { _tag: "DraftedTogether", pass, drafted: all }
+  })
+
+const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, sessions: ReadonlyArray<string>): Course => ({
+  sessions,
+  place: crew.place,
+  compute: crew.compute,
+  exchange,
+  computed: cost.computed,
+  vocabulary: crew.vocabulary,
+})
+
+const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
+  if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
+  return leads(strategy, course) ? ({ _tag: "Prefilled", pass: command.pass, cost: cost.read() } as const) : null
+})
+
+/** Every rank runs every step, so after each but the last the leader tells the others what it chose. */
+const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: Course, command: Decode, cost: Meter) {
+  const { session, committed, steps } = command
+  const tokens: Array<number> = []
+  const told: Array<StretchResult> = []
+  const head = { op: "head", rows: Int32Array.of(0), want: "tokens", top: command.logprobs ?? 0 } as const
+  for (let token = command.token; ; ) {
+    const slot = committed + tokens.length
+    const result = yield* strategy.exact(course, [chain(session, slot, [token])], head)
+    yield* course.compute.commit(session, Int32Array.of(slot))
+    const chosen = result?.tokens?.[0] ?? null
+    if (result !== null) told.push(result)
+    const last = tokens.length + 1 === steps
+    token = last ? (chosen ?? 0) : yield* tell(strategy, course, chosen)
+    tokens.push(token)
+    if (last || isEnd(token)) break
+  }
+  if (!leads(strategy, course)) return null
+  return { _tag: "Decoded", pass: command.pass, tokens, ...logProbsOf(command, told), cost: cost.read() } as const
+})
+
+/** What the log-probabilities of a command's rows add to its answer; nothing where none were asked for. */
+const logProbsOf = (
+  { logprobs }: Decode | Verify,
+  results: ReadonlyArray<StretchResult>,
+): { logProbs?: RowLogProbs } => {
+  if (logprobs === undefined) return {}
+  return {
+    logProbs: {
+      chosen: results.flatMap(({ logProbs }) => Array.from(logProbs ?? [])),
+      tokens: results.flatMap(({ topTokens }) => Array.from(topTokens ?? [])),
+      logProbs: results.flatMap(({ topLogProbs }) => Array.from(topLogProbs ?? [])),
+    },
+  }
+}
+
+/** From the leader to the others, one hop; what a frontier of one row is packed as. */
+const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
+  if (place.ranks === 1) return token ?? 0
+  const packed = packFrontier([""], [{ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) }])
+  if (leads(strategy, { place })) {
+    yield* exchange.send(1, "all", { tokens: 0, width: place.width, blocks: [], nodes: packed })
+    exchange.advance(1)
+    return token ?? 0
+  }
+  const { nodes } = yield* exchange.receive(1, strategy.leader(place.ranks))
+  exchange.advance(1)
+  return unpackFrontier([""], nodes)[0]?.tokens[0] ?? 0
+})
+
+const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Verify, cost: Meter) {
+  const rows: Segment = {
+    session: command.session,
+    tokens: Int32Array.from(command.tokens),
+    parents: Int32Array.from(command.parents, (parent) => command.committed + parent), // row 0's: the last committed slot
+  }
+  const all = Int32Array.from(command.tokens.keys())
+  const head = { op: "head", rows: all, want: "tokens", top: command.logprobs ?? 0 } as const
+  const result = yield* strategy.exact(course, [rows], head)
+  if (!leads(strategy, course)) return null
+  const choices = Array.from(result?.tokens ?? [])
+  const logProbs = logProbsOf(command, result === null ? [] : [result])
+  return { _tag: "Verified", pass: command.pass, choices, ...logProbs, cost: cost.read() } as const
+})
+
+const commitChain = Effect.fnUntraced(function* (
+  strategy: Strategy,
+  course: Course,
+  { session, committed }: SessionCommand,
+  tokens: ReadonlyArray<number>,
+) {
+  yield* strategy.exact(course, [chain(session, committed, tokens)], null)
+  yield* course.compute.commit(
+    session,
+    Int32Array.from(tokens, (_, row) => committed + row),
+  )
+})
+
+const leads = (strategy: Strategy, { place }: Pick<Course, "place">): boolean =>
+  strategy.leader(place.ranks) === place.rank

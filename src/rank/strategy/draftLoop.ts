@@ -1,0 +1,133 @@
+// EasySpec's draft loop, inside the draft group: one command, one answer, and nobody outside is asked between depths.
+// The leader has the head and so the tree; the others follow it from frontier to frontier.
+import { Effect } from "effect"
+import type { Segment, StretchResult } from "../../../native/index.ts"
+import { type Candidate, expand, frontier, prune, ROOT, root, type Tree } from "../../speculation/tree.ts"
+import type { Draft, Drafted, PassCost } from "../../wire/pass.ts"
+import { chain } from "../device/chain.ts"
+import type { Meter } from "../pass/meter.ts"
+import type { Course, Head, RunError, Strategy } from "./strategy.ts"
+
+/** One session's draft, or several sessions' with one N, in the order of the commands; null on the ranks that do not lead. */
+export const draft = Effect.fnUntraced(function* (
+  strategy: Strategy,
+  course: Course,
+  commands: ReadonlyArray<Draft>,
+  cost: Meter,
+): Effect.fn.Return<ReadonlyArray<Drafted> | null, RunError> {
+  const calibrated = yield* calibrate(strategy, course, commands)
+  if (strategy.leader(course.place.ranks) !== course.place.rank) return yield* follow(strategy, course, commands)
+  const calibration = cost.read()
+  const sprouts = yield* grow(strategy, course, commands, calibrated)
+  const growing = cost.read()
+  return sprouts.map(({ command, tree, steps }, i): Drafted => {
+    const { tokens, parents, logProbs } = prune(tree, command.nodes)
+    const mine = { calibrate: share(calibration, commands.length, i), draft: share(growing, commands.length, i) }
+    return { _tag: "Drafted", pass: command.pass, tokens, parents, logProbs, ...mine, steps }
+  })
+})
+
+/** Bonus calibration (section 3.2): what was accepted, and the bonus token, exactly and at once; its KV is kept. */
+const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Course, commands: ReadonlyArray<Draft>) {
+  const rows = commands.map(({ session, committed, accepted }) => chain(session, committed, accepted))
+  let last = -1
+  const ends = commands.map(({ accepted }) => (last += accepted.length))
+  const result = yield* strategy.exact(course, rows, candidates(Int32Array.from(ends), widest(commands)))
+  for (const { session, committed, accepted } of commands) {
+    yield* course.compute.commit(
+      session,
+      Int32Array.from(accepted, (_, row) => committed + row),
+    )
+  }
+  return result
+})
+
+/** A session's tree while it grows. */
+interface Sprout {
+  readonly command: Draft
+  readonly slots: Map<number, number> // of the nodes that have run
+  readonly steps: Array<Drafted["steps"][number]>
+  tree: Tree
+}
+
+/** The trees, depth by depth: the most probable leaves are run, and their candidates become the next depth. */
+const grow = Effect.fnUntraced(function* (
+  strategy: Strategy,
+  course: Course,
+  commands: ReadonlyArray<Draft>,
+  calibrated: StretchResult | null,
+) {
+  const k = widest(commands)
+  const first = candidatesOf(course, calibrated, k)
+  const sprouts = commands.map((command, i): Sprout => {
+    const { committed, accepted, width } = command
+    const slots = new Map([[ROOT, committed + accepted.length - 1]])
+    return { command, slots, steps: [], tree: expand(root, [ROOT], best(first.slice(i, i + 1), width)) }
+  })
+  for (let at = 1; at < deepest(commands); at++) {
+    const tips = sprouts.flatMap((sprout) => {
+      const nodes = at < sprout.command.depth ? frontier(sprout.tree, sprout.command.width) : []
+      return nodes.length === 0 ? [] : [{ sprout, nodes }]
+    })
+    if (tips.length === 0) {
+      yield* strategy.end(course)
+      break
+    }
+    const began = performance.now()
+    const rows = tips.map(({ sprout, nodes }) => frontierRows(course, sprout, nodes))
+    const all = Int32Array.from(tips.flatMap(({ nodes }) => nodes).keys())
+    const result = yield* strategy.lead(course, rows, fuzzyOf(commands), candidates(all, k))
+    const found = candidatesOf(course, result, k)
+    const millis = performance.now() - began
+    let from = 0
+    for (const { sprout, nodes } of tips) {
+      const mine = found.slice(from, from + nodes.length)
+      from += nodes.length
+      sprout.tree = expand(sprout.tree, nodes, best(mine, sprout.command.width))
+      sprout.steps.push({ rows: nodes.length, millis })
+    }
+  }
+  return sprouts
+})
+
+const follow = Effect.fnUntraced(function* (strategy: Strategy, course: Course, commands: ReadonlyArray<Draft>) {
+  for (let at = 1; at < deepest(commands); at++) {
+    if (!(yield* strategy.follow(course, fuzzyOf(commands)))) break
+  }
+  return null
+})
+
+const widest = (commands: ReadonlyArray<Draft>): number => Math.max(...commands.map(({ width }) => width))
+const deepest = (commands: ReadonlyArray<Draft>): number => Math.max(...commands.map(({ depth }) => depth))
+const fuzzyOf = ([first]: ReadonlyArray<Draft>): number => first?.fuzzy ?? 1 // the same of all
+
+/** What one of several sessions has to answer for: as many hops and as much time as all, and a part of the work. */
+const share = (cost: PassCost, of: number, i: number): PassCost => {
+  const part = (total: number) => Math.floor((total * (i + 1)) / of) - Math.floor((total * i) / of)
+  const { messages, bytes, computeMillis } = cost
+  return { ...cost, messages: part(messages), bytes: part(bytes), computeMillis: computeMillis / of }
+}
+
+const candidates = (rows: Int32Array, k: number): Head => ({ op: "head", rows, want: "candidates", k })
+
+/** The candidates of each row, best first, without the padding of the draft's vocabulary that the base does not know. */
+const candidatesOf = ({ vocabulary }: Course, result: StretchResult | null, k: number) => {
+  const tokens = result?.tokens ?? new Int32Array(0)
+  const logProbs = result?.logProbs ?? new Float32Array(0)
+  const all = Array.from(tokens, (token, i): Candidate => ({ token, logProb: logProbs[i] ?? Number.NEGATIVE_INFINITY }))
+  return Array.from({ length: tokens.length / k }, (_, row) => ({ all: all.slice(row * k, (row + 1) * k), vocabulary }))
+}
+
+const best = (rows: ReturnType<typeof candidatesOf>, width: number): ReadonlyArray<ReadonlyArray<Candidate>> =>
+  rows.map(({ all, vocabulary }) => all.slice(0, width).filter(({ token }) => token < vocabulary))
+
+const frontierRows = (course: Course, { command, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
+  const { session } = command
+  const first = course.compute.used(session)
+  nodes.forEach((node, row) => slots.set(node, first + row))
+  return {
+    session,
+    tokens: Int32Array.from(nodes, (node) => tree.tokens[node] ?? 0),
+    parents: Int32Array.from(nodes, (node) => slots.get(tree.parents[node] ?? ROOT) ?? 0),
+  }
+}

@@ -1,0 +1,22 @@
+// `single`: one rank holds the whole model. No hops; a pass is one native call.
+import { Effect } from "effect"
+import { fuzzy } from "../../speculation/schedule.ts"
+import { groupOps, once, type Strategy } from "./strategy.ts"
+
+export const single: Strategy = {
+  leader: () => 0,
+
+  exact: (course, rows, head) =>
+    once(course, rows, [
+      { op: "embed" },
+      { op: "layers", from: 0, to: course.place.layers },
+      ...(head === null ? [] : [head]),
+    ]),
+
+  // The schedule's mathematics without its parallelism: what EasySpec does to the draft can be studied on one rank.
+  lead: (course, rows, n, head) =>
+    once(course, rows, [{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head]),
+
+  follow: () => Effect.succeed(false),
+  end: () => Effect.void,
+}
