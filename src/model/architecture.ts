@@ -2,7 +2,7 @@
 // rotary positions, grouped queries and a gated SiLU MLP; they differ in biases and in norms of q and k.
 import type { Shape, TensorSource } from "../../native/index.ts"
 import { ModelUnsupported, TensorMismatch } from "./errors.ts"
-import { isWeightType } from "./weights.ts"
+import { isWeightType } from "./formats/weights.ts"
 
 const architectures = ["llama", "qwen2", "qwen3"] as const
 export type Architecture = (typeof architectures)[number]

@@ -1,7 +1,6 @@
 // Models: a path in, a description out (shape, where the tensors lie, tokenizer, chat template). Nothing here loads the
 // native module or reads weights into memory.
 export { type ChatMessage, ChatTemplate } from "./chat.ts"
-export { Detokenizer, detokenize } from "./detokenizer.ts"
 export {
   ContextTooLong,
   EncodingFailed,
@@ -16,4 +15,5 @@ export {
 } from "./errors.ts"
 export { type Model, open, sameVocabulary } from "./model.ts"
 export { kvTypeOf, memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
-export { Tokenizer } from "./tokenizer.ts"
+export { Detokenizer, detokenize } from "./tokenizer/detokenizer.ts"
+export { Tokenizer } from "./tokenizer/tokenizer.ts"

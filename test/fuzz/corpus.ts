@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { homedir } from "node:os"
 import { join } from "node:path"
-import { bytesOf, isWeightType, tensorTypes } from "../../src/model/weights.ts"
+import { bytesOf, isWeightType, tensorTypes } from "../../src/model/formats/weights.ts"
 import { ALIGNMENT, assemble, type Entry, type EntryValue, entry, layoutOf, tensorEntry } from "./ggufLayout.ts"
 import type { Random } from "./random.ts"
 

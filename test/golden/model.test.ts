@@ -6,9 +6,9 @@ import { join } from "node:path"
 import { gguf as readIndependently } from "@huggingface/gguf"
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
-import { readGguf } from "../../src/model/gguf.ts"
+import { readGguf } from "../../src/model/formats/gguf.ts"
+import { tensorTypes } from "../../src/model/formats/weights.ts"
 import { detokenize, open, sameVocabulary } from "../../src/model/index.ts"
-import { tensorTypes } from "../../src/model/weights.ts"
 
 interface Row {
   readonly prompt: string

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect } from "effect"
 import { onTestFinished } from "vitest"
+import { bytesOf, tensorTypes } from "../../../src/model/formats/weights.ts"
 import { type Model, open } from "../../../src/model/index.ts"
-import { bytesOf, tensorTypes } from "../../../src/model/weights.ts"
 
 export const demo = { base: "models/demo/base", draft: "models/demo/draft" } as const
 

@@ -7,8 +7,8 @@ import { join } from "node:path"
 import fc from "fast-check"
 import { afterAll, expect, test } from "vitest"
 import { type Engine, type EngineOptions, native, type Shape, type TensorSource } from "../../../native/index.ts"
+import { bytesOf, isWeightType, type TensorType, tensorTypes } from "../../../src/model/formats/weights.ts"
 import { shardTensors } from "../../../src/model/index.ts"
-import { bytesOf, isWeightType, type TensorType, tensorTypes } from "../../../src/model/weights.ts"
 import { all, argmax, chain, load, model, optionsOf, partialShard } from "./shards.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-weights-"))

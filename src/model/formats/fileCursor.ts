@@ -1,7 +1,7 @@
 // Reads the head of a file piece by piece. A length that comes from the file is held against the file's size before it is
 // believed, and the buffer grows with what is read, so the weights behind the head never come into memory.
 import { closeSync, openSync, readSync, statSync } from "node:fs"
-import { ModelCorrupt, ModelUnreadable } from "./errors.ts"
+import { ModelCorrupt, ModelUnreadable } from "../errors.ts"
 
 const FIRST_READ = 1 << 20
 

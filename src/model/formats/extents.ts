@@ -1,6 +1,6 @@
 // Where tensors lie in a file, whatever its format.
-import type { TensorSource } from "../../native/index.ts"
-import type { FileCursor } from "./file-cursor.ts"
+import type { TensorSource } from "../../../native/index.ts"
+import type { FileCursor } from "./fileCursor.ts"
 
 /** Throws unless every tensor ends within the file and no two share bytes or a name. */
 export const checkExtents = (cursor: FileCursor, tensors: ReadonlyArray<TensorSource>): void => {

@@ -1,9 +1,9 @@
 // GGUF, versions 2 and 3, little-endian: metadata and where the tensors lie. Arrays of metadata (vocabularies) stay bytes
 // until someone asks. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-import type { TensorSource } from "../../native/index.ts"
-import { ModelUnsupported } from "./errors.ts"
+import type { TensorSource } from "../../../native/index.ts"
+import { ModelUnsupported } from "../errors.ts"
 import { checkExtents } from "./extents.ts"
-import { FileCursor } from "./file-cursor.ts"
+import { FileCursor } from "./fileCursor.ts"
 import { bytesOf, tensorTypes } from "./weights.ts"
 
 export type MetadataValue = number | boolean | string | MetadataArray

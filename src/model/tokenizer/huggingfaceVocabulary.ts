@@ -1,8 +1,8 @@
 // The vocabulary of a Hugging Face folder: tokenizer.json, and what its neighbours say of bos and eos.
 import { join } from "node:path"
 import { Schema } from "effect"
-import { ModelCorrupt, ModelUnreadable, ModelUnsupported } from "./errors.ts"
-import { decodeJson, readJson } from "./json.ts"
+import { ModelCorrupt, ModelUnreadable, ModelUnsupported } from "../errors.ts"
+import { decodeJson, readJson } from "../formats/json.ts"
 import { endsOf, type SpecialKind, type Vocabulary } from "./vocabulary.ts"
 
 const Id = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))

@@ -1,7 +1,7 @@
 // JSON files beside the weights: read with a limit, parsed, and decoded by a schema; failures name the file and the field.
 import { readFileSync, statSync } from "node:fs"
 import { Result, Schema } from "effect"
-import { ModelCorrupt, ModelUnreadable } from "./errors.ts"
+import { ModelCorrupt, ModelUnreadable } from "../errors.ts"
 
 const MAX_BYTES = 128 * 2 ** 20 // the largest tokenizer.json in use has some 35 MB
 

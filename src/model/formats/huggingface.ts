@@ -2,11 +2,11 @@
 import { existsSync } from "node:fs"
 import { basename, join } from "node:path"
 import { Schema } from "effect"
-import type { Shape, TensorSource } from "../../native/index.ts"
-import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "./architecture.ts"
-import { ModelCorrupt, ModelUnreadable, ModelUnsupported, TensorMismatch } from "./errors.ts"
+import type { Shape, TensorSource } from "../../../native/index.ts"
+import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
+import { ModelCorrupt, ModelUnreadable, ModelUnsupported, TensorMismatch } from "../errors.ts"
+import { checkFactors, llama3Factors } from "../rope.ts"
 import { readJson } from "./json.ts"
-import { checkFactors, llama3Factors } from "./rope.ts"
 import { readSafetensors } from "./safetensors.ts"
 
 const RopeParameters = Schema.Struct({

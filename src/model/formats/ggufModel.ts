@@ -1,11 +1,11 @@
 // A GGUF file as a model: its metadata say the shape, its tensors have their final names already.
 import { closeSync, openSync, readSync } from "node:fs"
-import type { Shape, TensorSource } from "../../native/index.ts"
-import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "./architecture.ts"
-import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "./errors.ts"
-import { attempt } from "./file-cursor.ts"
+import type { Shape, TensorSource } from "../../../native/index.ts"
+import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
+import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "../errors.ts"
+import { checkFactors } from "../rope.ts"
+import { attempt } from "./fileCursor.ts"
 import { type Metadata, readGguf } from "./gguf.ts"
-import { checkFactors } from "./rope.ts"
 
 export interface GgufModel {
   readonly architecture: Architecture

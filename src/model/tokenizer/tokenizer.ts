@@ -1,7 +1,7 @@
 // Text to tokens and tokens to bytes. Merging is @huggingface/tokenizers'; bytes are our own affair, because a stream has
 // to be exact to the byte.
 import { Tokenizer as Encoder } from "@huggingface/tokenizers"
-import { ModelUnsupported } from "./errors.ts"
+import { ModelUnsupported } from "../errors.ts"
 import type { Vocabulary } from "./vocabulary.ts"
 
 export interface EncodeOptions {

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs"
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { Detokenizer, detokenize, type Model, type Tokenizer } from "../../../src/model/index.ts"
+import { Detokenizer, detokenize, type Model, type Tokenizer } from "../../../../src/model/index.ts"
 import {
   byteAlphabet,
   demo,
@@ -13,7 +13,7 @@ import {
   tinyTokenizer,
   writeFolder,
   writeGguf,
-} from "./fixtures.ts"
+} from "../fixtures.ts"
 
 const text = fc.string({ unit: "binary", maxLength: 60 })
 const wellFormed = text.filter((value) => value.isWellFormed())

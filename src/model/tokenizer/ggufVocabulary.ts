@@ -1,7 +1,7 @@
 // The vocabulary of a GGUF file, from its metadata tokenizer.ggml.*.
-import { ModelCorrupt, ModelUnsupported } from "./errors.ts"
-import { type Metadata, MetadataArray } from "./gguf.ts"
-import { preTokenizer, preTokenizerDefinition, preTokenizerNames } from "./pre-tokenizers.ts"
+import { ModelCorrupt, ModelUnsupported } from "../errors.ts"
+import { type Metadata, MetadataArray } from "../formats/gguf.ts"
+import { preTokenizer, preTokenizerDefinition, preTokenizerNames } from "./preTokenizers.ts"
 import { endsOf, type SpecialKind, type TokenizerDefinition, type Vocabulary } from "./vocabulary.ts"
 
 // Kinds of tokens, as tokenizer.ggml.token_type numbers them.

@@ -3,7 +3,7 @@ import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync 
 import { join, resolve } from "node:path"
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
-import { open } from "../../../src/model/index.ts"
+import { open } from "../../../../src/model/index.ts"
 import {
   demo,
   opened,
@@ -14,7 +14,7 @@ import {
   tinyConfig,
   tinyTensors,
   writeFolder,
-} from "./fixtures.ts"
+} from "../fixtures.ts"
 
 describe("a sound folder", () => {
   test("the demo base is described as its config.json says", async () => {

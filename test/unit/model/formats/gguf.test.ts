@@ -1,7 +1,7 @@
 // GGUF files: what is read from a sound one, and the message for each way of not being one.
 import { describe, expect, test } from "vitest"
-import { readGguf } from "../../../src/model/gguf.ts"
-import { isWeightType, tensorTypes } from "../../../src/model/weights.ts"
+import { readGguf } from "../../../../src/model/formats/gguf.ts"
+import { isWeightType, tensorTypes } from "../../../../src/model/formats/weights.ts"
 import {
   type Gguf,
   type GgufTensor,
@@ -12,7 +12,7 @@ import {
   tinyGgufTensors,
   writeFolder,
   writeGguf,
-} from "./fixtures.ts"
+} from "../fixtures.ts"
 
 describe("a sound file", () => {
   test.each(["llama", "qwen2", "qwen3"])("%s has the shape of the same model as a folder", async (architecture) => {

@@ -1,10 +1,10 @@
 // The safetensors format: eight bytes of header length, a JSON header, the data. Only the header is read.
 // Format: https://github.com/huggingface/safetensors#format
 import { Schema } from "effect"
-import type { TensorSource } from "../../native/index.ts"
-import { ModelUnsupported } from "./errors.ts"
+import type { TensorSource } from "../../../native/index.ts"
+import { ModelUnsupported } from "../errors.ts"
 import { checkExtents } from "./extents.ts"
-import { FileCursor } from "./file-cursor.ts"
+import { FileCursor } from "./fileCursor.ts"
 import { decodeJson } from "./json.ts"
 
 const MAX_HEADER = 100_000_000 // bytes, the format's own limit
