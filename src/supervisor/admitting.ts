@@ -1,8 +1,8 @@
 // Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
 // there is memory.
 import { Deferred, Effect } from "effect"
+import type { Admitted, Progress } from "../generation/state.ts"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
-import type { Admitted, Progress } from "../workflow/generation.ts"
 import { type Action, decide, type Event, empty, type Limits, reservedTokens } from "./admission.ts"
 
 export interface AdmittingOptions {

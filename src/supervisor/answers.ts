@@ -1,9 +1,9 @@
 // What a request is answered with.
 import type { Reply } from "../bus/services.ts"
+import type { GenerateRequest } from "../generation/state.ts"
 import { codec } from "../wire/codec.ts"
 import { AnswerTooLarge, type InferError } from "../wire/errors.ts"
 import { type Answer, InferAnswer } from "../wire/infer.ts"
-import type { GenerateRequest } from "../workflow/generation.ts"
 
 const answers = codec("infer answer", InferAnswer)
 

@@ -1,7 +1,7 @@
 // What ends a session before it has all its tokens: a client's word, its deadline, or that nobody reads it any more.
 import { Deferred, Effect } from "effect"
+import { DeadlineOver, type GenerateRequest } from "../generation/state.ts"
 import { Cancelled } from "../wire/errors.ts"
-import { DeadlineOver, type GenerateRequest } from "../workflow/generation.ts"
 
 /** What a session may be ended by. */
 type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis">

@@ -1,7 +1,7 @@
 // What ended sessions have left on the ranks of one replica, for those who begin with the same tokens (prefixes.ts). It gives
 // way, the least useful first, to whoever needs the room, and is freed when nobody has asked for it in its time.
 import { Effect } from "effect"
-import { BLOCK, type Prefix, type Prefixes, PrefixIndex } from "../workflow/prefixes.ts"
+import { BLOCK, type Prefix, type Prefixes, PrefixIndex } from "../generation/prefixes.ts"
 import type { Told } from "./keptNews.ts"
 
 export interface Keeping extends Prefixes {

@@ -2,10 +2,10 @@
 import { randomUUID } from "node:crypto"
 import { Effect, Result } from "effect"
 import { Nats } from "../bus/nats.ts"
+import type { Prefix } from "../generation/prefixes.ts"
 import { codec } from "../wire/codec.ts"
 import { KeptNews } from "../wire/kept.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { Prefix } from "../workflow/prefixes.ts"
 
 const news = codec("kept news", KeptNews)
 

@@ -1,11 +1,11 @@
 // The way to one replica: its groups joined, joined again when their ranks were lost and are back, and how far they are.
 import { Effect, Stream, SubscriptionRef } from "effect"
+import type { Models, RankStart } from "../generation/state.ts"
 import { type Group, join } from "../group/group.ts"
 import { healthPass } from "../group/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
-import type { Models, RankStart } from "../workflow/generation.ts"
 import { type Keeping, keeping } from "./keeping.ts"
 import type { Told } from "./keptNews.ts"
 import { kvTokensOf } from "./memory.ts"

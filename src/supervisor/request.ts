@@ -1,12 +1,12 @@
 // From what a client asks to what the workflow does: defaults filled in, text turned into tokens, limits held.
 import { randomBytes } from "node:crypto"
 import { Effect } from "effect"
+import type { GenerateRequest } from "../generation/state.ts"
 import type { Model } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { ContextExceeded, InvalidRequest } from "../wire/errors.ts"
 import type { InferRequest } from "../wire/infer.ts"
 import { PASS_ROWS, type Sampling } from "../wire/pass.ts"
-import type { GenerateRequest } from "../workflow/generation.ts"
 import type { Encoder } from "./encoder.ts"
 
 const DEFAULT_MAX_TOKENS = 256

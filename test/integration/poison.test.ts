@@ -2,13 +2,13 @@
 // down here is a real SIGKILL, sent whenever the session's first pass on new ranks is seen.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
+import { lossesOf } from "../../src/generation/lossPolicy.ts"
 import { follow } from "../../src/store/logReader.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
 import { PassCommand } from "../../src/wire/pass.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
-import { lossesOf } from "../../src/workflow/poison.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 5n }

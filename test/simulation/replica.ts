@@ -1,6 +1,7 @@
 // A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; who joins
 // and who is given up follows the same rules as its links.
 import { Effect, type Fiber, SubscriptionRef } from "effect"
+import type { Models } from "../../src/generation/state.ts"
 import { Attendance } from "../../src/group/attendance.ts"
 import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/group/group.ts"
 import { type Asker, type Outcome, type Question, Questions } from "../../src/group/questions.ts"
@@ -10,7 +11,6 @@ import type { Ready } from "../../src/supervisor/link.ts"
 import { draftingTogether } from "../../src/supervisor/togetherness.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
-import type { Models } from "../../src/workflow/generation.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Asking, GroupShape, RankActor } from "./rank.ts"

@@ -9,8 +9,9 @@
 // - where nothing goes wrong, no rank lacks KV that it should have, whatever moves, and what is not needed is freed at once;
 // - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
+
+import type { GenerateRequest } from "../../src/generation/state.ts"
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
-import type { GenerateRequest } from "../../src/workflow/generation.ts"
 import { type Client, Cluster } from "./cluster.ts"
 import { answer, type ModelShape } from "./engine.ts"
 import type { Mutation } from "./mutation.ts"

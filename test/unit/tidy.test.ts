@@ -35,14 +35,14 @@ const importsOf = (file: string): ReadonlyArray<Import> =>
     typeOnly: type !== undefined,
   }))
 
-// wire <- bus, model, speculation <- group, store <- rank <- workflow <- the rest; what stands later may import what stands before.
+// wire <- bus, model, speculation <- group, store <- rank <- generation <- the rest; what stands later may import what stands before.
 const LAYERS = [
   ["native"],
   ["src/wire"],
   ["src/bus", "src/model", "src/speculation"],
   ["src/group", "src/natsServer", "src/store"],
   ["src/rank", "src/durable", "src/host"],
-  ["src/workflow"],
+  ["src/generation"],
   ["src/supervisor", "src/planner"],
   ["src/client"],
   ["src/gateway"],

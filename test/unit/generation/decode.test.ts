@@ -1,7 +1,7 @@
 // How many steps are one command: smooth for who reads alone, and no more commands than tokens are worth where many read.
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { stepsAfter } from "../../../src/workflow/decode.ts"
+import { stepsAfter } from "../../../src/generation/decode.ts"
 
 test.each([
   ["nothing is known yet", null, 1],

@@ -1,7 +1,7 @@
 // The session whose KV a prompt may begin with.
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { BLOCK, type Prefix, PrefixIndex } from "../../../src/workflow/prefixes.ts"
+import { BLOCK, type Prefix, PrefixIndex } from "../../../src/generation/prefixes.ts"
 
 const words = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
 const prefix = (session: string, tokens: ReadonlyArray<number>, more: Partial<Prefix> = {}): Prefix => ({

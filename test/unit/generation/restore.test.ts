@@ -1,8 +1,8 @@
 // What a log says of its session, and what the owner of an epoch may do with it.
 import { describe, expect, test } from "vitest"
+import { journalOf, standingOf } from "../../../src/generation/restore.ts"
 import type { Logged } from "../../../src/store/tokenLog.ts"
 import type { LogEntry } from "../../../src/wire/infer.ts"
-import { journalOf, standingOf } from "../../../src/workflow/restore.ts"
 
 const begin: LogEntry = { _tag: "Begin", epoch: 1, at: 0, promptTokens: 3, seed: 0n }
 const tokens = (epoch: number, at: number, ...ids: ReadonlyArray<number>): LogEntry => ({

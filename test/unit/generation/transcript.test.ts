@@ -3,8 +3,8 @@ import { join } from "node:path"
 import { Effect } from "effect"
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { Transcript } from "../../../src/generation/transcript.ts"
 import { open } from "../../../src/model/index.ts"
-import { Transcript } from "../../../src/workflow/transcript.ts"
 
 const { tokenizer } = await Effect.runPromise(open(join(import.meta.dirname, "../../../models/demo/base")))
 

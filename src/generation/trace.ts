@@ -4,7 +4,7 @@ import { Traces } from "../bus/traces.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Accepted } from "../speculation/acceptance.ts"
 import type { Drafted } from "../wire/pass.ts"
-import type { Generation } from "./generation.ts"
+import type { Generation } from "./state.ts"
 
 interface Iteration extends Accepted {
   readonly tree: Drafted

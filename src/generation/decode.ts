@@ -6,11 +6,11 @@ import { Effect, Schema } from "effect"
 import { Activity } from "effect/workflow"
 import type { Group } from "../group/group.ts"
 import { Decoded } from "../wire/pass.ts"
-import { measure, millisOf } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Generation } from "./generation.ts"
 import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
+import { measure, millisOf } from "./speculationControl.ts"
+import type { Generation } from "./state.ts"
 
 const BURST_MILLIS = 100
 const BURST_STEPS = 8

@@ -5,7 +5,7 @@ import { Activity } from "effect/workflow"
 import { TokenLog } from "../store/tokenLog.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { type GenerateError, LogError } from "./errors.ts"
-import type { Generation } from "./generation.ts"
+import type { Generation } from "./state.ts"
 
 export const commit = Effect.fnUntraced(function* (generation: Generation, entry: LogEntry) {
   const log = yield* TokenLog

@@ -7,7 +7,7 @@ import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
-import { Admitted, type Generation, Place } from "./generation.ts"
+import { Admitted, type Generation, Place } from "./state.ts"
 
 /** So many losses in a row, and a session is not tried again. */
 const POISON = 3

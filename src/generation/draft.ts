@@ -5,10 +5,10 @@ import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../group/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { Drafted } from "../wire/pass.ts"
-import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Generation, Models } from "./generation.ts"
 import { CHUNK, prefill } from "./prefill.ts"
+import { measure } from "./speculationControl.ts"
+import type { Generation, Models } from "./state.ts"
 
 const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
 

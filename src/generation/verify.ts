@@ -4,11 +4,11 @@ import { Activity } from "effect/workflow"
 import type { Group } from "../group/group.ts"
 import type { Tree } from "../speculation/tree.ts"
 import { Verified } from "../wire/pass.ts"
-import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import type { Generation } from "./generation.ts"
 import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
+import { measure } from "./speculationControl.ts"
+import type { Generation } from "./state.ts"
 
 const Answered = Schema.Struct({ answer: Verified, millis: Schema.Finite, bytes: Schema.Finite })
 

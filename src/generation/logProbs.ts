@@ -2,7 +2,7 @@
 import type { Tokenizer } from "../model/index.ts"
 import type { TokenLogProbs } from "../wire/infer.ts"
 import type { RowLogProbs } from "../wire/pass.ts"
-import type { GenerateRequest } from "./generation.ts"
+import type { GenerateRequest } from "./state.ts"
 
 /** What a command says of them. */
 export const asked = ({ logprobs }: GenerateRequest): { readonly logprobs?: number } =>

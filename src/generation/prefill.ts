@@ -5,10 +5,10 @@ import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../group/group.ts"
 import type { UnknownSession } from "../wire/errors.ts"
 import { Prefilled } from "../wire/pass.ts"
-import { measure } from "./control.ts"
 import { GroupError } from "./errors.ts"
-import { type Generation, Models } from "./generation.ts"
 import type { Reuse } from "./prefixes.ts"
+import { measure } from "./speculationControl.ts"
+import { type Generation, Models } from "./state.ts"
 
 /** Tokens of one pass. */
 export const CHUNK = 128
