@@ -4,7 +4,7 @@
 import { Effect, Exit, Schema } from "effect"
 import { encode } from "../src/model/encoding.ts"
 import { type Model, type ModelError, open } from "../src/model/index.ts"
-import { EncodeAnswer, EncodeRequest } from "../src/supervisor/encoderMessages.ts"
+import { EncodeAnswer, EncodeRequest } from "../src/session/encoderMessages.ts"
 
 const models = new Map<string, Model>()
 

@@ -3,9 +3,9 @@
 import { Effect, Layer } from "effect"
 import { Nats } from "../src/bus/nats.ts"
 import { runActor } from "../src/host/actor.ts"
+import { host } from "../src/host/host.ts"
 import { tellParent } from "../src/host/pulse.ts"
-import { readHostEnvironment } from "../src/supervisor/environment.ts"
-import { host } from "../src/supervisor/host.ts"
+import { readHostEnvironment } from "../src/session/environment.ts"
 
 const actor = Effect.gen(function* () {
   const options = yield* Effect.fromResult(readHostEnvironment(process.env))

@@ -5,9 +5,9 @@ import { Nats } from "../src/bus/nats.ts"
 import { telemetry } from "../src/bus/telemetry.ts"
 import { runActor } from "../src/host/actor.ts"
 import { tellParent } from "../src/host/pulse.ts"
-import { readEnvironment } from "../src/supervisor/environment.ts"
-import { serveAll } from "../src/supervisor/serving.ts"
-import { supervisor } from "../src/supervisor/supervisor.ts"
+import { readEnvironment } from "../src/session/environment.ts"
+import { serveAll } from "../src/session/serving.ts"
+import { supervisor } from "../src/session/supervisor.ts"
 
 const actor = Effect.gen(function* () {
   const { url, fixed } = yield* Effect.fromResult(readEnvironment(process.env))

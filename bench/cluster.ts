@@ -1,7 +1,7 @@
 // A real deployment on this machine for a benchmark: nats-server, ranks and supervisor as processes, gone when it ends.
 import { Effect } from "effect"
 import { type Client, connect } from "../src/client/index.ts"
-import { start } from "../src/supervisor/localCluster.ts"
+import { start } from "../src/local/localCluster.ts"
 import type { Deployment } from "../src/wire/deployment.ts"
 
 export const withCluster = <A>(

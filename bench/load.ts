@@ -3,8 +3,8 @@
 // the same number of streams, measured in turn.
 import { Effect } from "effect"
 import { type Client, connect } from "../src/client/index.ts"
+import { start } from "../src/local/localCluster.ts"
 import { open } from "../src/model/index.ts"
-import { start } from "../src/supervisor/localCluster.ts"
 import type { Deployment } from "../src/wire/deployment.ts"
 import type { InferRequest } from "../src/wire/infer.ts"
 import type { Benchmark, RunOptions } from "./benchmark.ts"

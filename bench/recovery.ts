@@ -3,7 +3,7 @@
 // prompt and what was said are filled in from the token log. Over a real nats-server, host and supervisor.
 import { Effect, Result } from "effect"
 import { type Client, connect } from "../src/client/index.ts"
-import { startMachine } from "../src/supervisor/machine.ts"
+import { startMachine } from "../src/local/machine.ts"
 import { RankBeat } from "../src/wire/beat.ts"
 import { codec } from "../src/wire/codec.ts"
 import type { Deployment, StoredDeployment } from "../src/wire/deployment.ts"

@@ -2,7 +2,7 @@
 // the record of the replicas.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
-import { openBuckets } from "../supervisor/deployments.ts"
+import { openBuckets } from "../store/deployments.ts"
 import { RankBeat, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { StoredDeployment } from "../wire/deployment.ts"

@@ -2,7 +2,7 @@
 import { Effect, Option } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { servedModels } from "../client/models.ts"
-import { type LocalCluster as Local, start } from "../supervisor/localCluster.ts"
+import { type LocalCluster as Local, start } from "../local/localCluster.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import type { Progress } from "./progress.ts"

@@ -1,7 +1,7 @@
 // chorus deploy: puts a deployment into the bucket that supervisors follow. Nothing has to be restarted for it.
 import { Console, Effect } from "effect"
 import { Argument, Command } from "effect/cli"
-import { openDeployments } from "../supervisor/deployments.ts"
+import { openDeployments } from "../store/deployments.ts"
 import { readDeployment } from "./deploymentFile.ts"
 import { onServer, serverFlags } from "./server.ts"
 

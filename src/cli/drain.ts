@@ -1,7 +1,7 @@
 // chorus drain: takes the ranks off a host, and keeps them off until it is undone. Sessions end there, or go on elsewhere.
 import { Console, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
-import { drainHost, undrainHost } from "../supervisor/drain.ts"
+import { drainHost, undrainHost } from "../host/drain.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { progressOn } from "./progress.ts"

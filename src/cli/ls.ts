@@ -1,7 +1,7 @@
 // chorus ls: the deployments of a server, and how each is: cold, activating, or ready, and where its replicas are.
 import { Console, Effect, SubscriptionRef } from "effect"
 import { Command } from "effect/cli"
-import { openBuckets } from "../supervisor/deployments.ts"
+import { openBuckets } from "../store/deployments.ts"
 import type { StoredDeployment } from "../wire/deployment.ts"
 import { COLD, type Replica, type Replicas } from "../wire/replicas.ts"
 import * as flags from "./flags.ts"

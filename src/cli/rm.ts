@@ -1,7 +1,7 @@
 // chorus rm: takes a deployment out of the bucket. The sessions that it has end first; then its ranks stop.
 import { Console, Effect } from "effect"
 import { Argument, Command } from "effect/cli"
-import { openDeployments } from "../supervisor/deployments.ts"
+import { openDeployments } from "../store/deployments.ts"
 import { UnknownDeployment } from "../wire/errors.ts"
 import { onServer, serverFlags } from "./server.ts"
 

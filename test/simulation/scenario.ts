@@ -1,7 +1,7 @@
 // What a seed stands for: the shape of the cluster, the sessions, and how bad the world is to them.
 
 import type { GenerateRequest } from "../../src/generation/state.ts"
-import type { Limits } from "../../src/supervisor/admission.ts"
+import type { Limits } from "../../src/session/admission.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
 import { answer, VOCABULARY } from "./engine.ts"
 import type { Faults } from "./network.ts"

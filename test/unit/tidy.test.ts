@@ -35,16 +35,16 @@ const importsOf = (file: string): ReadonlyArray<Import> =>
     typeOnly: type !== undefined,
   }))
 
-// wire <- bus, model, speculation <- group, store <- rank <- generation <- the rest; what stands later may import what stands before.
+// What stands later may import what stands before; folders of one line are apart.
 const LAYERS = [
   ["native"],
   ["src/wire"],
   ["src/bus", "src/model", "src/speculation"],
   ["src/group", "src/natsServer", "src/store"],
-  ["src/rank", "src/durable", "src/host"],
-  ["src/generation"],
-  ["src/supervisor", "src/planner"],
-  ["src/client"],
+  ["src/client", "src/durable", "src/host", "src/rank"],
+  ["src/controller", "src/generation"],
+  ["src/replica"],
+  ["src/session", "src/local"],
   ["src/gateway"],
   ["src/chaos"],
   ["src/cli"],

@@ -10,10 +10,10 @@ const MONOTONIC = [
   "store/lease.ts",
   "group/group.ts",
   ...["liveness.ts", "ownership.ts", "presence.ts", "store.ts"].map((file) => `durable/${file}`),
-  "supervisor/hosts.ts",
-  "supervisor/observed.ts",
-  "supervisor/admitting.ts",
-  "supervisor/keeping.ts",
+  "host/hosts.ts",
+  "controller/observations.ts",
+  "session/admitting.ts",
+  "replica/prefixCache.ts",
   "gateway/beats.ts",
 ]
 

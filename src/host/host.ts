@@ -1,0 +1,222 @@
+// A machine's host: says what the machine has and what it runs, looks at models, starts and stops ranks when told to.
+import { availableParallelism, hostname, totalmem } from "node:os"
+import type { Msg } from "@nats-io/transport-node"
+import { Effect, Schema, Stream, SubscriptionRef } from "effect"
+import type { Access } from "../bus/access.ts"
+import { Nats } from "../bus/nats.ts"
+import { register } from "../bus/services.ts"
+import { openDrains } from "../store/deployments.ts"
+import { codec } from "../wire/codec.ts"
+import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
+import { hostSubjects, isInbox, isName, ROLL_CALL, SUPERVISORS } from "../wire/subjects.ts"
+import { loadDevices } from "./devices.ts"
+import { lookAt } from "./modelFiles.ts"
+import { type HostRanks, hostRanks } from "./ranks.ts"
+
+const beats = codec("host beat", HostBeat)
+const requests = codec("host request", HostRequest)
+const answers = codec("host answer", HostAnswer)
+
+/** The way to the server changes seldom. */
+const HOP_EVERY_BEATS = 20
+
+/** How long a host of the same name has to say that it is there. */
+const TAKEN_MILLIS = 2 * HOST_BEAT_MILLIS
+
+const DRAIN_LOOK_MILLIS = 50
+
+/** Longer than a supervisor that leaves lets its sessions end: without one for so long, nobody takes the ranks elsewhere. */
+const ALONE_MILLIS = 6_000
+const ALONE_LOOK_MILLIS = 1_000
+
+/** Sessions whose time here is over have moved, and the ranks have ended, by then. */
+const MOVE_MILLIS = 5_000
+
+export interface HostOptions {
+  readonly url: string // of NATS, for its ranks
+  readonly access: Access // the host's own; the keys of ranks lie beside it
+  readonly name: string
+  readonly cores: number | null // of the machine's, where not all
+  readonly memory: number | null // bytes, likewise
+  readonly drainMillis: number // how long the sessions of its ranks have to end when it does
+}
+
+/** The machine's name as one for subjects. */
+export const nameOfMachine = (): string =>
+  hostname()
+    .replaceAll(/[^A-Za-z0-9_-]+/g, "-")
+    .slice(0, 48) || "machine"
+
+export class HostTaken extends Schema.TaggedError<HostTaken>()("HostTaken", { name: Schema.String }) {
+  override get message() {
+    return `a host ${this.name} has joined already. End it first, or give this one another --name.`
+  }
+}
+
+/**
+ * Serves until the scope closes, and drains first: the keeper places others, and ends its ranks when their sessions are over
+ * or can go on elsewhere. It drains likewise, and stays, while its name is in the bucket of drains.
+ */
+export const host = Effect.fnUntraced(function* (options: HostOptions) {
+  const { connection } = yield* Nats
+  if (!isName(options.name)) return yield* Effect.die(new Error(`${options.name} is no name for a host`))
+  yield* free(options.name)
+  const subjects = hostSubjects(options.name)
+  const drains = yield* Effect.flatMap(openDrains, ({ follow }) => follow)
+  let leaving: "not yet" | "soon" | "now" = "not yet"
+  const drain = (): Pick<HostBeat, "state" | "drainMillis"> => {
+    if (leaving !== "not yet")
+      return { state: leaving === "now" ? "left" : "draining", drainMillis: options.drainMillis }
+    const told = SubscriptionRef.getUnsafe(drains).get(options.name)?.value
+    return told === undefined
+      ? { state: "ready", drainMillis: 0 }
+      : { state: "draining", drainMillis: told.limitMillis }
+  }
+  const devices = yield* loadDevices
+  let hopMillis = yield* measureHop
+  let ranks: HostRanks | undefined
+  const message = () =>
+    beats.encode(beatOf(options, { ...drain(), hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }))
+  const say = (): void => {
+    if (!connection.isClosed()) connection.publish(subjects.beat, message())
+  }
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      leaving = "now" // its ranks have ended
+      say()
+    }),
+  )
+  ranks = yield* hostRanks(options, say)
+  const running = ranks
+  const run = Effect.runPromiseWith(yield* Effect.context<never>())
+  yield* register({
+    name: "chorus-host",
+    description: `ranks on ${options.name}`,
+    metadata: metadataOf(options, devices()),
+    endpoint: "ctl",
+    subject: subjects.control,
+    queue: "",
+    answer: (bytes) =>
+      run(
+        Effect.fromResult(requests.decode(bytes)).pipe(
+          Effect.flatMap((request) => answerTo(running, request)),
+          Effect.catchCause((cause) =>
+            Effect.succeed<HostAnswer>({ _tag: "HostRefused", reason: String(cause).replaceAll(/\s*\n\s*/g, " ") }),
+          ),
+          Effect.map((answer) => ({ bytes: answers.encode(answer) })),
+        ),
+      ),
+  })
+  yield* hear(ROLL_CALL, say)
+  yield* hear(subjects.taken, (message) => void (isInbox(message.reply ?? "") && message.respond()))
+  let beatsSaid = 0
+  const beat = Effect.gen(function* () {
+    if (++beatsSaid % HOP_EVERY_BEATS === 0) hopMillis = yield* measureHop
+    yield* Effect.sync(say)
+    yield* Effect.sleep(HOST_BEAT_MILLIS)
+  })
+  yield* Effect.forkScoped(Effect.forever(beat))
+  yield* SubscriptionRef.changes(drains).pipe(
+    Stream.runForEach(() => Effect.sync(say)),
+    Effect.forkScoped,
+  )
+  const left = Effect.gen(function* () {
+    while (running.all().length > 0) yield* Effect.sleep(DRAIN_LOOK_MILLIS)
+  })
+  const alone = Effect.gen(function* () {
+    for (let since = performance.now(); performance.now() - since < ALONE_MILLIS; ) {
+      if (yield* hasSupervisor) since = performance.now()
+      yield* Effect.sleep(ALONE_LOOK_MILLIS)
+    }
+  })
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      leaving = "soon"
+      say()
+      yield* Effect.timeoutOption(
+        Effect.raceFirst(left, alone),
+        options.drainMillis === 0 ? 0 : options.drainMillis + MOVE_MILLIS,
+      )
+    }),
+  )
+})
+
+const hear = Effect.fnUntraced(function* (subject: string, heard: (message: Msg) => void) {
+  const { connection } = yield* Nats
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, { callback: (error, message) => (error === null ? heard(message) : undefined) }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+})
+
+const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostRequest) {
+  switch (request._tag) {
+    case "Look": {
+      const models = yield* Effect.forEach(request.models, lookAt)
+      return { _tag: "Looked", models } satisfies HostAnswer
+    }
+    case "StartRanks": {
+      const { deployment, epoch } = request
+      const started = yield* Effect.forEach(request.ranks, ({ group, rank, device, bytes }) =>
+        ranks.start({ place: { deployment: deployment.name, epoch, group, rank }, deployment, device, bytes }),
+      )
+      return { _tag: "Started", ranks: started } satisfies HostAnswer
+    }
+    case "StopRanks":
+      return { _tag: "Stopped", ranks: yield* ranks.stop(request) } satisfies HostAnswer
+  }
+})
+
+/** Whether one answers: where there is none, or no server, everything is about to end. */
+const hasSupervisor = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.tryPromise(() => connection.request(SUPERVISORS, "", { timeout: ALONE_LOOK_MILLIS })).pipe(
+    Effect.as(true),
+    Effect.catch(() => Effect.succeed(false)),
+  ),
+)
+
+/** A ping's way to the server and back: what a message from rank to rank takes at least. */
+const measureHop = Effect.flatMap(Nats, ({ connection }) =>
+  Effect.promise(async () => {
+    const times: Array<number> = []
+    for (let i = 0; i < 5; i++) {
+      const began = performance.now()
+      await connection.flush().catch(() => undefined)
+      times.push(performance.now() - began)
+    }
+    return times.sort((a, b) => a - b)[2] ?? 0
+  }),
+)
+
+/** Two hosts of one name would both start what one of them is told to. */
+const free = Effect.fnUntraced(function* (name: string) {
+  const { connection } = yield* Nats
+  const answered = yield* Effect.tryPromise(() =>
+    connection.request(hostSubjects(name).taken, "", { timeout: TAKEN_MILLIS }),
+  ).pipe(
+    Effect.as(true),
+    Effect.catch(() => Effect.succeed(false)), // nobody is there
+  )
+  if (answered) return yield* new HostTaken({ name })
+})
+
+type Condition = Pick<HostBeat, "state" | "drainMillis" | "hopMillis" | "devices" | "ranks">
+
+const beatOf = ({ name, cores, memory }: HostOptions, condition: Condition): HostBeat => {
+  const reserved = condition.ranks.reduce((sum, { bytes }) => sum + bytes, 0)
+  const memoryTotal = Math.min(memory ?? Number.POSITIVE_INFINITY, totalmem())
+  return {
+    ...{ _tag: "HostBeat", name, pid: process.pid, cores: cores ?? availableParallelism() },
+    ...{ memoryTotal, memoryFree: Math.max(0, Math.min(process.availableMemory(), memoryTotal - reserved)) },
+    ...condition,
+  }
+}
+
+const metadataOf = ({ name, cores }: HostOptions, devices: ReadonlyArray<HostDevice>) => ({
+  host: name,
+  pid: `${process.pid}`,
+  cores: `${cores ?? availableParallelism()}`,
+  devices: devices.map((device) => device.name).join(", "),
+})

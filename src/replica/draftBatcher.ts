@@ -1,0 +1,90 @@
+// Runs the decisions of draftBatch.ts: a group whose sessions draft together.
+import { Deferred, Effect, FiberSet } from "effect"
+import type { Group, GroupError, Timed } from "../group/group.ts"
+import type { Strategy } from "../wire/deployment.ts"
+import { GroupSilent } from "../wire/errors.ts"
+import { type Drafted, PASS_ROWS } from "../wire/pass.ts"
+import { type Action, decide, type Event, idle } from "./draftBatch.ts"
+
+type Draft = Parameters<Group["draft"]>[0]
+
+interface Asked {
+  readonly draft: Draft
+  readonly answer: Deferred.Deferred<Timed<Drafted>, GroupError>
+}
+
+/** Only `layer` needs it: the ranks of the other strategies find by themselves what can run together. */
+export const draftingTogether = Effect.fnUntraced(function* (group: Group, strategy: Strategy) {
+  if (strategy !== "layer") return group
+  const asked = new Map<number, Asked>()
+  const fork = yield* FiberSet.makeRuntime<never, void>()
+  let closed = false
+  // Whoever still waits then would wait for ever: nobody hears the group's answers any more.
+  const gone = new GroupSilent({ group: group.name, reason: "its ranks were given up", blameless: true })
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = true
+      for (const { answer } of asked.values()) Deferred.doneUnsafe(answer, Effect.fail(gone))
+    }),
+  )
+  let state = idle(PASS_ROWS)
+  let last = 0
+
+  const happen = (event: Event): void => {
+    const [next, actions] = decide(state, event)
+    state = next
+    for (const action of actions) fork(run(action))
+  }
+
+  const run = ({ ids }: Action): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const all = ids.flatMap((id) => asked.get(id) ?? [])
+      return Effect.ensuring(
+        together(all),
+        Effect.sync(() => happen({ _tag: "Answered" })),
+      )
+    })
+
+  /** One that cannot run fails the command, so each is then asked for by itself: the others do not fail with it. */
+  const together = (all: ReadonlyArray<Asked>): Effect.Effect<void> => {
+    const [first, ...more] = all
+    if (first === undefined) return Effect.void
+    if (more.length === 0) return alone(first)
+    return group.draftTogether([first.draft, ...more.map(({ draft }) => draft)]).pipe(
+      Effect.flatMap(({ answer, millis, bytes }) =>
+        Effect.forEach(
+          all,
+          (one, i) => {
+            const drafted = answer.drafted[i]
+            const part = { millis, bytes: Math.round(bytes / all.length) }
+            return drafted === undefined ? alone(one) : Deferred.succeed(one.answer, { answer: drafted, ...part })
+          },
+          { discard: true },
+        ),
+      ),
+      Effect.catch(() => Effect.forEach(all, alone, { concurrency: "unbounded", discard: true })),
+    )
+  }
+
+  const alone = ({ draft, answer }: Asked): Effect.Effect<void> =>
+    Effect.flatMap(Effect.exit(group.draft(draft)), (exit) => Effect.asVoid(Deferred.complete(answer, exit)))
+
+  const draft = (draft: Draft): Effect.Effect<Timed<Drafted>, GroupError> =>
+    Effect.suspend(() => {
+      if (closed) return Effect.fail(gone)
+      const id = ++last
+      const answer = Deferred.makeUnsafe<Timed<Drafted>, GroupError>()
+      asked.set(id, { draft, answer })
+      const { fuzzy, accepted, width } = draft
+      happen({ _tag: "Wanted", wanted: { id, fuzzy, rows: Math.max(accepted.length, width) } })
+      return Effect.ensuring(
+        Deferred.await(answer),
+        Effect.sync(() => {
+          asked.delete(id)
+          happen({ _tag: "Withdrawn", id })
+        }),
+      )
+    })
+  const service: Group = { ...group, draft }
+  return service
+})

@@ -1,0 +1,178 @@
+// The supervisor at work: answers requests with a session at once, or with the whole answer when it is there, runs each as
+// a workflow, and ends those that are cancelled, late, or read by nobody. What a session says is in its log.
+import { randomUUID } from "node:crypto"
+import { Effect, Exit, Scope, Stream, SubscriptionRef } from "effect"
+import { Nats } from "../bus/nats.ts"
+import { type Reply, register } from "../bus/services.ts"
+import type { Carrying } from "../bus/telemetry.ts"
+import type { GenerateRequest } from "../generation/state.ts"
+import type { Model } from "../model/index.ts"
+import { ReplicaSet } from "../replica/replicaSet.ts"
+import { TokenLog } from "../store/tokenLog.ts"
+import { codec } from "../wire/codec.ts"
+import type { Deployment } from "../wire/deployment.ts"
+import { SessionFailed } from "../wire/errors.ts"
+import { InferAnswer, InferRequest, type LogEntry } from "../wire/infer.ts"
+import { documentOf } from "../wire/jsonSchema.ts"
+import { subjectsOf } from "../wire/subjects.ts"
+import { accepted, answered, refusal } from "./answers.ts"
+import { admissionOf } from "./capacity.ts"
+import type { Encoder } from "./encoder.ts"
+import { Endings } from "./lifetime.ts"
+import { generateRequest } from "./request.ts"
+import { sessions } from "./sessions.ts"
+
+/** What a prompt that fits the context may take: a token is 5 bytes as a number, and rarely more than 16 as text. */
+const BYTES_OF_TOKEN = 16
+const LEAST_BYTES = 64 * 1024
+
+const QUEUE = "supervisors"
+
+/** How long a drain waits for sessions to end before others go on with them, and for cancelled ones to say goodbye. */
+const DRAIN_MILLIS = 5_000
+const FAREWELL_MILLIS = 3_000
+
+export interface Serving {
+  /** Takes no more requests, and ends when the sessions that run have, or have to go on elsewhere. */
+  readonly retire: Effect.Effect<void>
+}
+
+export interface ServeOptions {
+  readonly deployment: Deployment
+  readonly base: Model
+  readonly encoder: Encoder
+  /** Whether there may be another supervisor of the deployment after this one. */
+  readonly succeeded: () => boolean
+}
+
+/**
+ * Serves until the scope closes. The sessions that still run then have a while to end; after that they are another
+ * supervisor's, or cancelled where there will be none.
+ */
+export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, succeeded }: ServeOptions) {
+  const { connection, connected } = yield* Nats
+  const log = yield* TokenLog
+  const replicas = yield* ReplicaSet
+  const mostBytes = LEAST_BYTES + BYTES_OF_TOKEN * deployment.context
+  const requests = codec("infer request", InferRequest, { mostBytes })
+  const subjects = subjectsOf(deployment.name)
+  const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
+  const admission = yield* admissionOf(deployment)
+  const { accept, idle: ended } = yield* sessions({ deployment, base, admission, endings })
+
+  /** Ends when the session is sure to go on, or is refused; gives what ends with the answer. */
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Carrying, replyTo?: string) {
+    const since = performance.now()
+    const asked = yield* Effect.fromResult(requests.decode(message))
+    const session = randomUUID()
+    const wanted = yield* generateRequest(asked, session, { deployment, base, encoder })
+    const failed = ({ message }: Error) => new SessionFailed({ session, reason: message })
+    const admitted = yield* admission.ask({
+      ...{ session, client: wanted.client, prompt: wanted.prompt.length, maxTokens: wanted.maxTokens },
+    })
+    const unlessBegun = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.onExit(effect, (exit) => (Exit.isSuccess(exit) ? Effect.void : admission.end(session)))
+    yield* unlessBegun(replicas.admit)
+    // Whoever is told of a session finds it in the log.
+    const after = yield* unlessBegun(Effect.mapError(log.append(session, beginningOf(wanted), 0), failed))
+    const stream = asked.stream === true
+    const request = { ...wanted, after, answerTo: stream ? null : (replyTo ?? null) }
+    endings.open(session, request, 0)
+    const answer = yield* accept(request, { admitted, since, headers })
+    if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
+    return Effect.match(answer, {
+      onSuccess: (whole) => (whole === null ? null : answered(request, whole, connection.info?.max_payload)),
+      onFailure: (error) => refusal(failed(error)),
+    })
+  })
+
+  const beginOrRefuse = (...asked: Parameters<typeof begin>) =>
+    begin(...asked).pipe(
+      Effect.catch((error) => Effect.succeed(Effect.succeed<Reply | null>(refusal(error)))),
+      Effect.catchDefect((defect) => {
+        const error = new SessionFailed({ session: "", reason: `internal error: ${String(defect)}` })
+        return Effect.as(Effect.logError(defect), Effect.succeed<Reply | null>(refusal(error)))
+      }),
+    )
+
+  yield* SubscriptionRef.changes(connected).pipe(
+    Stream.filter((up) => up),
+    Stream.runForEach(() => Effect.sync(() => endings.renewAll())),
+    Effect.forkScoped,
+  )
+  yield* hear(subjects.cancel("*"), (session) => endings.cancel(session))
+  yield* hear(subjects.interest("*"), (session) => endings.renew(session))
+  const runPromise = Effect.runPromiseWith(yield* Effect.context())
+  const beginning = new Set<Promise<unknown>>()
+  const entrance = yield* Scope.fork(yield* Effect.scope)
+  /** Whoever has asked by now is among those that run when this ends. */
+  const close = Effect.andThen(
+    Scope.close(entrance, Exit.void),
+    Effect.promise(() => Promise.allSettled(beginning)),
+  )
+  yield* register({
+    name: "chorus-infer",
+    description: `generations of ${deployment.name}`,
+    metadata: metadataOf(deployment, base),
+    endpoint: "infer",
+    endpointMetadata: {
+      format: "msgpack",
+      request_schema: documentOf(InferRequest),
+      response_schema: documentOf(InferAnswer),
+    },
+    subject: subjects.infer,
+    queue: QUEUE,
+    answer: async (...asked) => {
+      const begun = runPromise(beginOrRefuse(...asked))
+      beginning.add(begun)
+      const answer = await begun.finally(() => beginning.delete(begun))
+      return runPromise(answer)
+    },
+  }).pipe(Scope.provide(entrance))
+  /** Nothing more comes of waiting. */
+  const idle = Effect.raceFirst(ended, replicas.over)
+  const idleWithin = (millis: number) => Effect.ignore(Effect.timeoutOption(idle, millis))
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      yield* close
+      if (succeeded()) return yield* idleWithin(DRAIN_MILLIS)
+      endings.cancelAll()
+      yield* idleWithin(FAREWELL_MILLIS)
+    }),
+  )
+  const serving: Serving = { retire: Effect.andThen(close, idle) }
+  return serving
+})
+
+const beginningOf = ({
+  prompt,
+  sampling,
+  interestMillis,
+}: Pick<GenerateRequest, "prompt" | "sampling" | "interestMillis">): LogEntry => ({
+  ...{ _tag: "Begin", epoch: 1, at: 0, promptTokens: prompt.length, seed: sampling.seed },
+  ...(interestMillis === null ? {} : { interestMillis }),
+})
+
+/** Calls with the session that a message's subject ends with. What is in the message is of no account. */
+const hear = Effect.fnUntraced(function* (subject: string, heard: (session: string) => void) {
+  const { connection } = yield* Nats
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subject, {
+        callback: (error, { subject }) => (error === null ? heard(subject.split(".").at(-1) ?? "") : undefined),
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+})
+
+const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deployment, model: Model) => ({
+  deployment: name,
+  model: model.name,
+  base: `${base.strategy} x ${base.ranks}`,
+  draft: draft === null ? "none" : `${draft.strategy} x ${draft.ranks}`,
+  fuzzy: `${fuzzy}`,
+  deterministic: `${deterministic}`,
+  context: `${context}`,
+  pid: `${process.pid}`,
+})
