@@ -191,6 +191,10 @@ export const http = {
     described("seconds that an HTTP request may take to the end of its answer (default: 600)", "N"),
     Flag.optional,
   ),
+  "keep-alive": int("keep-alive", 1, 86_400).pipe(
+    described("seconds of silence in a stream over HTTP after which it says that it goes on (default: 15)", "N"),
+    Flag.optional,
+  ),
   "cors-origin": Flag.String("cors-origin").pipe(
     described(
       "origin whose pages may ask over HTTP, such as https://app.example; may be given several times",
@@ -213,6 +217,7 @@ export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<str
   ...optionOf(HTTP_ENVIRONMENT.keysFile, given["api-keys"]),
   ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
   ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
+  ...optionOf(HTTP_ENVIRONMENT.keepAlive, given["keep-alive"]),
   ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
   [HTTP_ENVIRONMENT.strict]: given.strict ? "1" : "0",
 })

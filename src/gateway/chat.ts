@@ -18,7 +18,7 @@ export const chat = api("POST", "/v1/chat/completions", (caller) =>
     const asked = yield* body(ChatRequest)
     const request = yield* inferRequestOf(asked, caller)
     const generations = yield* open("chatcmpl", asked, choicesOf(request, asked.n ?? 1))
-    return asked.stream === true ? streamed(asked, generations) : yield* whole(asked, generations)
+    return asked.stream === true ? yield* streamed(asked, generations) : yield* whole(asked, generations)
   }),
 )
 
@@ -64,7 +64,7 @@ const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Gene
 })
 
 /** Chunks as OpenAI sends them: the role, the text piece by piece, the reason why it ends, and the usage where it is asked for. */
-const streamed = (asked: ChatRequest, generations: Generations): HttpServerResponse.HttpServerResponse => {
+const streamed = (asked: ChatRequest, generations: Generations) => {
   const wantsUsage = asked.stream_options?.include_usage === true
   const head = { ...headOf(asked, generations, "chat.completion.chunk"), ...(wantsUsage ? { usage: null } : {}) }
   const chunk = (choice: number, delta: object, finish: string | null, logprobs: object | null = null): Chunk => ({
@@ -91,5 +91,5 @@ const streamed = (asked: ChatRequest, generations: Generations): HttpServerRespo
     Stream.concat(generations.events.pipe(Stream.map(chunkOf), Stream.flattenIterable)),
     Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
   )
-  return eventStream(numbered(generations.place, chunks))
+  return eventStream(numbered(generations, chunks), generations)
 }

@@ -38,7 +38,7 @@ export const completions = api("POST", "/v1/completions", (caller) =>
     }
     const requests = prompts.flatMap((prompt) => choicesOf({ ...common, ...prompt }, n ?? 1))
     const answer: Answer = { asked, prompts: prompts.length, generations: yield* open("cmpl", asked, requests) }
-    return asked.stream === true ? streamed(answer) : yield* whole(answer)
+    return asked.stream === true ? yield* streamed(answer) : yield* whole(answer)
   }),
 )
 
@@ -79,7 +79,7 @@ const whole = Effect.fnUntraced(function* (answer: Answer) {
   })
 })
 
-const streamed = (answer: Answer): HttpServerResponse.HttpServerResponse => {
+const streamed = (answer: Answer) => {
   const { asked, prompts, generations } = answer
   const wantsUsage = asked.stream_options?.include_usage === true
   const head = { ...headOf(answer), ...(wantsUsage ? { usage: null } : {}) }
@@ -110,5 +110,5 @@ const streamed = (answer: Answer): HttpServerResponse.HttpServerResponse => {
     Stream.flattenIterable,
     Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
   )
-  return eventStream(numbered(generations.place, chunks))
+  return eventStream(numbered(generations, chunks), generations)
 }

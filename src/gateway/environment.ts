@@ -19,11 +19,12 @@ const Environment = Schema.Struct({
   [HTTP_ENVIRONMENT.rateLimit]: integer(1, 1_000_000),
   [HTTP_ENVIRONMENT.timeout]: Schema.optionalKey(between(0.001, 86_400)),
   [HTTP_ENVIRONMENT.bodyLimit]: integer(1_024, 2 ** 30),
+  [HTTP_ENVIRONMENT.keepAlive]: Schema.optionalKey(between(0.001, 86_400)),
   [HTTP_ENVIRONMENT.corsOrigins]: Schema.optionalKey(Schema.String),
   [HTTP_ENVIRONMENT.strict]: Schema.optionalKey(Schema.Literals(["0", "1"])),
 })
 
-const DEFAULTS = { host: "127.0.0.1", port: 8080, timeoutSeconds: 600, bodyLimit: 2 ** 20 }
+const DEFAULTS = { host: "127.0.0.1", port: 8080, timeoutSeconds: 600, bodyLimit: 2 ** 20, keepAliveSeconds: 15 }
 
 export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", { reason: Schema.String }) {
   override get message() {
@@ -44,6 +45,7 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<G
     requestsPerMinute: given[HTTP_ENVIRONMENT.rateLimit] ?? null,
     requestMillis: (given[HTTP_ENVIRONMENT.timeout] ?? DEFAULTS.timeoutSeconds) * 1000,
     bodyLimit: given[HTTP_ENVIRONMENT.bodyLimit] ?? DEFAULTS.bodyLimit,
+    keepAliveMillis: (given[HTTP_ENVIRONMENT.keepAlive] ?? DEFAULTS.keepAliveSeconds) * 1000,
     corsOrigins: listOf(given[HTTP_ENVIRONMENT.corsOrigins]),
     strict: given[HTTP_ENVIRONMENT.strict] === "1",
   }))

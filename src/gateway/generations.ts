@@ -22,6 +22,7 @@ export type ChoiceEvent =
 export interface Generations {
   readonly id: string // of the answer
   readonly place: Place // in its stream, from which on its reader wants it
+  readonly resumable: boolean
   readonly promptTokens: ReadonlyArray<number> // of each choice
   /** All choices' events as they come; fails where a choice fails, and then all are cancelled. */
   readonly events: Stream.Stream<ChoiceEvent, ApiError>
@@ -42,15 +43,16 @@ interface Asked {
 
 /** Accepted by the deployment when this ends, or found where the request takes up a stream. In the scope of the request. */
 export const open = Effect.fnUntraced(function* (kind: Kind, asked: Asked, requests: ReadonlyArray<InferRequest>) {
-  const { from, millis } = yield* resumptionOf(kind, asked.stream === true, requests.length)
+  const { from, resumable, millis } = yield* resumptionOf(kind, asked.stream === true, requests.length)
   const client = yield* (yield* Deployments).client(asked.model)
-  const opening = { client, model: asked.model, resumeMillis: millis }
+  const opening = { client, model: asked.model, resumable, resumeMillis: millis }
   return from === null ? yield* begin(opening, kind, requests) : yield* takeUp(opening, from)
 })
 
 interface Opening {
   readonly client: Client
   readonly model: string
+  readonly resumable: boolean
   readonly resumeMillis: number | null
 }
 
@@ -84,7 +86,7 @@ interface Opened {
 }
 
 const generationsOf = Effect.fnUntraced(function* (
-  { model, resumeMillis }: Opening,
+  { model, resumable, resumeMillis }: Opening,
   { place, sessions, started }: Opened,
 ) {
   const { requestMillis } = yield* Options
@@ -92,7 +94,7 @@ const generationsOf = Effect.fnUntraced(function* (
   const events = sessions.map((session, choice) => eventsOf(session, choice, { model, started }))
   const generations: Generations = {
     id: `${place.kind}-${place.choices[0]?.session ?? ""}`,
-    place,
+    ...{ place, resumable },
     promptTokens: sessions.map(({ generation }) => generation.promptTokens),
     events: together(events).pipe(
       Stream.interruptWhen(Effect.andThen(Effect.sleep(requestMillis), tooSlow(requestMillis))),

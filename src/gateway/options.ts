@@ -10,6 +10,7 @@ export interface GatewayOptions {
   readonly requestsPerMinute: number | null // of each key, or of each address where there are no keys
   readonly requestMillis: number // a request that takes longer is ended
   readonly bodyLimit: number // bytes
+  readonly keepAliveMillis: number // of silence in a stream, after which it says that it goes on
   readonly corsOrigins: ReadonlyArray<string> // whose pages may ask; "*" is all
   readonly strict: boolean // whether a field that nobody knows is refused
 }

@@ -56,7 +56,7 @@ const state = api("GET", "/playground/state", () =>
     const { ranks } = yield* Beats
     const { served } = yield* Deployments
     const now = Effect.map(Effect.all({ models: served, ranks }), (data) => ({ data }))
-    return eventStream(Stream.fromEffectSchedule(now, Schedule.spaced(STATE_MILLIS)))
+    return yield* eventStream(Stream.fromEffectSchedule(now, Schedule.spaced(STATE_MILLIS)), { resumable: false })
   }),
 )
 
@@ -92,7 +92,7 @@ const generate = api("POST", "/playground/generate", (caller) =>
       ...inferRequestOf(asked),
       ...{ trace: true, client: caller, deadlineMillis: requestMillis, interestMillis: INTEREST_MILLIS },
     }
-    return eventStream(yield* events(client, asked.model, request))
+    return yield* eventStream(yield* events(client, asked.model, request), RESUMABLE)
   }),
 )
 
@@ -103,6 +103,9 @@ const inferRequestOf = (asked: typeof PlaygroundRequest.Type): InferRequest => {
 }
 
 const KIND = "playground"
+
+/** The page takes up its own streams, so their events always have ids. */
+const RESUMABLE = { resumable: true }
 
 type PlaygroundEvent =
   | { readonly _tag: "Accepted"; readonly session: string; readonly promptTokens: number; readonly seed: string }
@@ -128,7 +131,7 @@ const events = Effect.fnUntraced(function* (client: Client, deployment: string, 
   yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
   // What is told of iterations is nowhere kept.
   const chunkOf = (data: PlaygroundEvent): Chunk => ({ choice: data._tag === "Iteration" ? null : 0, data })
-  return numbered(place, Stream.map(Stream.fromQueue(queue), chunkOf))
+  return numbered({ place, ...RESUMABLE }, Stream.map(Stream.fromQueue(queue), chunkOf))
 })
 
 const listen = Effect.fnUntraced(function* (

@@ -22,9 +22,15 @@ export interface Chunk {
   readonly data: object
 }
 
-/** Gives each event its id, and leaves out those that were had. */
+/** A stream that begins at a place, or goes on from there. */
+interface From {
+  readonly place: Place
+  readonly resumable: boolean
+}
+
+/** Leaves out the events that were had, and gives each its id where the stream can be taken up again. */
 export const numbered = (
-  { kind, created, choices }: Place,
+  { place: { kind, created, choices }, resumable }: From,
   chunks: Stream.Stream<Chunk, ApiError>,
 ): Stream.Stream<ServerSentEvent, ApiError> => {
   const counts = choices.map(({ session }) => ({ session, had: 0 }))
@@ -34,7 +40,8 @@ export const numbered = (
       const count = counts[choice]
       if (count === undefined) return []
       count.had++
-      return count.had > (choices[choice]?.had ?? 0) ? [{ id: idOf({ kind, created, choices: counts }), data }] : []
+      if (count.had <= (choices[choice]?.had ?? 0)) return []
+      return [resumable ? { id: idOf({ kind, created, choices: counts }), data } : { data }]
     }),
     Stream.flattenIterable,
   )
@@ -62,6 +69,7 @@ const MOST_SECONDS = 3_600
 /** What a request's headers say of its stream. */
 export interface Resumption {
   readonly from: Place | null // null: it begins
+  readonly resumable: boolean // its reader has asked for what it takes: other readers may not expect ids
   readonly millis: number | null // that its sessions go on without a reader; null: they end with the connection
 }
 
@@ -78,6 +86,7 @@ export const resumptionOf = Effect.fnUntraced(function* (kind: Kind, stream: boo
   }
   const resumption: Resumption = {
     from: id === undefined ? null : yield* from(id, kind, choices),
+    resumable: (id ?? seconds) !== undefined,
     millis: seconds === undefined ? null : 1000 * (yield* secondsOf(seconds)),
   }
   return resumption

@@ -1,28 +1,106 @@
-// Server-sent events: each is flushed at once, a silence is filled with comments so that no proxy takes it for the end, and
-// a failure after the first byte is a last event of its own.
-import { Schedule, Stream } from "effect"
+// Server-sent events: each is flushed at once, a silence is filled so that no proxy takes it for the end, and a failure after
+// the first byte is a last event of its own.
+//
+// What fills a silence must not disturb a reader. Readers of benchmarks take each line for JSON; those of OpenAI's clients take
+// a comment with its blank line, once an event has had an id, for an event without data. So where events have no ids, the line
+// of the next event is begun and goes on with blanks, which stand before JSON unseen. Whoever asked for ids reads fields and
+// comments; there a comment stands in front of the next event, with no blank line between them.
+import { Clock, Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { type ApiError, bodyOf } from "./errors.ts"
-
-const KEEP_ALIVE = "15 seconds"
+import { Options } from "./options.ts"
 
 export interface ServerSentEvent {
   readonly id?: string // what a client that lost the connection sends back
   readonly data: object
 }
 
-/** A stream of JSON objects as OpenAI's clients read it, "[DONE]" last where it ends well. */
-export const eventStream = (
+/** Before a client that lost its connection asks again. */
+const RETRY_MILLIS = 1_000
+
+const SILENCE = "silence"
+const DONE = "[DONE]"
+
+type Part = ServerSentEvent | typeof SILENCE | typeof DONE
+
+/** A stream of JSON objects as OpenAI's clients read it, "[DONE]" last where it ends well. Its events have ids where it is resumable. */
+export const eventStream = Effect.fnUntraced(function* (
   events: Stream.Stream<ServerSentEvent, ApiError>,
-): HttpServerResponse.HttpServerResponse => {
-  const data = events.pipe(
-    Stream.map(({ id, data }) => `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`),
-    Stream.concat(Stream.make("data: [DONE]\n\n")),
-    Stream.catch((error) => Stream.make(`data: ${JSON.stringify(bodyOf(error))}\n\n`)),
+  { resumable }: { readonly resumable: boolean },
+) {
+  const { keepAliveMillis } = yield* Options
+  const parts = events.pipe(
+    Stream.concat(Stream.make<Array<Part>>(DONE)),
+    Stream.catch((error) => Stream.make({ data: bodyOf(error) })),
   )
-  const silence = Stream.fromSchedule(Schedule.spaced(KEEP_ALIVE)).pipe(Stream.map(() => ": still at it\n\n"))
-  return HttpServerResponse.stream(Stream.merge(data, silence, { haltStrategy: "left" }).pipe(Stream.encodeText), {
-    contentType: "text/event-stream",
+  const writer = new Writer(yield* Clock.Clock, { keepAliveMillis, resumable })
+  const silences = Stream.fromEffectRepeat(Effect.map(writer.silence, (): Part => SILENCE))
+  const text = Stream.merge(parts, silences, { haltStrategy: "left" }).pipe(
+    Stream.map((part) => writer.write(part)),
+    Stream.filter((written) => written !== ""),
+  )
+  return HttpServerResponse.stream(Stream.encodeText(text), {
+    contentType: "text/event-stream; charset=utf-8", // without a charset some readers take text for Latin-1
     headers: { "cache-control": "no-cache", "x-accel-buffering": "no" },
   })
+})
+
+interface WriterOptions {
+  readonly keepAliveMillis: number
+  readonly resumable: boolean
+}
+
+class Writer {
+  readonly #clock: Clock.Clock
+  readonly #keepAliveMillis: number
+  readonly #resumable: boolean
+  #wrote: number // when, on the monotonic clock
+  #begun = false // the next event's line
+  #first = true
+
+  constructor(clock: Clock.Clock, { keepAliveMillis, resumable }: WriterOptions) {
+    this.#clock = clock
+    this.#keepAliveMillis = keepAliveMillis
+    this.#resumable = resumable
+    this.#wrote = this.#now
+  }
+
+  get #now(): number {
+    return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  /** Until a silence is long enough to be filled. */
+  get #left(): number {
+    return this.#wrote + this.#keepAliveMillis - this.#now
+  }
+
+  /** Ends when nothing has been written for long enough. */
+  readonly silence: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.sleep(Math.max(0, this.#left)).pipe(
+      Effect.andThen(Effect.suspend(() => (this.#left > 0 ? this.silence : Effect.void))),
+    ),
+  )
+
+  write(part: Part): string {
+    if (part === SILENCE && this.#left > 0) return "" // an event came between
+    this.#wrote = this.#now
+    if (part === SILENCE) return this.#resumable ? ": still at it\n" : this.#begin(" ")
+    if (part === DONE) return `data: ${DONE}\n\n` // follows an event at once, so its line is never begun before
+    const { id, data } = part
+    const json = JSON.stringify(data)
+    if (!this.#resumable) {
+      const line = this.#begin(`${json}\n\n`)
+      this.#begun = false
+      return line
+    }
+    const retry = this.#first ? `retry: ${RETRY_MILLIS}\n` : ""
+    this.#first = false
+    return `${retry}${id === undefined ? "" : `id: ${id}\n`}data: ${json}\n\n`
+  }
+
+  #begin(rest: string): string {
+    const begun = this.#begun
+    this.#begun = true
+    return begun ? rest : `data: ${rest}`
+  }
 }

@@ -94,6 +94,7 @@ export const HTTP_ENVIRONMENT = {
   rateLimit: "CHORUS_HTTP_RATE_LIMIT", // requests a minute of each key; unlimited
   timeout: "CHORUS_HTTP_TIMEOUT", // seconds of a request; 600
   bodyLimit: "CHORUS_HTTP_BODY_LIMIT", // bytes; 1 MiB
+  keepAlive: "CHORUS_HTTP_KEEP_ALIVE", // seconds of silence in a stream until it is filled; 15
   corsOrigins: "CHORUS_HTTP_CORS_ORIGINS", // separated by commas; none
   strict: "CHORUS_HTTP_STRICT", // 1 refuses fields that nobody knows; 0
 } as const

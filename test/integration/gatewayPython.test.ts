@@ -1,8 +1,11 @@
 // The gateway as OpenAI's official client for Python sees it.
-import { execFile, spawnSync } from "node:child_process"
+import { execFile, spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { createInterface } from "node:readline"
 import { promisify } from "node:util"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
+import { chatModel, startGateway } from "./gateways.ts"
 import { pythonEnvironment } from "./python.ts"
 
 const hasPython = spawnSync("python3", ["--version"]).status === 0
@@ -30,14 +33,57 @@ print(json.dumps(dict(
     usage=chunks[-1].usage.completion_tokens, refusals=refusals)))
 `
 
+/** OpenAI's client with and without ids, and a reader as benchmarks have them, which takes each line for JSON. */
+const SILENT = `
+import json, sys, urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from openai import OpenAI
+url, content = sys.argv[1:]
+client = OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+request = dict(model="demo", messages=[dict(role="user", content=content)], max_tokens=16, temperature=0, stream=True)
+open = Barrier(4)
+
+def by_client(headers):
+    stream = client.chat.completions.create(**request, extra_headers=headers)
+    open.wait()
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+def by_line():
+    body = json.dumps(request).encode()
+    headers = {"content-type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url + "/v1/chat/completions", body, headers)) as response:
+        open.wait()
+        lines = [line.strip().removeprefix(b"data: ") for line in response]
+    events = [json.loads(line) for line in lines if line not in (b"", b"[DONE]")]
+    return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor() as pool:
+    texts = [pool.submit(by_client, {}), pool.submit(by_client, {"X-Chorus-Resume": "30"}), pool.submit(by_line)]
+    open.wait()
+    print("open", flush=True)
+    print(json.dumps([text.result() for text in texts]))
+`
+
 let cluster: Cluster
 let python: string
+const base = chatModel()
 beforeAll(async () => {
   if (!hasPython) return
   python = await pythonEnvironment()
-  cluster = await Cluster.start({ name: "demo", draft: null, gateway: { CHORUS_HTTP_PORT: "0" } })
+  // One long session at a time, which leaves no room for others.
+  const limits = { kvTokens: 512, queue: 32, keepMillis: 0 }
+  cluster = await Cluster.start({
+    ...{ name: "demo", base: base.path, draft: null, limits },
+    gateway: { CHORUS_HTTP_PORT: "0" },
+  })
 })
-afterAll(() => cluster?.[Symbol.asyncDispose]())
+afterAll(async () => {
+  await cluster?.[Symbol.asyncDispose]()
+  base[Symbol.dispose]()
+})
 
 const suite = hasPython ? test : test.skip
 
@@ -52,4 +98,54 @@ suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip 
       ["BadRequestError", 400, "temperature"],
     ],
   })
+})
+
+/** Says line by line what a script says. */
+const started = (script: string, args: ReadonlyArray<string>) => {
+  const child = spawn(python, ["-c", script, ...args], { stdio: ["pipe", "pipe", "inherit"] })
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  return { child, says: async (): Promise<string> => (await lines.next()).value ?? "nothing" }
+}
+
+/** What comes of a stream, and when it has been silent so often. */
+const listener = (response: Response) => {
+  let text = ""
+  const enough = Promise.withResolvers<void>()
+  const ended = (async () => {
+    for await (const piece of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      text += piece
+      if (/\ndata: {4,}$|(: .*\n){3,}$/.test(text)) enough.resolve()
+    }
+    enough.reject(new Error(`the stream ended before it was silent: ${text}`))
+    return text
+  })()
+  return { silent: enough.promise, ended }
+}
+
+suite("silences of a stream disturb neither OpenAI's client nor a benchmark's reader", async () => {
+  await using gateway = await startGateway(cluster.local, { CHORUS_HTTP_KEEP_ALIVE: "0.1" })
+  const messages = [{ role: "user", content: "Say something." }]
+  const ask = async (headers: Record<string, string>) =>
+    listener(
+      await fetch(`${gateway.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...headers },
+        body: JSON.stringify({ model: "demo", messages, max_tokens: 16, temperature: 0, stream: true }),
+      }),
+    )
+  const clients = started(SILENT, [gateway.url, "Say something."])
+  expect(await clients.says()).toBe("ready")
+  const long = { prompt: PROMPT, maxTokens: 480, temperature: 1 }
+  const fillers = await Promise.all(Array.from({ length: 16 }, () => cluster.client.generate(long)))
+  clients.child.stdin.end("go\n")
+  expect(await clients.says()).toBe("open")
+  const [plain, resumable] = await Promise.all([ask({}), ask({ "x-chorus-resume": "30" })])
+  await Promise.all([plain.silent, resumable.silent])
+  for (const filler of fillers) filler.cancel()
+  const { text } = await cluster.generate({ messages, maxTokens: 16, temperature: 0 })
+  expect(JSON.parse(await clients.says())).toEqual([text, text, text])
+  expect((await once(clients.child, "exit"))[0]).toBe(0)
+  expect(await plain.ended).not.toMatch(/^(?!data: |$)/m)
+  expect(await resumable.ended).toMatch(/^: .*\nid: /m)
+  expect(await resumable.ended).not.toMatch(/^: .*\n\n/m)
 })

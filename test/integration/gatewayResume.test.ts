@@ -48,7 +48,7 @@ const post = (url: string, route: Route, body: object, headers: Record<string, s
 
 /** Until the stream ends or breaks off; each has the id that a client would send back after it, as the standard says. */
 async function* eventsOf(response: Response, from = ""): AsyncGenerator<Event, void, void> {
-  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream"])
+  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream; charset=utf-8"])
   if (response.body === null) return
   let rest = ""
   let id = from
@@ -74,7 +74,7 @@ const collect = async (events: AsyncIterable<Event>): Promise<ReadonlyArray<Even
   return all
 }
 
-const whole = async (route: Route, body: object, headers: Record<string, string> = {}) =>
+const whole = async (route: Route, body: object, headers: Record<string, string> = KEEP) =>
   collect(eventsOf(await post(gateway.url, route, body, headers), headers["last-event-id"]))
 
 /** What is said of each choice in turn, and what is said last: everything but what names the answer. */
@@ -102,10 +102,14 @@ const namesIn = (events: ReadonlyArray<Event>) =>
   )
 
 /** Reads some events, kills the gateway, and reads what had left it by then. */
-const untilKilled = async (route: Route, body: object): Promise<ReadonlyArray<Event>> => {
+const untilKilled = async (
+  route: Route,
+  body: object,
+  headers: Record<string, string> = KEEP,
+): Promise<ReadonlyArray<Event>> => {
   await using doomed = await startGateway(cluster.local)
   const had: Array<Event> = []
-  for await (const event of eventsOf(await post(doomed.url, route, body))) {
+  for await (const event of eventsOf(await post(doomed.url, route, body, headers))) {
     had.push(event)
     if (had.length === 12) doomed.child.kill("SIGKILL")
   }
@@ -140,6 +144,14 @@ test("stop strings end it at the same place", async () => {
   const had = await untilKilled("completions", body)
   const rest = await whole("completions", body, { "last-event-id": lastId(had) })
   expect(text([...had, ...rest])).toBe(unstopped.slice(0, unstopped.indexOf(stop)))
+})
+
+test("who did not ask for ids gets the same events without any", async () => {
+  const asked = await post(gateway.url, "completions", { ...COMPLETION, max_tokens: 12, ...usage })
+  const text = await asked.text()
+  expect(text.split("\n").filter((line) => line !== "" && !line.startsWith("data: "))).toEqual([])
+  const events = text.split("\n\n").flatMap((block) => (block === "" ? [] : [{ id: "", data: block.slice(6) }]))
+  expect(saidIn(events)).toEqual(saidIn(await whole("completions", { ...COMPLETION, max_tokens: 12, ...usage })))
 })
 
 test("any event may have been the last one, after the end too", async () => {
@@ -204,8 +216,12 @@ describe("a client that hangs up", () => {
   })
 
   test("and whose gateway is killed: its session ends by itself", async () => {
-    const [event] = await untilKilled("completions", COMPLETION)
-    expect(await entryOf(event?.id ?? "", "first")).toMatchObject({ entry: { _tag: "Begin", interestMillis: 10_000 } })
+    const [kept] = await untilKilled("completions", COMPLETION, KEEP)
+    expect(await entryOf(kept?.id ?? "", "first")).toMatchObject({ entry: { _tag: "Begin", interestMillis: 45_000 } })
+    const [plain] = await untilKilled("completions", COMPLETION, {})
+    const session: string = JSON.parse(plain?.data ?? "").id.replace("cmpl-", "")
+    const first = await entryAt(cluster.client.connection, subjectsOf(model).tokens(session), "first")
+    expect(first).toMatchObject({ entry: { _tag: "Begin", interestMillis: 10_000 } })
   })
 })
 

@@ -93,8 +93,15 @@ async function* blocksOf(stream) {
     const blocks = (rest + value).split("\n\n")
     rest = blocks.pop() ?? ""
     for (const block of blocks) {
-      const [, id = "", data] = /^(?:id: (.*)\n)?data: (.*)$/.exec(block) ?? []
-      if (data !== undefined) yield { id, data } // comments fill silences
+      const id = fieldOf(block, "id")
+      const data = fieldOf(block, "data")
+      if (data !== undefined) yield { id, data }
     }
   }
 }
+
+/**
+ * The other lines are comments, which fill silences, and what only a browser's own reader goes by.
+ * @param {string} block @param {string} name
+ */
+const fieldOf = (block, name) => new RegExp(`^${name}: (.*)$`, "m").exec(block)?.[1]

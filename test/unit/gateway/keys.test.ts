@@ -54,7 +54,7 @@ test("a file without a key, or none at all, is refused", () => {
 test("the rest has defaults, and bounds", () => {
   expect(Result.getOrThrow(of({}))).toEqual({
     ...{ url: "nats://x", host: "127.0.0.1", port: 8080, keys: [], requestsPerMinute: null },
-    ...{ requestMillis: 600_000, bodyLimit: 2 ** 20, corsOrigins: [], strict: false },
+    ...{ requestMillis: 600_000, bodyLimit: 2 ** 20, keepAliveMillis: 15_000, corsOrigins: [], strict: false },
   })
   for (const wrong of [{ CHORUS_HTTP_PORT: "65536" }, { CHORUS_HTTP_PORT: "80.5" }, { CHORUS_HTTP_TIMEOUT: "soon" }]) {
     const [name = ""] = Object.keys(wrong)

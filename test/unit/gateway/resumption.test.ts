@@ -34,7 +34,7 @@ test("a stream goes on behind any of its events, with the same ids", async () =>
   const chunks: ReadonlyArray<Chunk> = [0, 1, 0, 0, 1, 1, 0, 1].map((choice, index) => ({ choice, data: { index } }))
   const start: Place = { kind: "cmpl", created: 7, choices: ["a", "b"].map((session) => ({ session, had: 0 })) }
   const of = (place: Place, chunks: ReadonlyArray<Chunk>) =>
-    Effect.runPromise(Stream.runCollect(numbered(place, Stream.fromIterable(chunks))))
+    Effect.runPromise(Stream.runCollect(numbered({ place, resumable: true }, Stream.fromIterable(chunks))))
   const all = await of(start, chunks)
   expect(all.map(({ data }) => data)).toEqual(chunks.map(({ data }) => data))
   for (const [at, { id = "" }] of all.entries()) {
