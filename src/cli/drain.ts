@@ -20,7 +20,7 @@ export const drain = Command.make(
         Flag.withDescription("how long sessions may go on there before they do so elsewhere (default: 60s)"),
         Flag.optional,
       ),
-    undo: Flag.Boolean("undo").pipe(Flag.withDescription("let it take ranks again"), Flag.withDefault(false)),
+    undo: flags.toggle("undo").pipe(Flag.withDescription("let it take ranks again"), Flag.withDefault(false)),
     ...serverFlags,
   },
   Effect.fnUntraced(function* ({ host, limit, undo, ...server }) {

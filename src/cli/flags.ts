@@ -12,6 +12,14 @@ const described =
     return metavar === undefined ? with_ : with_.pipe(Flag.withMetavar(metavar))
   }
 
+/** Flags that stand alone. Every other takes the argument behind it as its value, whatever that begins with. */
+export const toggles = new Set(["help", "h", "version", "v"])
+
+export const toggle = (name: string) => {
+  toggles.add(name)
+  return Flag.Boolean(name)
+}
+
 const int = (name: string, least: number, most: number = Number.MAX_SAFE_INTEGER) =>
   Flag.Int(name).pipe(
     Flag.filter(
@@ -98,7 +106,7 @@ export const placement = {
     described("tokens that a prompt and its answer may have together (default: the model's own, at most 4096)", "N"),
     Flag.optional,
   ),
-  deterministic: Flag.Boolean("deterministic").pipe(
+  deterministic: toggle("deterministic").pipe(
     described(
       "the same bits in every batch, tree and strategy, so the same tokens with and without speculation (default); --no-deterministic for speed instead",
     ),
@@ -108,6 +116,12 @@ export const placement = {
 
 /** How to generate. */
 export const sampling = {
+  "add-special-tokens": toggle("add-special-tokens").pipe(
+    described(
+      "put around the prompt what the model's files put there, such as bos (default; with --chat it is the template's affair); --no-add-special-tokens leaves that out",
+    ),
+    Flag.optional,
+  ),
   "max-tokens": int("max-tokens", 1).pipe(described("end after this many tokens (default: 256)", "N"), Flag.optional),
   temperature: finite("temperature", 0, 100).pipe(
     described("0 takes the most probable token (default), 1 samples the model's own distribution", "T"),
@@ -141,7 +155,7 @@ export const sampling = {
 
 /** How to speculate. Never a matter of which tokens come out. */
 export const speculation = {
-  speculation: Flag.Boolean("speculation").pipe(
+  speculation: toggle("speculation").pipe(
     described("draft and verify, adapted to what pays on this machine (default); --no-speculation decodes plainly"),
     Flag.optional,
   ),
@@ -278,12 +292,12 @@ export const retention = duration("retention").pipe(
 
 export const deploymentName = name("name").pipe(Flag.withMetavar("NAME"))
 
-export const stats = Flag.Boolean("stats").pipe(
+export const stats = toggle("stats").pipe(
   Flag.withDescription("say on stderr what it took: speed, accepted tokens, and each kind of pass"),
   Flag.withDefault(false),
 )
 
-export const jsonOf = (text: string) => Flag.Boolean("json").pipe(Flag.withDescription(text), Flag.withDefault(false))
+export const jsonOf = (text: string) => toggle("json").pipe(Flag.withDescription(text), Flag.withDefault(false))
 
 /** What a command's handler gets of a set of flags. */
 export type Values<Flags extends Record<string, Flag.Flag<unknown>>> = {

@@ -23,10 +23,9 @@ const options = {
     Flag.withMetavar("TEXT"),
     Flag.optional,
   ),
-  chat: Flag.Boolean("chat").pipe(
-    Flag.withDescription("the prompt is said to the model, in its own chat template"),
-    Flag.withDefault(false),
-  ),
+  chat: flags
+    .toggle("chat")
+    .pipe(Flag.withDescription("the prompt is said to the model, in its own chat template"), Flag.withDefault(false)),
   ...flags.sampling,
   ...flags.placement,
   ...flags.speculation,

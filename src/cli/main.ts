@@ -3,6 +3,7 @@ import { createRequire } from "node:module"
 import * as NodeServices from "@effect/platform-node/NodeServices" // the whole package takes half a second to load
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { withValuesJoined } from "./arguments.ts"
 import { chaos } from "./chaos.ts"
 import { demo } from "./demo.ts"
 import { deploy } from "./deploy.ts"
@@ -29,8 +30,7 @@ const chorus = Command.make("chorus").pipe(
   ]),
 )
 
-chorus.pipe(
-  Command.run({ version }),
+Command.runWith(chorus, { version })(withValuesJoined(process.argv.slice(2))).pipe(
   Effect.provide(
     Layer.mergeAll(
       NodeServices.layer,
