@@ -11,7 +11,7 @@ const { tokenizer } = await Effect.runPromise(open(join(import.meta.dirname, "..
 const read = (text: string, stops: ReadonlyArray<string>) => {
   const transcript = new Transcript(tokenizer, stops)
   const pieces: Array<string> = []
-  for (const token of tokenizer.encode(text, { special: false, bos: false })) {
+  for (const token of tokenizer.encode(text, { special: false, addSpecialTokens: false })) {
     pieces.push(transcript.push(token))
     if (transcript.stopped) break
   }
@@ -41,11 +41,47 @@ describe("transcript", () => {
 
   test("without stop strings nothing whole is held back", () => {
     const transcript = new Transcript(tokenizer, [])
-    const said = Array.from(tokenizer.encode("const a = 1", { special: false, bos: false }), (token) =>
+    const said = Array.from(tokenizer.encode("const a = 1", { special: false, addSpecialTokens: false }), (token) =>
       transcript.push(token),
     )
     expect(said.every((piece) => piece !== "")).toBe(true)
     expect(transcript.end()).toBe("")
+  })
+
+  describe("a stop that names a control token", () => {
+    const NAME = "<|endoftext|>"
+    const plain = (text: string) => tokenizer.encode(text, { special: false, addSpecialTokens: false })
+    const pushed = (tokens: ReadonlyArray<number>, stops: ReadonlyArray<string>) => {
+      const transcript = new Transcript(tokenizer, stops)
+      const pieces: Array<string> = []
+      for (const token of tokens) {
+        pieces.push(transcript.push(token))
+        if (transcript.stopped) break
+      }
+      return { pieces, text: pieces.join("") + transcript.end(), stopped: transcript.stopped }
+    }
+
+    test("ends the text there, by itself and among characters; its name never shows", () => {
+      const tokens = [...plain("let a\n"), 0, ...plain("b🎉c")]
+      expect(pushed(tokens, [NAME])).toMatchObject({ text: "let a\n", stopped: true })
+      expect(pushed(tokens, [`\n${NAME}`])).toMatchObject({ text: "let a", stopped: true })
+      expect(pushed(tokens, [`${NAME}b🎉`])).toMatchObject({ text: "let a\n", stopped: true })
+      expect(pushed(tokens, [`${NAME}c`])).toMatchObject({ text: "let a\nb🎉c", stopped: false })
+      expect(pushed(tokens, [`${NAME}${NAME}`, "b\udf89"])).toMatchObject({ text: "let a\nb🎉c", stopped: false })
+      expect(pushed(tokens, ["|>", "zz"])).toMatchObject({ text: "let a\nb🎉c", stopped: false })
+    })
+
+    test("also where the name comes as characters", () => {
+      expect(pushed([...plain(`a${NAME}b`)], [NAME])).toMatchObject({ text: "a", stopped: true })
+    })
+
+    test("holds back what may begin it, and lets go what does not", () => {
+      const tokens = [...plain("a\n"), ...plain("b"), 0, ...plain("c")]
+      const { pieces, text } = pushed(tokens, [`\n${NAME}`])
+      expect(text).toBe("a\nbc")
+      expect(pieces.join("")).toBe("a\nbc")
+      expect(pieces.join("|")).toContain("\nb")
+    })
   })
 
   test("what may become a stop string is held back until it is known not to, or until the end", () => {
