@@ -132,7 +132,7 @@ const level = async (
 
 const againstLlamaCpp = async (path: string, options: RunOptions) => {
   const { tokenizer } = await Effect.runPromise(open(path))
-  const prompts = PROMPTS.map((prompt) => [...tokenizer.encode(prompt, { special: false, bos: true })])
+  const prompts = PROMPTS.map((prompt) => [...tokenizer.encode(prompt)])
   await using theirs = await LlamaCpp.start(path, THREADS, CONTEXT)
   const group = { strategy: "single", ranks: 1, threads: THREADS, device: "auto" } as const
   const deployment: Deployment = {

@@ -25,6 +25,7 @@ export const requestOf = (
     }
     return {
       ...(prompt.chat ? { messages: [{ role: "user", content: prompt.text }] } : { prompt: prompt.text }),
+      ...given("addSpecialTokens", flags["add-special-tokens"]),
       ...given("maxTokens", flags["max-tokens"]),
       ...given("temperature", flags.temperature),
       ...given("topK", flags["top-k"]),

@@ -45,6 +45,11 @@ const SHARED = {
   top_k: supported(optional(int(0, MOST_TOKENS)), "0 is off", "vLLM"),
   min_p: supported(optional(between(0, 1)), "0 is off", "vLLM"),
   repetition_penalty: supported(optional(between(0.01, 100)), "1 is off", "vLLM"),
+  add_special_tokens: supported(
+    optional(Schema.Boolean),
+    "what the model's files put around a text, such as bos: true for a prompt, false for a chat",
+    "vLLM",
+  ),
   frequency_penalty: refused({ but: [0] }),
   presence_penalty: refused({ but: [0] }),
   logit_bias: refused({ but: [{}] }),

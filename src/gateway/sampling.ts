@@ -19,6 +19,7 @@ export const requestOf = (asked: Shared, client: string): InferRequest => {
     ...(asked.min_p == null ? {} : { minP: asked.min_p }),
     ...(asked.repetition_penalty == null ? {} : { repetitionPenalty: asked.repetition_penalty }),
     ...(stop == null ? {} : { stop: typeof stop === "string" ? [stop] : stop }),
+    ...(asked.add_special_tokens == null ? {} : { addSpecialTokens: asked.add_special_tokens }),
     ...(seed == null ? {} : { seed: BigInt.asUintN(64, BigInt(seed)) }),
   }
 }

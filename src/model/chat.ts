@@ -39,7 +39,7 @@ export class ChatTemplate {
     this.#tokens = { bos_token: tokens.bos, eos_token: tokens.eos }
   }
 
-  /** The prompt for a conversation. Encode it with `bos: false`: a template that wants bos writes it. */
+  /** The prompt for a conversation. A template that wants bos writes it. */
   render(
     messages: ReadonlyArray<ChatMessage>,
     { addGenerationPrompt = true }: RenderOptions = {},

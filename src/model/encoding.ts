@@ -9,11 +9,16 @@ import type { Model } from "./model.ts"
 const ENCODE_MILLIS = 10_000
 
 const Message = Schema.Struct({ role: Schema.String, content: Schema.String })
+const Around = { addSpecialTokens: Schema.optionalKey(Schema.Boolean) }
 
-/** What is to be encoded: a text as it stands, in which names of control tokens are characters, or a conversation. */
+/**
+ * What is to be encoded: a text as it stands, in which names of control tokens are those tokens, or a conversation. Both may
+ * get what the model's files put around every text, such as bos: a text does unless it is told not to, a conversation does not
+ * unless it is told to, since a template that wants bos writes it.
+ */
 export const Encodable = Schema.Union([
-  Schema.Struct({ text: Schema.String }),
-  Schema.Struct({ messages: Schema.Array(Message) }),
+  Schema.Struct({ text: Schema.String, ...Around }),
+  Schema.Struct({ messages: Schema.Array(Message), ...Around }),
 ])
 export type Encodable = typeof Encodable.Type
 
@@ -21,14 +26,17 @@ export const EncodeError = Schema.Union([TemplateFailed, EncodingFailed, ...Mode
 export type EncodeError = typeof EncodeError.Type
 
 export const encode = Effect.fnUntraced(function* (model: Model, given: Encodable) {
-  if ("text" in given) return yield* cut(model, given.text, { special: false, bos: true })
+  if ("text" in given) {
+    const { text, addSpecialTokens = true } = given
+    return yield* cut(model, text, { addSpecialTokens })
+  }
+  const { messages, addSpecialTokens = false } = given
   const { chatTemplate, path } = model
   if (chatTemplate === null) return yield* new TemplateFailed({ file: path, reason: "there is none: give a prompt" })
-  // A template that wants bos writes it.
-  return yield* cut(model, yield* chatTemplate.render(given.messages), { special: true, bos: false })
+  return yield* cut(model, yield* chatTemplate.render(messages), { addSpecialTokens })
 })
 
-const cut = ({ tokenizer, path }: Model, text: string, options: { readonly special: boolean; readonly bos: boolean }) =>
+const cut = ({ tokenizer, path }: Model, text: string, options: { readonly addSpecialTokens: boolean }) =>
   Effect.try({
     try: () => {
       tokenizer.warm()

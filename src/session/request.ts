@@ -51,7 +51,7 @@ export const generateRequest = Effect.fnUntraced(function* (
 })
 
 const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model, encoder: Encoder) {
-  const { prompt, tokens, messages } = request
+  const { prompt, tokens, messages, addSpecialTokens } = request
   const given = [prompt, tokens, messages].filter((one) => one !== undefined).length
   if (given !== 1) return yield* invalid("prompt", "give exactly one of prompt, tokens and messages")
   if (tokens !== undefined) {
@@ -60,9 +60,10 @@ const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model
     if (outside === -1) return tokens
     return yield* invalid(`tokens[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${known} tokens`)
   }
-  if (messages === undefined) return yield* encoded(encoder.encode(base, { text: prompt ?? "" }), "prompt")
+  const around = addSpecialTokens === undefined ? {} : { addSpecialTokens }
+  if (messages === undefined) return yield* encoded(encoder.encode(base, { text: prompt ?? "", ...around }), "prompt")
   if (base.chatTemplate === null) return yield* invalid("messages", `${base.name} has no chat template: give a prompt`)
-  return yield* encoded(encoder.encode(base, { messages }), "messages")
+  return yield* encoded(encoder.encode(base, { messages, ...around }), "messages")
 })
 
 const encoded = (tokens: ReturnType<Encoder["encode"]>, field: string) =>

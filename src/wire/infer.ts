@@ -17,6 +17,7 @@ export const InferRequest = Schema.Struct({
   prompt: Schema.optionalKey(Schema.String),
   tokens: Schema.optionalKey(Schema.Array(Count)),
   messages: Schema.optionalKey(Schema.Array(ChatMessage)),
+  addSpecialTokens: Schema.optionalKey(Schema.Boolean), // what the model's files put around a text, such as bos; true for a prompt, false for messages
   maxTokens: Schema.optionalKey(Positive), // 256
   temperature: Schema.optionalKey(Schema.Finite), // 0
   topK: Schema.optionalKey(Count),

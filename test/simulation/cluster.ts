@@ -19,7 +19,7 @@ const TOKENIZER = new Tokenizer({
   file: "simulated",
   tokens: Array.from({ length: VOCABULARY }, (_, id) => String.fromCharCode(97 + id)),
   special: new Map([[END, "control"]]),
-  ...{ bos: null, addBos: false, eos: END, ends: new Set([END]) },
+  ...{ bos: null, prefix: [], suffix: [], eos: END, ends: new Set([END]) },
   definition: () => {
     throw new Error("nothing is encoded here")
   },

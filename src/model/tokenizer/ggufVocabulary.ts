@@ -34,15 +34,18 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
     if (type === USER_DEFINED) special.set(id, "user")
   })
   const id = (name: string) => tokenId(file, metadata, name, all.length)
+  const bos = id("bos")
   const eos = id("eos")
-  const addBos = metadata.get("tokenizer.ggml.add_bos_token") ?? pre.addBos ?? false
+  const added = (name: "bos" | "eos", token: number | null, byDefault: boolean) =>
+    token !== null && (metadata.get(`tokenizer.ggml.add_${name}_token`) ?? byDefault) === true ? [token] : []
   return {
     file,
     tokens,
     special,
-    bos: id("bos"),
-    addBos: addBos === true && id("bos") !== null,
+    bos,
     eos,
+    prefix: added("bos", bos, pre.addBos ?? false),
+    suffix: added("eos", eos, false),
     ends: endsOf(tokens, [eos, id("eot"), id("eom")]),
     definition: () => definitionOf(file, merges, tokens, special, pre),
   }

@@ -11,7 +11,7 @@ const Typed = Schema.Struct({ type: Schema.String })
 
 const AddedToken = Schema.Struct({ id: Id, content: Schema.String, special: Schema.optionalKey(Schema.Boolean) })
 
-/** A post-processor that puts special tokens around a text; of interest is whether it begins with one. */
+/** Post-processors that put special tokens around a text. */
 const Template = Schema.Struct({
   type: Schema.Literal("TemplateProcessing"),
   single: Schema.Array(
@@ -22,9 +22,17 @@ const Template = Schema.Struct({
   ),
   special_tokens: Schema.Record(Schema.String, Schema.Struct({ ids: Schema.Array(Id) })),
 })
+const Pair = Schema.Tuple([Schema.String, Id])
+const Classifier = Schema.Struct({
+  type: Schema.Literals(["RobertaProcessing", "BertProcessing"]),
+  cls: Pair,
+  sep: Pair,
+})
+const Single = Schema.Union([Template, Classifier, Typed])
 const PostProcessor = Schema.Union([
   Template,
-  Schema.Struct({ type: Schema.Literal("Sequence"), processors: Schema.Array(Schema.Union([Template, Typed])) }),
+  Classifier,
+  Schema.Struct({ type: Schema.Literal("Sequence"), processors: Schema.Array(Single) }),
   Typed,
 ])
 
@@ -48,7 +56,9 @@ const TokenizerConfig = Schema.Struct({
   bos_token: optional(TokenText),
   eos_token: optional(TokenText),
   add_bos_token: optional(Schema.Boolean),
+  add_eos_token: optional(Schema.Boolean),
 })
+type TokenizerConfig = typeof TokenizerConfig.Type
 const Generation = Schema.Struct({
   bos_token_id: optional(Id),
   eos_token_id: optional(Schema.Union([Id, Schema.Array(Id)])),
@@ -70,19 +80,23 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
   const ids = readJson(join(folder, "config.json"), Generation) ?? {}
   const generation = readJson(join(folder, "generation_config.json"), Generation) ?? {}
   const find = (text: typeof TokenText.Type | null | undefined) => idOf(tokens, text)
-  const prefix = prefixOf(json)
-  const bos = prefix ?? find(config.bos_token) ?? ids.bos_token_id ?? null
+  const around = aroundOf(json)
+  const unknown = [...around.prefix, ...around.suffix].find((id) => tokens[id] === undefined)
+  if (unknown !== undefined) {
+    throw new ModelCorrupt({ file, reason: `its post_processor adds token ${unknown}, which the vocabulary lacks` })
+  }
+  const bos = find(config.bos_token) ?? around.prefix[0] ?? ids.bos_token_id ?? null
   const eos = find(config.eos_token) ?? [ids.eos_token_id].flat()[0] ?? null
   return {
     file,
     tokens,
-    special: new Map(added.map(({ id, special }): [number, SpecialKind] => [id, special ? "control" : "user"])),
+    special: new Map(added.map((token): [number, SpecialKind] => [token.id, isControl(token) ? "control" : "user"])),
     bos,
-    addBos: json.post_processor ? prefix !== null : config.add_bos_token === true && bos !== null,
     eos,
+    ...(asConfigured(config, { bos, eos }) ?? around),
     ends: endsOf(tokens, [eos, ids.eos_token_id, generation.eos_token_id].flat()),
     definition: () => ({
-      added_tokens: rawAddedTokens(raw),
+      added_tokens: rawAddedTokens(raw).map((token) => ({ ...token, special: isControl(token) })),
       normalizer: json.normalizer ?? null,
       pre_tokenizer: json.pre_tokenizer ?? null,
       model: isObject(raw) && isObject(raw.model) ? raw.model : json.model,
@@ -121,15 +135,41 @@ const idOf = (tokens: ReadonlyArray<string | undefined>, text: typeof TokenText.
   return id < 0 ? null : id
 }
 
-/** The token that the post-processor puts before every text. */
-const prefixOf = ({ post_processor }: TokenizerJson): number | null => {
-  if (!post_processor) return null
-  const all = "processors" in post_processor ? post_processor.processors : [post_processor]
-  for (const processor of all) {
-    if (!("single" in processor)) continue
-    const [first] = processor.single
-    if (first === undefined || !("SpecialToken" in first)) continue
-    return processor.special_tokens[first.SpecialToken.id]?.ids[0] ?? null
+/** Some files call "<|fim_prefix|>" a fixed text. GGUF's converter goes by the look of it, and so do we: one model, one meaning. */
+const isControl = ({ content, special }: typeof AddedToken.Type): boolean =>
+  special === true || /^<\|.*\|>$/s.test(content)
+
+type Around = Pick<Vocabulary, "prefix" | "suffix">
+
+/** Where tokenizer_config.json speaks of it, its word counts: transformers then builds the post-processor anew. */
+const asConfigured = (
+  { add_bos_token, add_eos_token }: TokenizerConfig,
+  { bos, eos }: { readonly bos: number | null; readonly eos: number | null },
+): Around | null => {
+  if (typeof add_bos_token !== "boolean" && typeof add_eos_token !== "boolean") return null
+  return {
+    prefix: add_bos_token === true && bos !== null ? [bos] : [],
+    suffix: add_eos_token === true && eos !== null ? [eos] : [],
   }
-  return null
+}
+
+/** The tokens that the post-processor puts around every text. */
+const aroundOf = ({ post_processor }: TokenizerJson): Around => {
+  const nothing: Around = { prefix: [], suffix: [] }
+  if (!post_processor) return nothing
+  const all = "processors" in post_processor ? post_processor.processors : [post_processor]
+  return all.reduce(({ prefix, suffix }, processor) => {
+    const own = ofProcessor(processor)
+    return { prefix: [...own.prefix, ...prefix], suffix: [...suffix, ...own.suffix] }
+  }, nothing)
+}
+
+const ofProcessor = (processor: typeof Single.Type): Around => {
+  if ("cls" in processor) return { prefix: [processor.cls[1]], suffix: [processor.sep[1]] }
+  if (!("single" in processor)) return { prefix: [], suffix: [] }
+  const { single, special_tokens } = processor
+  const text = single.findIndex((part) => "Sequence" in part)
+  const idsOf = (parts: typeof single) =>
+    parts.flatMap((part) => ("SpecialToken" in part ? (special_tokens[part.SpecialToken.id]?.ids ?? []) : []))
+  return { prefix: idsOf(single.slice(0, text)), suffix: idsOf(single.slice(text + 1)) }
 }

@@ -5,10 +5,10 @@ import { ModelUnsupported } from "../errors.ts"
 import type { Vocabulary } from "./vocabulary.ts"
 
 export interface EncodeOptions {
-  /** Whether "<|im_start|>" in the text is that control token (as llama.cpp takes prompts) or just characters. True. */
+  /** Whether "<|im_start|>" in the text is that control token, or just characters. True. */
   readonly special?: boolean
-  /** Whether the text gets bos before it, unless it begins with it already. What the model's files say. */
-  readonly bos?: boolean
+  /** Whether the text gets what the model's files put around every text, such as bos, also where it has that already. True. */
+  readonly addSpecialTokens?: boolean
 }
 
 export class Tokenizer {
@@ -27,10 +27,10 @@ export class Tokenizer {
 
   /** Throws ModelUnsupported if the model's files describe a tokenizer that cannot be built. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
-    const { special = true, bos = this.vocabulary.addBos } = options
+    const { special = true, addSpecialTokens = true } = options
     const { ids } = this.#encoder(special).encode(text, { add_special_tokens: false })
-    const first = this.vocabulary.bos
-    return Int32Array.from(bos && first !== null && ids[0] !== first ? [first, ...ids] : ids)
+    const { prefix, suffix } = this.vocabulary
+    return Int32Array.from(addSpecialTokens ? [...prefix, ...ids, ...suffix] : ids)
   }
 
   /** The bytes that a token stands for; a control token's are its name. None for an id without a token. */

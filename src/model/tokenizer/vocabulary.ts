@@ -9,8 +9,9 @@ export interface Vocabulary {
   readonly tokens: ReadonlyArray<string | undefined> // by id; the normal ones in the byte-level alphabet
   readonly special: ReadonlyMap<number, SpecialKind>
   readonly bos: number | null
-  readonly addBos: boolean // the model expects bos before every text
   readonly eos: number | null
+  readonly prefix: ReadonlyArray<number> // what the files put before every text, as bos
+  readonly suffix: ReadonlyArray<number> // and after it, as eos
   readonly ends: ReadonlySet<number> // each of these ends a generation
   readonly definition: () => TokenizerDefinition // made when text is first encoded
 }

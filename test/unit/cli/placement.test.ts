@@ -14,6 +14,7 @@ import { type RequestFlags, requestOf } from "../../../src/cli/request.ts"
 const plan: Plan = { name: "d", speculation: true, fuzzy: Option.none(), context: 512, cores: 4 }
 
 const noSampling: RequestFlags = {
+  "add-special-tokens": Option.none(),
   "max-tokens": Option.none(),
   temperature: Option.none(),
   "top-k": Option.none(),

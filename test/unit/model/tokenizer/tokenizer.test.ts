@@ -89,10 +89,12 @@ describe("a vocabulary in GGUF's metadata", () => {
     const { tokenizer } = await opened(withVocabulary(metadata, 261))
     expect(tokenizer.encode("1234 abc")).toEqual(Int32Array.of(260, 257, 52, 32, 97, 258))
     expect(tokenizer.encode("abc")).toEqual(Int32Array.of(260, 259)) // no merge makes it
-    expect(tokenizer.encode("<|begin_of_text|>abc")).toEqual(Int32Array.of(260, 259))
-    expect(tokenizer.encode("abc", { bos: false })).toEqual(Int32Array.of(259))
+    expect(tokenizer.encode("<|begin_of_text|>abc")).toEqual(Int32Array.of(260, 260, 259)) // as with llama.cpp
+    expect(tokenizer.encode("abc", { addSpecialTokens: false })).toEqual(Int32Array.of(259))
     const quiet = await opened(withVocabulary({ ...metadata, "tokenizer.ggml.add_bos_token": false }, 261))
     expect(quiet.tokenizer.encode("abc")).toEqual(Int32Array.of(259))
+    const ended = { ...metadata, "tokenizer.ggml.eos_token_id": 256, "tokenizer.ggml.add_eos_token": true }
+    expect((await opened(withVocabulary(ended, 261))).tokenizer.encode("abc")).toEqual(Int32Array.of(260, 259, 256))
   })
 
   test.each([
@@ -162,6 +164,34 @@ describe("a vocabulary in tokenizer.json", () => {
     }
     expect(await encoded(true)).toEqual([250, 97])
     expect(await encoded(false)).toEqual([97])
+  })
+
+  test("tokenizer_config.json counts where it contradicts the post-processor, as in transformers", async () => {
+    const post_processor = { type: "RobertaProcessing", cls: ["<s>", 250], sep: ["</s>", 251] }
+    const added_tokens = [BOS, { id: 251, content: "</s>", special: true }]
+    const encoded = async (config: object, addSpecialTokens?: boolean) => {
+      const names = { bos_token: "<s>", eos_token: "</s>" }
+      const files = { "tokenizer_config.json": JSON.stringify({ ...names, ...config }) }
+      const folder = writeFolder({ tokenizer: { ...tinyTokenizer(), added_tokens, post_processor }, files })
+      const { tokenizer } = await opened(folder)
+      return Array.from(tokenizer.encode("a", addSpecialTokens === undefined ? {} : { addSpecialTokens }))
+    }
+    expect(await encoded({})).toEqual([250, 97, 251])
+    expect(await encoded({}, false)).toEqual([97])
+    expect(await encoded({ add_bos_token: false })).toEqual([97])
+    expect(await encoded({ add_bos_token: true })).toEqual([250, 97])
+    expect(await encoded({ add_eos_token: true })).toEqual([97, 251])
+  })
+
+  test("what looks like a control token is one, whatever the file calls it, as in a GGUF made of it", async () => {
+    const added_tokens = [
+      { id: 250, content: "<|fim_prefix|>", special: false },
+      { id: 251, content: "<tool_call>", special: false },
+    ]
+    const { tokenizer } = await opened(writeFolder({ tokenizer: { ...tinyTokenizer(), added_tokens } }))
+    expect([tokenizer.isControl(250), tokenizer.isControl(251)]).toEqual([true, false])
+    expect(Array.from(tokenizer.encode("<|fim_prefix|><tool_call>"))).toEqual([250, 251])
+    expect(Array.from(tokenizer.encode("<|fim_prefix|><tool_call>", { special: false })).slice(-2)).toEqual([62, 251])
   })
 
   test("ends where its files say, and at the usual ends of a turn", async () => {
