@@ -3,10 +3,18 @@ import { Template } from "@huggingface/jinja"
 import { Effect, Schema } from "effect"
 import { TemplateFailed } from "./errors.ts"
 import { within } from "./limit.ts"
+import { marksBeside, Names, type Part, partsOf, type Render } from "./template/structure.ts"
 
 export interface ChatMessage {
   readonly role: string
   readonly content: string
+}
+
+/** Names of tokens; "" for one that there is not. */
+export interface SpecialTokens {
+  readonly bos: string
+  readonly eos: string
+  readonly controls: ReadonlyArray<string>
 }
 
 export interface RenderOptions {
@@ -23,11 +31,12 @@ const RENDER_MILLIS = 2_000
 export class ChatTemplate {
   readonly source: string
   readonly #file: string
-  readonly #tokens: { readonly bos_token: string; readonly eos_token: string }
+  readonly #tokens: SpecialTokens
+  readonly #names: Names
   #template: Template | null = null
 
   /** Throws TemplateFailed for one that is too long; whether it parses is found out when it is first used. */
-  constructor(file: string, source: string, tokens: { readonly bos: string; readonly eos: string }) {
+  constructor(file: string, source: string, tokens: SpecialTokens) {
     if (source.length > MAX_TEMPLATE) {
       throw new TemplateFailed({
         file,
@@ -36,31 +45,62 @@ export class ChatTemplate {
     }
     this.#file = file
     this.source = source
-    this.#tokens = { bos_token: tokens.bos, eos_token: tokens.eos }
+    this.#tokens = tokens
+    this.#names = new Names(tokens.controls)
   }
 
   /** The prompt for a conversation. A template that wants bos writes it. */
   render(
     messages: ReadonlyArray<ChatMessage>,
     { addGenerationPrompt = true }: RenderOptions = {},
-  ): Effect.Effect<string, TemplateFailed> {
+  ): Effect.Effect<ReadonlyArray<Part>, TemplateFailed> {
     return Effect.try({
       try: () => {
-        const given = { messages, add_generation_prompt: addGenerationPrompt, tools: null, ...this.#tokens }
-        const text = within(RENDER_MILLIS, () => {
-          this.#template ??= new Template(this.source)
-          const rendered: unknown = this.#template.render(given)
-          return String(rendered)
-        })
-        if (text === null) throw new Error(`it took more than ${RENDER_MILLIS} ms`)
-        const said = messages.reduce((length, message) => length + message.content.length, 0)
-        if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
-        return text
+        const { bos, eos } = this.#tokens
+        const marks = marksBeside([this.source, bos, eos, ...messages.flatMap(({ role, content }) => [role, content])])
+        const render: Render = (messages, literal) => this.#once(messages, addGenerationPrompt, literal)
+        const parts = partsOf(render, messages, this.#names, marks)
+        if (parts !== null) return parts
+        throw new Error("it looks for names of control tokens in messages, and these have some. Leave them out")
       },
       catch: (error) =>
         new TemplateFailed({ file: this.#file, reason: error instanceof Error ? error.message : String(error) }),
     })
   }
+
+  /** With its own text as `literal` changes it. */
+  #once(
+    messages: ReadonlyArray<ChatMessage>,
+    addGenerationPrompt: boolean,
+    literal?: (text: string) => string,
+  ): string {
+    const [bos_token, eos_token] = [this.#tokens.bos, this.#tokens.eos].map((text) => literal?.(text) ?? text)
+    const given = { messages, add_generation_prompt: addGenerationPrompt, tools: null, bos_token, eos_token }
+    const text = within(RENDER_MILLIS, () => {
+      this.#template ??= new Template(this.source)
+      const template = literal === undefined ? this.#template : withLiterals(new Template(this.source), literal)
+      const rendered: unknown = template.render(given)
+      return String(rendered)
+    })
+    if (text === null) throw new Error(`it took more than ${RENDER_MILLIS} ms`)
+    const said = messages.reduce((length, message) => length + message.content.length, 0)
+    if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
+    return text
+  }
+}
+
+/** Every text in a template, between its tags and in their expressions, as `change` has it. */
+const withLiterals = (template: Template, change: (text: string) => string): Template => {
+  const visit = (node: unknown): void => {
+    if (Array.isArray(node)) return node.forEach(visit)
+    if (node instanceof Map) return node.forEach((value, key) => [key, value].forEach(visit))
+    if (typeof node !== "object" || node === null) return
+    const text = "type" in node && node.type === "StringLiteral" && "value" in node
+    if (text && typeof node.value === "string") node.value = change(node.value)
+    else Object.values(node).forEach(visit)
+  }
+  visit(template.parsed)
+  return template
 }
 
 const Named = Schema.Struct({ name: Schema.String, template: Schema.String })

@@ -4,6 +4,7 @@ import { Effect, Schema } from "effect"
 import { EncodingFailed, ModelError, TemplateFailed } from "./errors.ts"
 import { within } from "./limit.ts"
 import type { Model } from "./model.ts"
+import type { Part } from "./template/structure.ts"
 
 /** A million characters of the worst kind take some ten seconds, an ordinary prompt of a whole context a few tenths. */
 const ENCODE_MILLIS = 10_000
@@ -28,20 +29,21 @@ export type EncodeError = typeof EncodeError.Type
 export const encode = Effect.fnUntraced(function* (model: Model, given: Encodable) {
   if ("text" in given) {
     const { text, addSpecialTokens = true } = given
-    return yield* cut(model, text, { addSpecialTokens })
+    return yield* cut(model, [{ text, structure: true }], addSpecialTokens)
   }
   const { messages, addSpecialTokens = false } = given
   const { chatTemplate, path } = model
   if (chatTemplate === null) return yield* new TemplateFailed({ file: path, reason: "there is none: give a prompt" })
-  return yield* cut(model, yield* chatTemplate.render(messages), { addSpecialTokens })
+  return yield* cut(model, yield* chatTemplate.render(messages), addSpecialTokens)
 })
 
-const cut = ({ tokenizer, path }: Model, text: string, options: { readonly addSpecialTokens: boolean }) =>
+const cut = ({ tokenizer, path }: Model, parts: ReadonlyArray<Part>, addSpecialTokens: boolean) =>
   Effect.try({
     try: () => {
       tokenizer.warm()
-      const tokens = within(ENCODE_MILLIS, () => tokenizer.encode(text, options))
-      if (tokens === null) throw new Error(`${text.length} characters took more than ${ENCODE_MILLIS} ms. Ask for less`)
+      const tokens = within(ENCODE_MILLIS, () => tokenizer.encodeParts(parts, { addSpecialTokens }))
+      const characters = parts.reduce((length, { text }) => length + text.length, 0)
+      if (tokens === null) throw new Error(`${characters} characters took more than ${ENCODE_MILLIS} ms. Ask for less`)
       return tokens
     },
     catch: (error) =>

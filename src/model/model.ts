@@ -96,7 +96,8 @@ const readFile = (path: string): Described => {
 
 const texts = (path: string, vocabulary: Vocabulary, template: string | null) => {
   const name = (id: number | null) => (id === null ? "" : (vocabulary.tokens[id] ?? ""))
-  const tokens = { bos: name(vocabulary.bos), eos: name(vocabulary.eos) }
+  const controls = Array.from(vocabulary.special).flatMap(([id, kind]) => (kind === "control" ? [name(id)] : []))
+  const tokens = { bos: name(vocabulary.bos), eos: name(vocabulary.eos), controls }
   return {
     tokenizer: new Tokenizer(vocabulary),
     chatTemplate: template === null ? null : new ChatTemplate(path, template, tokens),

@@ -70,7 +70,8 @@ for (const name of Object.keys(rows)) {
         { role: "system", content: "You are a helpful assistant." },
         { role: "user", content: "Write a haiku about message queues." },
       ]
-      expect(await Effect.runPromise(chatTemplate?.render(messages) ?? Effect.succeed(""))).toBe(
+      const parts = await Effect.runPromise(chatTemplate?.render(messages) ?? Effect.succeed([]))
+      expect(parts.map(({ text }) => text).join("")).toBe(
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n" +
           "Write a haiku about message queues.<|im_end|>\n<|im_start|>assistant\n",
       )

@@ -2,6 +2,7 @@
 // to be exact to the byte.
 import { Tokenizer as Encoder } from "@huggingface/tokenizers"
 import { ModelUnsupported } from "../errors.ts"
+import type { Part } from "../template/structure.ts"
 import type { Vocabulary } from "./vocabulary.ts"
 
 export interface EncodeOptions {
@@ -13,7 +14,7 @@ export interface EncodeOptions {
 
 export class Tokenizer {
   readonly vocabulary: Vocabulary
-  #encoders: { readonly special: Encoder; readonly plain: Encoder } | null = null
+  #encoders: ReturnType<typeof encodersOf> | null = null
   readonly #bytes: Array<Uint8Array | undefined> = []
 
   constructor(vocabulary: Vocabulary) {
@@ -28,9 +29,28 @@ export class Tokenizer {
   /** Throws ModelUnsupported if the model's files describe a tokenizer that cannot be built. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const { special = true, addSpecialTokens = true } = options
-    const { ids } = this.#encoder(special).encode(text, { add_special_tokens: false })
+    return this.encodeParts([{ text, structure: special }], { addSpecialTokens })
+  }
+
+  /** A text in which names of control tokens are those tokens in some parts, and characters in the others. */
+  encodeParts(
+    parts: ReadonlyArray<Part>,
+    { addSpecialTokens = true }: Omit<EncodeOptions, "special"> = {},
+  ): Int32Array {
     const { prefix, suffix } = this.vocabulary
-    return Int32Array.from(addSpecialTokens ? [...prefix, ...ids, ...suffix] : ids)
+    const ids = parts.map((part, i) => {
+      const text = this.#stripped(part, parts[i - 1], parts[i + 1])
+      return this.#encoder(part.structure).encode(text, { add_special_tokens: false }).ids
+    })
+    return Int32Array.from(addSpecialTokens ? [prefix, ids, suffix].flat(2) : ids.flat())
+  }
+
+  /** Some control tokens take the white space beside them, also where it is in a part of its own. */
+  #stripped({ text, structure }: Part, before: Part | undefined, after: Part | undefined): string {
+    if (structure || (before === undefined && after === undefined)) return text
+    const { left, right } = this.#built().taking
+    const begun = before?.structure === true && right.has(before.text) ? text.trimStart() : text
+    return after?.structure === true && left.has(after.text) ? begun.trimEnd() : begun
   }
 
   /** The bytes that a token stands for; a control token's are its name. None for an id without a token. */
@@ -59,9 +79,14 @@ export class Tokenizer {
     this.#encoder(true)
   }
 
-  #encoder(special: boolean): Encoder {
+  #built() {
     this.#encoders ??= encodersOf(this.vocabulary)
-    return special ? this.#encoders.special : this.#encoders.plain
+    return this.#encoders
+  }
+
+  #encoder(special: boolean): Encoder {
+    const { special: reading, plain } = this.#built()
+    return special ? reading : plain
   }
 }
 
@@ -83,7 +108,9 @@ const buildEncoders = (vocabulary: Vocabulary) => {
   const added_tokens = definition.added_tokens.filter((token) => !token.special)
   const plain = new Encoder({ ...rest, added_tokens, model: { type: "BPE", vocab: {}, merges: [] } }, {})
   plain.model = special.model
-  return { special, plain }
+  const named = (flag: "lstrip" | "rstrip") =>
+    new Set(definition.added_tokens.flatMap((token) => (token[flag] === true ? [token.content] : [])))
+  return { special, plain, taking: { left: named("lstrip"), right: named("rstrip") } }
 }
 
 /** GPT-2's alphabet: every byte as a printable character. Printable ones stand for themselves, the others follow U+0100. */

@@ -16,9 +16,17 @@ export interface Vocabulary {
   readonly definition: () => TokenizerDefinition // made when text is first encoded
 }
 
+export interface AddedToken {
+  readonly id: number
+  readonly content: string
+  readonly special?: boolean
+  readonly lstrip?: unknown // whether it takes the white space before it
+  readonly rstrip?: unknown // and behind it
+}
+
 /** The parts of a tokenizer.json that an encoder is built from. */
 export interface TokenizerDefinition {
-  readonly added_tokens: ReadonlyArray<{ readonly id: number; readonly content: string; readonly special?: boolean }>
+  readonly added_tokens: ReadonlyArray<AddedToken>
   readonly normalizer: unknown
   readonly pre_tokenizer: unknown
   readonly model: object

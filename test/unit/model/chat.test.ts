@@ -22,11 +22,13 @@ const tokenizer = {
 const folder = (files: Record<string, string>) =>
   writeFolder({ tokenizer, files: { "tokenizer_config.json": JSON.stringify(NAMES), ...files } })
 
-const rendered = (model: Model, options?: { addGenerationPrompt: boolean }) =>
-  Effect.runPromise(model.chatTemplate?.render(conversation, options) ?? Effect.succeed("no template"))
+const rendered = async (model: Model, options?: { addGenerationPrompt: boolean }) => {
+  const parts = await Effect.runPromise(model.chatTemplate?.render(conversation, options) ?? Effect.succeed([]))
+  return parts.map(({ text }) => text).join("")
+}
 const failure = async (template: string) => {
   const model = await opened(folder({ "chat_template.jinja": template }))
-  return Effect.runPromise(Effect.flip(model.chatTemplate?.render(conversation) ?? Effect.succeed("no template")))
+  return Effect.runPromise(Effect.flip(model.chatTemplate?.render(conversation) ?? Effect.succeed([])))
 }
 
 describe("a template is found", () => {
