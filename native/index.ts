@@ -61,9 +61,9 @@ export interface EngineOptions {
 }
 
 /**
- * How a token is chosen (src/speculation/sampler.ts): the logits are penalised, divided by the temperature, cut by top-k,
- * then top-p, then min-p, each of which keeps the best of what the one before left, and perturbed. Switched off by topK 0,
- * topP 1, minP 0, repetitionPenalty 1.
+ * How a token is chosen (src/speculation/sampler.ts): the logits are biased and penalised, divided by the temperature, cut by
+ * top-k, then top-p, then min-p, each of which keeps the best of what the one before left, and perturbed. Switched off by
+ * topK 0, topP 1, minP 0, repetitionPenalty 1, and by leaving out what may be.
  */
 export interface Sampling {
   readonly temperature: number // 0 is argmax
@@ -71,6 +71,11 @@ export interface Sampling {
   readonly topP: number
   readonly minP: number
   readonly repetitionPenalty: number
+  /** Of the tokens at position `from` and after it: `presence` for having come, `frequency` for each time. */
+  readonly penalties?: { readonly presence: number; readonly frequency: number; readonly from: number }
+  readonly bias?: ReadonlyArray<readonly [token: number, logit: number]> // is added; -100 and less is a ban
+  /** Tokens that are not chosen for positions before `before`. */
+  readonly barred?: { readonly tokens: ReadonlyArray<number>; readonly before: number }
   readonly seed: bigint // 64 bits, the key of Philox4x32-10
 }
 

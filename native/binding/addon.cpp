@@ -128,7 +128,7 @@ Napi::Value PhiloxOf(const Napi::CallbackInfo & info) {
 Napi::Value SampleOf(const Napi::CallbackInfo & info) {
     auto logits = argument::floats(info[0], "logits");
     if (logits.empty() || logits.size() > MOST_LOGITS) refuse(info.Env(), "logits", "1 to " + std::to_string(MOST_LOGITS) + " values");
-    const Sampling sampling = sampling_of(info[1], "sampling");
+    const Sampling sampling = sampling_of(info[1], "sampling", int(logits.size()));
     const auto position = uint32_t(argument::integer(info[2], "position", 0, std::numeric_limits<int32_t>::max()));
     return Napi::Number::New(info.Env(), Sampler().sample(logits.data(), int(logits.size()), sampling, position, argument::int32s(info[3], "history")));
 }

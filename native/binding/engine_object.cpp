@@ -85,7 +85,7 @@ std::string EngineObject::idle(const Napi::CallbackInfo & info) {
 
 void EngineObject::open(const Napi::CallbackInfo & info) {
     const std::string name = argument::text(info[0], "session");
-    const Sampling sampling = sampling_of(info[1], "sampling");
+    const Sampling sampling = sampling_of(info[1], "sampling", engine(info).options.shape.vocab);
     if (name.empty()) refuse(info.Env(), "session", "a name");
     Engine & e = engine(info);
     if (e.sessions.count(name) != 0) throw Napi::TypeError::New(info.Env(), "session: \"" + name + "\" is open already");

@@ -12,7 +12,8 @@ using argument::refuse;
 
 namespace {
 
-constexpr uint32_t MOST_TENSORS = 1 << 16;
+constexpr uint32_t MOST_TENSORS = 1 << 16, MOST_TOKENS = 1 << 16;
+constexpr int MOST_POSITIONS = std::numeric_limits<int32_t>::max();
 
 // A type that a matrix can be multiplied in: ggml has others, for activations and indices.
 bool is_weight_type(ggml_type type) {
@@ -35,7 +36,38 @@ ggml_type type_of(const Napi::Value & value, const std::string & path) {
 
 }  // namespace
 
-Sampling sampling_of(const Napi::Value & value, const std::string & path) {
+namespace {
+
+void penalties_of(const Napi::Value & value, const std::string & path, Sampling & s) {
+    if (value.IsUndefined()) return;
+    const Napi::Object o = argument::object(value, path);
+    s.presence_penalty = argument::number(o.Get("presence"), path + ".presence", -1e6, 1e6);
+    s.frequency_penalty = argument::number(o.Get("frequency"), path + ".frequency", -1e6, 1e6);
+    s.answer = uint32_t(argument::integer(o.Get("from"), path + ".from", 0, MOST_POSITIONS));
+}
+
+std::vector<Bias> bias_of(const Napi::Value & value, const std::string & path, int vocab) {
+    std::vector<Bias> out;
+    if (value.IsUndefined()) return out;
+    const Napi::Array list = argument::array(value, path, MOST_TOKENS);
+    for (uint32_t i = 0; i < list.Length() && i < MOST_TOKENS; ++i) {
+        const std::string at = path + "[" + std::to_string(i) + "]";
+        const Napi::Array pair = argument::array(list.Get(i), at, 2);
+        out.push_back({int32_t(argument::integer(pair.Get(0u), at + "[0]", 0, vocab - 1)), argument::number(pair.Get(1u), at + "[1]", -1e6, 1e6)});
+    }
+    return out;
+}
+
+void barred_of(const Napi::Value & value, const std::string & path, int vocab, Sampling & s) {
+    if (value.IsUndefined()) return;
+    const Napi::Object o = argument::object(value, path);
+    for (const int token : argument::integers(o.Get("tokens"), path + ".tokens", 0, vocab - 1, MOST_TOKENS)) s.barred.push_back(token);
+    s.barred_before = uint32_t(argument::integer(o.Get("before"), path + ".before", 0, MOST_POSITIONS));
+}
+
+}  // namespace
+
+Sampling sampling_of(const Napi::Value & value, const std::string & path, int vocab) {
     const Napi::Object o = argument::object(value, path);
     Sampling s{};
     s.temperature = argument::number(o.Get("temperature"), path + ".temperature", 0, 1e6);
@@ -43,6 +75,9 @@ Sampling sampling_of(const Napi::Value & value, const std::string & path) {
     s.top_p = argument::number(o.Get("topP"), path + ".topP", 0, 1);
     s.min_p = argument::number(o.Get("minP"), path + ".minP", 0, 1);
     s.repetition_penalty = argument::number(o.Get("repetitionPenalty"), path + ".repetitionPenalty", 1e-6, 1e6);
+    penalties_of(o.Get("penalties"), path + ".penalties", s);
+    s.bias = bias_of(o.Get("bias"), path + ".bias", vocab);
+    barred_of(o.Get("barred"), path + ".barred", vocab, s);
     const Napi::Value seed = o.Get("seed");
     if (!seed.IsBigInt()) refuse(value.Env(), path + ".seed", "a bigint");
     bool lossless = false;

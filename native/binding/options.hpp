@@ -6,7 +6,7 @@
 
 namespace chorus {
 
-Sampling sampling_of(const Napi::Value & value, const std::string & path);
+Sampling sampling_of(const Napi::Value & value, const std::string & path, int vocab);
 Shard shard_of(const Napi::Value & value, const Shape & shape);
 Options options_of(const Napi::Value & value);
 

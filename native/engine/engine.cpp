@@ -41,6 +41,13 @@ std::vector<int> plan_of(const Pass & pass, const std::vector<Op> & ops) {
     return plan;
 }
 
+// The tokens of a row's path, its own the last: the committed ones, and its ancestors, which are named from the row up.
+std::vector<int32_t> history_of(const Session & s, const std::vector<int> & ancestors) {
+    std::vector<int32_t> history(s.tokens.begin(), s.tokens.begin() + s.committed);
+    for (auto slot = ancestors.rbegin(); slot != ancestors.rend(); ++slot) history.push_back(s.tokens[size_t(*slot)]);
+    return history;
+}
+
 // log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
 double log_mass(const float * logits, int vocab, float best) {
     const float floor = best - 20.0f;
@@ -237,10 +244,7 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                 const Session & s = *part.session;
                 const uint32_t position = uint32_t(pass.positions[size_t(row)] + 1);
                 std::vector<int32_t> history;
-                if (s.sampling.repetition_penalty != 1.0f) {
-                    history.assign(s.tokens.begin(), s.tokens.begin() + s.committed);
-                    for (const int slot : part.ancestors[size_t(row - part.first_row)]) history.push_back(s.tokens[size_t(slot)]);
-                }
+                if (s.sampling.looks_back()) history = history_of(s, part.ancestors[size_t(row - part.first_row)]);
                 float * at = logits.data() + i * size_t(vocab);
                 if (op.want == Op::Want::tokens) {
                     const float best = at[argmax(at, vocab)];
@@ -248,7 +252,7 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                     const int32_t token = [&] {
                         std::vector<float> copy;
                         float * mutable_at = at;
-                        if (s.sampling.repetition_penalty != 1.0f) copy.assign(at, at + vocab), mutable_at = copy.data();
+                        if (s.sampling.adjusts(position)) copy.assign(at, at + vocab), mutable_at = copy.data();
                         return sampler_.sample(mutable_at, vocab, s.sampling, position, history);
                     }();
                     result.tokens.push_back(token);

@@ -5,7 +5,6 @@
 #include <functional>
 #include <iterator>
 #include <limits>
-#include <unordered_set>
 
 #include "sampler_kernels.hpp"
 
@@ -46,12 +45,8 @@ constexpr double NEVER = -std::numeric_limits<double>::infinity();
 // (in units of the temperature) can win: the generator runs for those within reach alone.
 constexpr double REACH = 26.01;
 
-void penalise(float * logits, int vocab, double penalty, const std::vector<int32_t> & history) {
-    if (penalty == 1) return;
-    for (const int32_t token : std::unordered_set<int32_t>(history.begin(), history.end())) {
-        if (token >= 0 && token < vocab) logits[token] = float(logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty);
-    }
-}
+// A bias of so little is a ban, whatever the logit.
+constexpr double BAN = -100;
 
 // Temperatures whose inverse a float holds with room for a logit.
 constexpr double COLDEST = 1e-6;
@@ -66,6 +61,37 @@ int argmax(const float * logits, int vocab) {
         if (logits[v] > highest) highest = logits[best = v];
     }
     return best;
+}
+
+// What a request changes of the logits before anything is cut. Each step leaves a float, as in the reference.
+void Sampler::adjust(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
+    for (const Bias & bias : s.bias) {
+        if (bias.token < vocab) logits[bias.token] = bias.logit <= BAN ? float(NEVER) : float(logits[bias.token] + bias.logit);
+    }
+    if (s.looks_back()) penalise(logits, vocab, s, history);
+    if (position >= s.barred_before) return;
+    for (const int32_t token : s.barred) {
+        if (token < vocab) logits[token] = float(NEVER);
+    }
+}
+
+void Sampler::penalise(float * logits, int vocab, const Sampling & s, const std::vector<int32_t> & history) {
+    counts_.resize(size_t(vocab), 0);
+    for (size_t at = 0; at < history.size(); ++at) {
+        const int32_t token = history[at];
+        if (token < 0 || token >= vocab) continue;
+        int32_t & count = counts_[size_t(token)];
+        count = std::max(count, 1) + (at >= s.answer ? 1 : 0);
+    }
+    for (const int32_t token : history) {
+        if (token < 0 || token >= vocab || counts_[size_t(token)] == 0) continue;
+        const int32_t times = counts_[size_t(token)] - 1;
+        float & logit = logits[token];
+        logit = float(logit > 0 ? logit / s.repetition_penalty : logit * s.repetition_penalty);
+        const float often = float(times * s.frequency_penalty);
+        if (times > 0) logit = float(double(logit) - often - s.presence_penalty);
+        counts_[size_t(token)] = 0;
+    }
 }
 
 // Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
@@ -146,7 +172,7 @@ int32_t Sampler::sample_all(const float * logits, int vocab, int top, const Samp
 }
 
 int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history) {
-    penalise(logits, vocab, s.repetition_penalty, history);
+    adjust(logits, vocab, s, position, history);
     const int top = argmax(logits, vocab);
     if (s.temperature == 0) return top;
     const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
@@ -166,7 +192,7 @@ int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t 
 }
 
 void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out) {
-    penalise(logits, vocab, s.repetition_penalty, history);
+    adjust(logits, vocab, s, position, history);
     if (s.temperature == 0) {
         kept_.clear();
         for (int v = 0; v < vocab; ++v) {

@@ -7,11 +7,24 @@
 
 namespace chorus {
 
+struct Bias {
+    int32_t token;
+    double logit;  // is added
+};
+
 struct Sampling {
     double temperature;  // 0: argmax
     int top_k;           // 0: off
     double top_p, min_p, repetition_penalty;
+    double presence_penalty, frequency_penalty;
+    uint32_t answer;  // position from which these two count
+    std::vector<Bias> bias;
+    std::vector<int32_t> barred;
+    uint32_t barred_before;  // position
     uint64_t seed;
+
+    bool looks_back() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
+    bool adjusts(uint32_t position) const { return looks_back() || !bias.empty() || (!barred.empty() && position < barred_before); }
 };
 
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
@@ -27,7 +40,8 @@ int argmax(const float * logits, int vocab);
 
 class Sampler {
   public:
-    // logits [vocab], changed in place; history: the tokens before `position`. A logit that is NaN is never chosen.
+    // logits [vocab], changed in place; history: the tokens before `position`, from the first on. A logit that is NaN is never
+    // chosen.
     int32_t sample(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history);
     // The k best by perturbed logits, best first, with log-probabilities under softmax(logit + T g).
     void candidates(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out);
@@ -41,11 +55,14 @@ class Sampler {
         int32_t token;
         double score;
     };
+    void adjust(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history);
+    void penalise(float * logits, int vocab, const Sampling & sampling, const std::vector<int32_t> & history);
     int32_t sample_all(const float * logits, int vocab, int top, const Sampling & sampling, uint32_t position);
     void survivors(const float * logits, int vocab, int top, const Sampling & sampling);
     void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;
     std::vector<float> sorted_;
+    std::vector<int32_t> counts_;  // by token: 0, or one more than the times that it stands in the answer
     std::vector<int32_t> tokens_;
     std::vector<uint32_t> words_;  // of kept_, in its order
 };

@@ -55,6 +55,19 @@ const seed = Flag.String("seed").pipe(
   ),
 )
 
+/** token=bias. */
+const bias = Flag.String("logit-bias").pipe(
+  Flag.filterMap(
+    (text) => {
+      const [, token, bias] = /^(0|[1-9]\d{0,9})=([+-]?\d{1,3}(?:\.\d*)?)$/.exec(text) ?? []
+      return token === undefined || Math.abs(Number(bias)) > 100
+        ? Option.none<readonly [string, number]>()
+        : Option.some([token, Number(bias)] as const)
+    },
+    () => "a token's number and a number from -100 to 100, such as 42=-100",
+  ),
+)
+
 export interface Tree {
   readonly depth: number
   readonly width: number
@@ -140,8 +153,28 @@ export const sampling = {
     Flag.optional,
   ),
   "repetition-penalty": finite("repetition-penalty", 0.01, 100).pipe(
-    described("above 1 makes tokens that were there less probable (default: 1)", "X"),
+    described("above 1 makes tokens that were there less probable, in the prompt too (default: 1)", "X"),
     Flag.optional,
+  ),
+  "presence-penalty": finite("presence-penalty", -2, 2).pipe(
+    described("taken from the logits of tokens that the answer has; below 0 it is added (default: 0)", "X"),
+    Flag.optional,
+  ),
+  "frequency-penalty": finite("frequency-penalty", -2, 2).pipe(
+    described("likewise, for each time that it has them (default: 0)", "X"),
+    Flag.optional,
+  ),
+  "logit-bias": bias.pipe(
+    described("added to a token's logit; -100 bans it. May be given several times", "TOKEN=X"),
+    Flag.atLeast(0),
+  ),
+  "min-tokens": int("min-tokens", 0).pipe(
+    described("neither the model nor a --stop ends the answer before so many tokens (default: 0)", "N"),
+    Flag.optional,
+  ),
+  "ignore-eos": Flag.Boolean("ignore-eos").pipe(
+    described("go on to --max-tokens, whatever the model says of the end"),
+    Flag.withDefault(false),
   ),
   seed: seed.pipe(
     described("of the sampler; the same seed gives the same tokens (default: random)", "N"),

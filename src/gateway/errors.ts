@@ -115,6 +115,11 @@ const FIELDS: Readonly<Record<string, string>> = {
   topP: "top_p",
   minP: "min_p",
   repetitionPenalty: "repetition_penalty",
+  presencePenalty: "presence_penalty",
+  frequencyPenalty: "frequency_penalty",
+  logitBias: "logit_bias",
+  minTokens: "min_tokens",
+  ignoreEos: "ignore_eos",
   tokens: "prompt",
 }
 

@@ -242,7 +242,7 @@ const take = (
   const { request, transcript } = generation
   const taken: Array<LoggedToken> = []
   for (const [i, id] of tokens.entries()) {
-    if (tokenizer.isEnd(id)) {
+    if (tokenizer.isEnd(id) && !request.ignoreEos) {
       generation.finish = "stop"
       break
     }

@@ -77,7 +77,7 @@ export const restore = Effect.fnUntraced(function* (
   { journal, epoch, tokenizer }: { readonly journal: Journal; readonly epoch: number; readonly tokenizer: Tokenizer },
 ) {
   const admitted = yield* Admitted
-  const transcript = new Transcript(tokenizer, request.stop)
+  const transcript = new Transcript(tokenizer, request.stop, request.minTokens)
   for (const { id } of journal.tokens) transcript.push(id)
   const tally = new Tally(request.prompt.length)
   tally.goneOn(journal.tokens.length)

@@ -22,6 +22,8 @@ export const GenerateRequest = Schema.Struct({
   session: Schema.NonEmptyString,
   prompt: Schema.NonEmptyArray(Count), // tokens
   maxTokens: Positive,
+  minTokens: Count, // before which neither an end nor a stop string ends it
+  ignoreEos: Schema.Boolean, // an end of the model's does not end it
   sampling: Sampling,
   stop: Schema.Array(Schema.NonEmptyString),
   speculation: Schema.Union([

@@ -6,10 +6,13 @@ export class Transcript {
   readonly #text: Detokenizer
   readonly #marks: Marks
   readonly #stops: ReadonlyArray<string>
+  #free: number // tokens in which no stop string is looked for
   #held = "" // may be the beginning of a stop string
+  #spared = 0 // characters of it that came with those tokens: a stop string ends behind them
   #stopped = false
 
-  constructor(tokenizer: Tokenizer, stops: ReadonlyArray<string>) {
+  constructor(tokenizer: Tokenizer, stops: ReadonlyArray<string>, free = 0) {
+    this.#free = free
     const possible = stops.filter((stop) => stop.isWellFormed()) // as every text is
     this.#text = new Detokenizer(tokenizer)
     this.#marks = marksOf(tokenizer, possible)
@@ -24,7 +27,12 @@ export class Transcript {
 
   /** The text that is certain with this token. Ends before a stop string. */
   push(token: number): string {
-    return this.#release(this.#held + this.#text.push(token) + (this.#marks.get(token)?.mark ?? ""))
+    const text = this.#held + this.#text.push(token) + (this.#marks.get(token)?.mark ?? "")
+    if (this.#free > 0) {
+      this.#free--
+      this.#spared = text.length
+    }
+    return this.#release(text)
   }
 
   /** What was held back when no further token comes. */
@@ -35,10 +43,11 @@ export class Transcript {
   }
 
   #release(text: string): string {
-    const stop = Math.min(...this.#stops.map((stop) => indexOf(text, stop)))
+    const stop = Math.min(...this.#stops.map((stop) => indexOf(text, stop, this.#spared)))
     this.#stopped = stop < Number.POSITIVE_INFINITY
     const certain = this.#stopped ? stop : text.length - beginning(text, this.#stops)
     this.#held = text.slice(certain)
+    this.#spared = Math.max(0, this.#spared - certain)
     return withoutMarks(text.slice(0, certain))
   }
 }
@@ -69,8 +78,9 @@ const withMarks = (stop: string, marks: Marks): string =>
 
 const withoutMarks = (text: string): string => text.replaceAll(/(?<![\ud800-\udbff])[\udc00-\udfff]/g, "")
 
-const indexOf = (text: string, part: string): number => {
-  const at = text.indexOf(part)
+/** Of a part that ends behind the first `spared` characters. */
+const indexOf = (text: string, part: string, spared: number): number => {
+  const at = text.indexOf(part, Math.max(0, spared - part.length + 1))
   return at === -1 ? Number.POSITIVE_INFINITY : at
 }
 

@@ -6,7 +6,7 @@ import type { Model } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { ContextExceeded, InvalidRequest } from "../wire/errors.ts"
 import type { InferRequest } from "../wire/infer.ts"
-import { PASS_ROWS, type Sampling } from "../wire/pass.ts"
+import { MOST_BIASES, PASS_ROWS, type Sampling } from "../wire/pass.ts"
 import type { Encoder } from "./encoder.ts"
 
 const DEFAULT_MAX_TOKENS = 256
@@ -19,8 +19,12 @@ export const generateRequest = Effect.fnUntraced(function* (
   const prompt = yield* promptOf(request, base, encoder)
   const [first, ...rest] = prompt
   if (first === undefined) return yield* invalid("prompt", "has no tokens; say at least a word")
-  const sampling = yield* samplingOf(request)
   const maxTokens = yield* maxTokensOf(request, prompt.length, deployment.context)
+  const { minTokens = 0, ignoreEos = false } = request
+  if (minTokens > maxTokens) {
+    return yield* invalid("minTokens", `is ${minTokens}, more than the ${maxTokens} tokens that the answer may have`)
+  }
+  const sampling = yield* samplingOf(request, { prompt: prompt.length, base })
   const speculation = request.speculation ?? "adaptive"
   if (typeof speculation === "object") {
     if (deployment.draft === null) {
@@ -37,7 +41,7 @@ export const generateRequest = Effect.fnUntraced(function* (
     return yield* invalid("interestMillis", "needs stream: who waits for the whole answer has no session to read")
   }
   const generate: Omit<GenerateRequest, "after" | "answerTo"> = {
-    ...{ session, prompt: [first, ...rest], maxTokens, sampling, speculation },
+    ...{ session, prompt: [first, ...rest], maxTokens, minTokens, ignoreEos, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
     trace: request.trace ?? false,
@@ -69,22 +73,71 @@ const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model
 const encoded = (tokens: ReturnType<Encoder["encode"]>, field: string) =>
   Effect.mapError(tokens, ({ message }) => new InvalidRequest({ field, reason: message }))
 
-const samplingOf = Effect.fnUntraced(function* (request: InferRequest) {
-  const sampling: Sampling = {
+interface Sampled {
+  readonly prompt: number // tokens
+  readonly base: Model
+}
+
+const samplingOf = Effect.fnUntraced(function* (request: InferRequest, { prompt, base }: Sampled) {
+  const settings = {
     temperature: request.temperature ?? 0,
-    topK: request.topK ?? 0,
     topP: request.topP ?? 1,
     minP: request.minP ?? 0,
     repetitionPenalty: request.repetitionPenalty ?? 1,
-    seed: request.seed ?? randomBytes(8).readBigUInt64LE(),
+    presencePenalty: request.presencePenalty ?? 0,
+    frequencyPenalty: request.frequencyPenalty ?? 0,
   }
-  const bounds = { temperature: [0, 100], topP: [0, 1], minP: [0, 1], repetitionPenalty: [0.01, 100] } as const
-  for (const [field, [least, most]] of Object.entries(bounds)) {
-    const value = Number(sampling[field as keyof typeof bounds])
+  for (const [field, value] of Object.entries(settings)) {
+    const [least, most] = BOUNDS[field as keyof typeof settings]
     if (!(value >= least && value <= most))
       return yield* invalid(field, `is ${value}; from ${least} to ${most} is possible`)
   }
+  const { presencePenalty: presence, frequencyPenalty: frequency, ...rest } = settings
+  const { minTokens = 0, ignoreEos = false } = request
+  const bias = yield* biasOf(request, base.tokenizer.size)
+  const sampling: Sampling = {
+    ...rest,
+    topK: request.topK ?? 0,
+    ...(presence === 0 && frequency === 0 ? {} : { penalties: { presence, frequency, from: prompt } }),
+    ...(bias.length === 0 ? {} : { bias }),
+    ...(minTokens === 0 || ignoreEos ? {} : { barred: { tokens: [...base.ends], before: prompt + minTokens } }),
+    seed: request.seed ?? randomBytes(8).readBigUInt64LE(),
+  }
   return sampling
+})
+
+const BOUNDS = {
+  temperature: [0, 100],
+  topP: [0, 1],
+  minP: [0, 1],
+  repetitionPenalty: [0.01, 100],
+  presencePenalty: [-2, 2],
+  frequencyPenalty: [-2, 2],
+} as const
+
+const MOST_BIAS = 100
+
+const biasOf = Effect.fnUntraced(function* ({ logitBias = {} }: InferRequest, known: number) {
+  const entries = Object.entries(logitBias)
+  if (entries.length > MOST_BIASES) {
+    return yield* invalid("logitBias", `has ${entries.length} tokens; at most ${MOST_BIASES} are possible`)
+  }
+  const bias: Array<readonly [number, number]> = []
+  for (const [name, value] of entries) {
+    const field = `logitBias.${name.slice(0, 32)}`
+    const token = /^(0|[1-9]\d{0,9})$/.test(name) ? Number(name) : Number.NaN
+    if (!(token < known)) {
+      return yield* invalid(
+        field,
+        `is not a token: the vocabulary has ${known} tokens, named by their numbers from 0 on`,
+      )
+    }
+    if (!(Math.abs(value) <= MOST_BIAS)) {
+      return yield* invalid(field, `is ${value}; from -${MOST_BIAS} to ${MOST_BIAS} is possible`)
+    }
+    bias.push([token, value])
+  }
+  return bias
 })
 
 /** What was asked for has to fit; what nobody asked for is what fits. */

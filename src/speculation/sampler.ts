@@ -8,14 +8,18 @@ interface Scored {
   readonly logit: number
 }
 
-/** The token at `position`, `history` being what stands before it: argmax over v of logit_v / T + g(seed, position, v). */
+/**
+ * The token at `position`, `history` being what stands before it, from the first token on: argmax over v of
+ * logit_v / T + g(seed, position, v).
+ */
 export const sample = (
   logits: Float32Array,
-  { temperature, topK, topP, minP, repetitionPenalty, seed }: Sampling,
+  sampling: Sampling,
   position: number,
-  history: Iterable<number>,
+  history: ArrayLike<number>,
 ): number => {
-  const tokens = Array.from(penalise(logits, repetitionPenalty, history), (logit, token) => ({ token, logit }))
+  const { temperature, topK, topP, minP, seed } = sampling
+  const tokens = Array.from(adjusted(logits, sampling, position, history), (logit, token) => ({ token, logit }))
   if (temperature === 0) return argmax(tokens)
   const ranked = tokens.toSorted((a, b) => b.logit - a.logit || a.token - b.token)
   const best = topK > 0 ? ranked.slice(0, topK) : ranked
@@ -33,10 +37,40 @@ const argmax = (tokens: ReadonlyArray<Scored>): number =>
     one.logit > best.logit || (one.logit === best.logit && one.token < best.token) ? one : best,
   ).token
 
+/** What a request changes of the logits before anything is cut. */
+const adjusted = (
+  logits: Float32Array,
+  { repetitionPenalty, penalties, bias = [], barred }: Sampling,
+  position: number,
+  history: ArrayLike<number>,
+): Float32Array => {
+  const biased = bias.reduce(biasOne, Float32Array.from(logits))
+  const less = lessen(penalise(biased, repetitionPenalty, history), penalties, history)
+  const out = new Set(barred !== undefined && position < barred.before ? barred.tokens : [])
+  return less.map((logit, token) => (out.has(token) ? Number.NEGATIVE_INFINITY : logit))
+}
+
+const BAN = -100
+
+const biasOne = (logits: Float32Array, [token, bias]: readonly [number, number]): Float32Array =>
+  logits.map((logit, one) => (one !== token ? logit : bias <= BAN ? Number.NEGATIVE_INFINITY : logit + bias))
+
 /** CTRL's penalty (Keskar et al. 2019): what has been said becomes less likely, once, however often it was said. */
-const penalise = (logits: Float32Array, penalty: number, history: Iterable<number>): Float32Array => {
-  const said = new Set(history)
+const penalise = (logits: Float32Array, penalty: number, history: ArrayLike<number>): Float32Array => {
+  const said = new Set(Array.from(history))
   return logits.map((logit, token) => (said.has(token) ? (logit > 0 ? logit / penalty : logit * penalty) : logit))
+}
+
+/** OpenAI's penalties, on what the answer has said: one for each time, and one for any. */
+const lessen = (logits: Float32Array, penalties: Sampling["penalties"], history: ArrayLike<number>): Float32Array => {
+  if (penalties === undefined) return logits
+  const { presence, frequency, from } = penalties
+  const times = new Map<number, number>()
+  for (const token of Array.from(history).slice(from)) times.set(token, (times.get(token) ?? 0) + 1)
+  return logits.map((logit, token) => {
+    const often = times.get(token) ?? 0
+    return often === 0 ? logit : logit - Math.fround(often * frequency) - presence
+  })
 }
 
 /** Top-p: the fewest of the best tokens that have a share of p in the mass of those that top-k left; at least one. */

@@ -23,7 +23,12 @@ export const InferRequest = Schema.Struct({
   topK: Schema.optionalKey(Count),
   topP: Schema.optionalKey(Schema.Finite),
   minP: Schema.optionalKey(Schema.Finite),
-  repetitionPenalty: Schema.optionalKey(Schema.Finite),
+  repetitionPenalty: Schema.optionalKey(Schema.Finite), // of what prompt and answer have
+  presencePenalty: Schema.optionalKey(Schema.Finite), // of what the answer has
+  frequencyPenalty: Schema.optionalKey(Schema.Finite), // likewise, for each time
+  logitBias: Schema.optionalKey(Schema.Record(Schema.String, Schema.Finite)), // by a token's number: what is added to its logit; -100 is a ban
+  minTokens: Schema.optionalKey(Count), // before which the answer does not end by itself; 0
+  ignoreEos: Schema.optionalKey(Schema.Boolean), // the model's ends are tokens like others; false
   seed: Schema.optionalKey(Seed), // random where it is left out; the answer tells it
   stop: Schema.optionalKey(Schema.Array(Schema.NonEmptyString)),
   speculation: Schema.optionalKey(

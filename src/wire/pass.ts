@@ -15,12 +15,26 @@ const Tokens = Schema.Array(Count)
 /** Rows that a pass takes at most: a chunk of a prompt, or the bonus token and a tree. */
 export const PASS_ROWS = 512
 
+const between = (minimum: number, maximum: number) =>
+  Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum, maximum })))
+
+/** Tokens that a request may bias. */
+export const MOST_BIASES = 1_024
+
+/** What is left out is off. Tokens of a bias may come in any order, each once. */
 export const Sampling = Schema.Struct({
-  temperature: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 100 }))),
+  temperature: between(0, 100),
   topK: Count, // 0: off
-  topP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 1: off
-  minP: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 1 }))), // 0: off
-  repetitionPenalty: Schema.Finite.pipe(Schema.check(Schema.isBetween({ minimum: 0.01, maximum: 100 }))), // 1: off
+  topP: between(0, 1), // 1: off
+  minP: between(0, 1), // 0: off
+  repetitionPenalty: between(0.01, 100), // 1: off
+  /** Of the tokens at position `from` and after it, the answer's: for having come, and for each time. */
+  penalties: Schema.optionalKey(Schema.Struct({ presence: between(-2, 2), frequency: between(-2, 2), from: Count })),
+  bias: Schema.optionalKey(
+    Schema.Array(Schema.Tuple([Count, between(-100, 100)])).pipe(Schema.check(Schema.isMaxLength(MOST_BIASES))),
+  ), // a token, and what is added to its logit; -100 is a ban
+  /** Tokens that are not chosen for positions before `before`: those that would end the answer too early. */
+  barred: Schema.optionalKey(Schema.Struct({ tokens: Tokens, before: Count })),
   seed: Seed,
 })
 export type Sampling = typeof Sampling.Type

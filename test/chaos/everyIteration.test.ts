@@ -10,6 +10,7 @@ const ITERATIONS = 20
 const REQUEST: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 11n },
   speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ presencePenalty: 0.3, frequencyPenalty: 0.1, minTokens: 200 },
 }
 const NAME = "struck"
 

@@ -8,6 +8,7 @@ import { Effect, Exit, Result, Scope } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { connect, type Generation } from "../../src/client/index.ts"
 import { start } from "../../src/local/localCluster.ts"
+import { open } from "../../src/model/index.ts"
 import { type RunningServer, start as startServer } from "../../src/natsServer/natsServer.ts"
 import { follow } from "../../src/store/logReader.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
@@ -71,6 +72,46 @@ describe("one deployment", () => {
     expect((await cluster.generate({ tokens: [5], maxTokens: 4, speculation: TREE })).tokens).toHaveLength(4)
   })
 
+  const TREE_OR_NONE = [TREE, "none"] as const
+  test.each(TREE_OR_NONE)("a bias forces, a ban bans at any temperature, penalties count: %j", async (speculation) => {
+    const asked: InferRequest = { prompt: PROMPT, maxTokens: 24, speculation, temperature: 0.8, seed: 2n }
+    const { tokens } = await cluster.generate(asked)
+    const [most = 0] = tokens
+    const banned = await cluster.generate({ ...asked, temperature: 2, logitBias: { [most]: -100 } })
+    expect(banned.tokens).not.toContain(most)
+    const forced: InferRequest = { ...asked, logitBias: { 263: 100 } }
+    expect((await cluster.generate(forced)).tokens).toEqual(Array(24).fill(263))
+    // 100 and 40 ahead of all others, less 2 for each time: their turns follow from the counts, whatever the model says.
+    const two: InferRequest = { ...asked, maxTokens: 100, temperature: 0, frequencyPenalty: 2 }
+    const counted = await cluster.generate({ ...two, logitBias: { 263: 100, 285: 100 } })
+    const times = (token: number) => counted.tokens.filter((one) => one === token).length
+    expect([times(263), times(285)].every((count) => count > 35)).toBe(true)
+    expect(counted.tokens.slice(0, 70).every((one) => one === 263 || one === 285)).toBe(true)
+    // What the prompt has is no part of the answer: nothing is penalised before the first token.
+    const one: InferRequest = { tokens: [5, most, most], maxTokens: 1 }
+    const penalised = await cluster.generate({ ...one, presencePenalty: 2, frequencyPenalty: 2 })
+    expect(penalised.tokens).toEqual((await cluster.generate(one)).tokens)
+  })
+
+  test("an end is put off by minTokens, and is a token like others with ignoreEos", async () => {
+    const { ends } = await Effect.runPromise(open(DEMO.base))
+    const [end = 0] = ends
+    for (const speculation of TREE_OR_NONE) {
+      const asked: InferRequest = { prompt: PROMPT, maxTokens: 12, speculation, logitBias: { [end]: 100 } }
+      expect(await cluster.generate(asked)).toMatchObject({ finishReason: "stop", tokens: [], text: "" })
+      const put = await cluster.generate({ ...asked, minTokens: 5 })
+      expect(put.finishReason).toBe("stop")
+      const plain = await cluster.generate({ prompt: PROMPT, maxTokens: 5, speculation: "none" })
+      expect(put.tokens).toEqual(plain.tokens)
+      const on = await cluster.generate({ ...asked, ignoreEos: true, minTokens: 3 })
+      expect(on).toMatchObject({ finishReason: "length", tokens: Array(12).fill(end), text: "" })
+    }
+    const whole = await cluster.generate({ prompt: PROMPT, maxTokens: 24 })
+    const stop = whole.text.slice(4, 7)
+    const late = await cluster.generate({ prompt: PROMPT, maxTokens: 24, minTokens: 24, stop: [stop] })
+    expect(late.text).toBe(whole.text)
+  })
+
   test("many at once give what each gives alone", async () => {
     const requests = [0, 1, 2, 3, 4, 5].map(
       (i): InferRequest => ({
@@ -97,6 +138,28 @@ describe("one deployment", () => {
     ["a temperature below 0", { prompt: "a", temperature: -1 }, /^temperature: is -1; from 0 to 100 is possible/],
     ["a top-p above 1", { prompt: "a", topP: 1.5 }, /^topP: is 1.5; from 0 to 1/],
     ["a seed of 65 bits", { prompt: "a", seed: 2n ** 64n }, /^malformed infer request: seed: /],
+    [
+      "a bias of no token",
+      { prompt: "a", logitBias: { 99999: 1 } },
+      /^logitBias\.99999: is not a token: .* has \d+ tokens/,
+    ],
+    ["a bias of a word", { prompt: "a", logitBias: { the: 1 } }, /^logitBias\.the: is not a token/],
+    ["a bias above 100", { prompt: "a", logitBias: { 5: 101 } }, /^logitBias\.5: is 101; from -100 to 100 is possible/],
+    [
+      "more biases than are taken",
+      { prompt: "a", logitBias: Object.fromEntries(Array.from({ length: 1025 }, (_, token) => [token, 1])) },
+      /^logitBias: has 1025 tokens; at most 1024 are possible/,
+    ],
+    [
+      "a presence penalty above 2",
+      { prompt: "a", presencePenalty: 3 },
+      /^presencePenalty: is 3; from -2 to 2 is possible/,
+    ],
+    [
+      "more tokens at least than at most",
+      { prompt: "a", maxTokens: 4, minTokens: 5 },
+      /^minTokens: is 5, more than the 4 tokens that the answer may have/,
+    ],
     [
       "a tree that no pass takes",
       { prompt: "a", speculation: { depth: 2, width: 8, nodes: 512 } },

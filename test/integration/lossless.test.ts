@@ -25,6 +25,16 @@ const FUZZY = [1, 2, 4, 5]
 const RANKS = [1, 2, 3, 4]
 const TEMPERATURES = [0, 0.8]
 
+/** What is counted along the path of each node, and what is the same for all of them. Half of the prompts go without. */
+const ADJUSTMENTS: ReadonlyArray<InferRequest> = [
+  ...[{}, { repetitionPenalty: 1.3 }, {}, { presencePenalty: 1.5 }, {}, { frequencyPenalty: 0.8 }],
+  ...[{}, { logitBias: { 13: -100, 285: 4 }, minTokens: 12 }, {}, { frequencyPenalty: -0.5, presencePenalty: 0.2 }],
+  ...[
+    {},
+    { logitBias: { 263: -3 }, repetitionPenalty: 0.9, frequencyPenalty: 0.3, topK: 20, topP: 0.9, ignoreEos: true },
+  ],
+]
+
 interface Case {
   readonly request: InferRequest
   readonly fuzzy: number
@@ -37,7 +47,7 @@ const casesOf = (ranks: number, maxTokens: number): ReadonlyArray<Case> =>
     TEMPERATURES.map((temperature, t) => {
       const turn = p + Math.floor(p / 4) * t + ranks
       return {
-        request: { prompt, maxTokens, temperature, seed: BigInt(p) },
+        request: { prompt, maxTokens, temperature, seed: BigInt(p), ...ADJUSTMENTS[p % ADJUSTMENTS.length] },
         fuzzy: FUZZY[turn % 4] ?? 1,
         tree: TREES[Math.floor(turn / 4) % 4] ?? { depth: 1, width: 1, nodes: 1 },
       }

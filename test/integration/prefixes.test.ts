@@ -9,7 +9,10 @@ import { Fleet, storedOf } from "./serverless.ts"
 
 const NAME = "chats"
 const TOKENS = 24
-const asks = { temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: { depth: 3, width: 2, nodes: 6 } }
+const asks = {
+  ...{ temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: { depth: 3, width: 2, nodes: 6 } },
+  ...{ presencePenalty: 0.5, frequencyPenalty: 0.5, ignoreEos: true }, // of what has been said in this turn
+}
 
 let fleet: Fleet
 

@@ -79,6 +79,7 @@ describe("one deployment", () => {
     ["greedy", {}],
     ["at temperature 1.2, with every setting", { temperature: 1.2, topK: 50, topP: 0.95, minP: 0.01, seed: 9n }],
     ["with a penalty", { temperature: 0.8, repetitionPenalty: 1.2, seed: 3n }],
+    ["with biases and penalties", { temperature: 0.8, frequencyPenalty: 1, logitBias: { 13: -3, 285: 2 }, seed: 3n }],
   ]
   test.each(asked)("log-probabilities are the same bits with speculation as without: %s", async (_, settings) => {
     const request: InferRequest = { prompt: PROMPT, maxTokens: 32, logprobs: 5, ...settings }

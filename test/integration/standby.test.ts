@@ -17,6 +17,7 @@ const PROMPT = Array.from({ length: 400 }, (_, i) => (i * i * 31 + 17 * i + 5) %
 const REQUEST: InferRequest = {
   ...{ tokens: PROMPT, maxTokens: 160, temperature: 0.8, seed: 5n },
   speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ repetitionPenalty: 1.05, frequencyPenalty: 0.3, ignoreEos: true },
 }
 
 let fleet: Fleet

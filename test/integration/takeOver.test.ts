@@ -15,6 +15,7 @@ const TOKENS = 600
 const LONG: InferRequest = {
   ...{ prompt: "export class Queue<T> {\n", maxTokens: TOKENS, temperature: 0.8, seed: 5n },
   speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ presencePenalty: 0.3, frequencyPenalty: 0.05, logitBias: { 13: -1 }, minTokens: TOKENS }, // what they count goes on too
 }
 const ENOUGH = 12 // tokens: the session runs for certain, and is far from its end
 

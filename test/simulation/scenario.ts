@@ -198,7 +198,15 @@ const drawSession = (random: Random, session: string, { begin, calmAt, common }:
     cancelledAt: random.chance(0.1) ? random.between(begin, calmAt) : null,
     readers: random.integer(1, 2),
     request: {
-      ...{ session, prompt, maxTokens: random.integer(1, 24), sampling: SAMPLING, stop: [] },
+      ...{
+        session,
+        prompt,
+        maxTokens: random.integer(1, 24),
+        minTokens: 0,
+        ignoreEos: false,
+        sampling: SAMPLING,
+        stop: [],
+      },
       speculation: random.pick<GenerateRequest["speculation"]>(["none", "adaptive", shape, shape]),
       fuzzy: random.integer(1, 3),
       ...{ trace: false, logprobs: 0, model: "hash", client: null, acceptedAt: 0 },

@@ -12,7 +12,11 @@ export interface Bounds {
 export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest | null => {
   switch (command._tag) {
     case "Prefill":
-      return checkTokens(bounds, "tokens", command.tokens, command.committed) ?? checkFrom(command)
+      return (
+        checkTokens(bounds, "tokens", command.tokens, command.committed) ??
+        checkFrom(command) ??
+        checkSampling(bounds, command)
+      )
     case "Decode":
       return checkDecode(bounds, command) ?? checkKeep(command)
     case "Verify":
@@ -59,6 +63,20 @@ const checkFrom = ({ from, session, source }: Prefill) =>
   from === session && source === undefined
     ? invalid("from", "is the session itself; name one that has ended, or leave it out")
     : null
+
+/** Tokens that the sampler is told of. */
+const checkSampling = ({ vocab }: Bounds, { sampling: { bias = [], barred } }: Prefill) => {
+  const biased = bias.findIndex(([token]) => token >= vocab)
+  if (biased >= 0) {
+    return invalid(`sampling.bias[${biased}]`, `is of token ${bias[biased]?.[0]}, the vocabulary has ${vocab} tokens`)
+  }
+  const outside = barred?.tokens.findIndex((token) => token >= vocab) ?? -1
+  if (outside < 0) return null
+  return invalid(
+    `sampling.barred.tokens[${outside}]`,
+    `is ${barred?.tokens[outside]}, the vocabulary has ${vocab} tokens`,
+  )
+}
 
 const checkTree = ({ tokens, parents }: Verify) => {
   if (parents.length !== tokens.length)

@@ -8,8 +8,8 @@ import { open } from "../../../src/model/index.ts"
 
 const { tokenizer } = await Effect.runPromise(open(join(import.meta.dirname, "../../../models/demo/base")))
 
-const read = (text: string, stops: ReadonlyArray<string>) => {
-  const transcript = new Transcript(tokenizer, stops)
+const read = (text: string, stops: ReadonlyArray<string>, minTokens = 0) => {
+  const transcript = new Transcript(tokenizer, stops, minTokens)
   const pieces: Array<string> = []
   for (const token of tokenizer.encode(text, { special: false, addSpecialTokens: false })) {
     pieces.push(transcript.push(token))
@@ -36,6 +36,27 @@ describe("transcript", () => {
         for (const piece of said.pieces) expect(piece).not.toContain("\uFFFD")
       }),
       { numRuns: 500 },
+    )
+  })
+
+  test("a stop string counts where it ends behind the least number of tokens", () => {
+    const stops = fc.uniqueArray(fc.constantFrom("ab", "aba", "\n\n", "// ", "b}", "bab"), { maxLength: 3 })
+    const ascii = fc.array(fc.constantFrom("a", "ab", "\n", "// ", "}", "b")).map((parts) => parts.join(""))
+    fc.assert(
+      fc.property(ascii, stops, fc.nat(8), (text, stops, minTokens) => {
+        const tokens = tokenizer.encode(text, { special: false, addSpecialTokens: false })
+        const spared = new TextDecoder().decode(
+          Uint8Array.from(Array.from(tokens.slice(0, minTokens), (token) => [...tokenizer.bytes(token)]).flat()),
+        ).length
+        const ends = stops.flatMap((stop) => {
+          const found = [...text].flatMap((_, at) => (text.startsWith(stop, at) ? [at] : []))
+          return found.filter((at) => at + stop.length > spared)
+        })
+        const said = read(text, stops, minTokens)
+        expect(said.stopped).toBe(ends.length > 0)
+        expect(said.text).toBe(text.slice(0, Math.min(text.length, ...ends)))
+      }),
+      { numRuns: 1000 },
     )
   })
 

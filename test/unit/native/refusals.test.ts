@@ -61,6 +61,25 @@ describe("sessions", () => {
     ],
     ["sampling.topP: expected a number from 0 to 1; got 1.5", () => whole.open("s", { ...argmax, topP: 1.5 })],
     ["sampling.topK: expected an integer from 0 to 2147483647; got -1", () => whole.open("s", { ...argmax, topK: -1 })],
+    [
+      "sampling.penalties.from: expected an integer from 0 to 2147483647; got -1",
+      () => whole.open("s", { ...argmax, penalties: { presence: 1, frequency: 1, from: -1 } }),
+    ],
+    [
+      `sampling.bias[1][0]: expected an integer from 0 to ${vocab - 1}; got ${vocab}`,
+      () =>
+        whole.open("s", {
+          ...argmax,
+          bias: [
+            [0, 1],
+            [vocab, 1],
+          ],
+        }),
+    ],
+    [
+      "sampling.barred.before: expected an integer from 0 to 2147483647; got 0.5",
+      () => whole.open("s", { ...argmax, barred: { tokens: [1], before: 0.5 } }),
+    ],
     ["sampling.seed: expected a bigint", () => call(whole, "open", "s", { ...argmax, seed: 5 })],
     ["sampling.seed: expected a bigint from 0 to 2^64 - 1", () => whole.open("s", { ...argmax, seed: 2n ** 64n })],
     ["sampling.seed: expected a bigint from 0 to 2^64 - 1", () => whole.open("s", { ...argmax, seed: -1n })],

@@ -44,6 +44,22 @@ describe("the native sampler is the reference", () => {
     repetitionPenalty: fc.oneof(fc.constant(1), fc.double({ min: 0.2, max: 5, noNaN: true })),
     seed: fc.bigInt(0n, 2n ** 64n - 1n),
   })
+  /** What a request may change of the logits besides, of tokens that there are. */
+  const adjustments = (tokens: number) => {
+    const token = fc.nat(tokens - 1)
+    const penalty = fc.oneof(fc.constant(0), fc.double({ min: -2, max: 2, noNaN: true }))
+    return fc.record(
+      {
+        penalties: fc.record({ presence: penalty, frequency: penalty, from: fc.nat(22) }),
+        bias: fc.array(
+          fc.tuple(token, fc.oneof(fc.constantFrom(-100, 100), fc.double({ min: -100, max: 100, noNaN: true }))),
+          { maxLength: 8 },
+        ),
+        barred: fc.record({ tokens: fc.array(token, { maxLength: 4 }), before: fc.nat(2 ** 31 - 1) }),
+      },
+      { requiredKeys: [] },
+    )
+  }
   const position = fc.nat(2 ** 31 - 1)
   const history = fc.array(fc.integer({ min: -1, max: 80 }), { maxLength: 20 }).map((tokens) => Int32Array.from(tokens))
   const logits = (value: fc.Arbitrary<number>) =>
@@ -56,6 +72,26 @@ describe("the native sampler is the reference", () => {
     const values = spread.chain((most) => logits(fc.double({ min: -most, max: most, noNaN: true })))
     fc.assert(
       fc.property(values, settings, position, history, (values, sampling, at, said) => {
+        expect(native.sample(values, sampling, at, said)).toBe(sample(values, sampling, at, said))
+      }),
+      { numRuns: 5000 },
+    )
+  })
+
+  test("with biases, bans and penalties on what the answer has said", () => {
+    const values = logits(fc.double({ min: -10, max: 10, noNaN: true }))
+    const adjusted = values.chain((values) => fc.tuple(fc.constant(values), adjustments(values.length)))
+    const most = fc.constantFrom(3, 80).chain((most) => fc.array(fc.integer({ min: -1, max: most }), { maxLength: 40 }))
+    fc.assert(
+      fc.property(adjusted, settings, position, most, ([values, adjustments], settings, at, tokens) => {
+        const sampling = { ...settings, ...adjustments }
+        const { bias = [], barred } = sampling
+        const banned = new Set([
+          ...bias.filter(([, bias]) => bias === -100).map(([one]) => one),
+          ...(barred?.tokens ?? []),
+        ])
+        fc.pre(banned.size < values.length)
+        const said = Int32Array.from(tokens)
         expect(native.sample(values, sampling, at, said)).toBe(sample(values, sampling, at, said))
       }),
       { numRuns: 5000 },
@@ -195,6 +231,44 @@ describe("tokens are distributed like the softmax of what the settings leave", (
     const penalty = { ...plain, repetitionPenalty: 2 }
     const counts = count((i) => native.sample(logits, { ...penalty, seed: BigInt(i) }, 9, Int32Array.from(said)))
     expect(chiSquare(counts, expected)).toBeGreaterThan(LEAST)
+  })
+
+  test("penalties of OpenAI's on what the answer has said, and not on the prompt", () => {
+    const said = [0, 0, 5, 3, 1, 3] // the answer begins with 5
+    const times = [0, 1, 0, 2, 0, 1, 0, 0]
+    const penalties = { presence: 0.5, frequency: 0.25, from: 2 }
+    const expected = normalised(
+      shares.map((share, token) => {
+        const often = times[token] ?? 0
+        return share * Math.exp(often > 0 ? -0.5 - 0.25 * often : 0)
+      }),
+    )
+    const counts = count((i) =>
+      native.sample(logits, { ...plain, penalties, seed: BigInt(i) }, 6, Int32Array.from(said)),
+    )
+    expect(chiSquare(counts, expected)).toBeGreaterThan(LEAST)
+  })
+
+  test("a bias, a ban at any temperature, and tokens barred up to a position", () => {
+    const bias = [
+      [3, -1],
+      [1, -100],
+      [2, 1.5],
+    ] as const
+    const expected = normalised(
+      shares.map(
+        (share, token) => share * Math.exp(token === 1 ? -Infinity : token === 3 ? -1 : token === 2 ? 1.5 : 0),
+      ),
+    )
+    const counts = count((i) => native.sample(logits, { ...plain, bias, seed: BigInt(i) }, 6, none))
+    expect(chiSquare(counts, expected)).toBeGreaterThan(LEAST)
+    const hot = { ...plain, temperature: 100, bias }
+    expect(count((i) => native.sample(logits, { ...hot, seed: BigInt(i) }, 6, none))[1]).toBe(0)
+    const barred = { ...plain, barred: { tokens: [0, 3, 5], before: 10 } }
+    const before = count((i) => native.sample(logits, { ...barred, seed: BigInt(i) }, 9, none))
+    expect(chiSquare(before, only([0.25, 0.08, 0.02, 0.04, 0.1]))).toBeGreaterThan(LEAST)
+    const after = count((i) => native.sample(logits, { ...barred, seed: BigInt(i) }, 10, none))
+    expect(chiSquare(after, normalised(shares))).toBeGreaterThan(LEAST)
   })
 
   test("neighbouring positions are independent", () => {

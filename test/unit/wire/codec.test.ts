@@ -9,7 +9,20 @@ import { groupSubjects, hostSubjects, isName, subjectsOf } from "../../../src/wi
 const commands = codec("pass command", PassCommand)
 const answers = codec("pass answer", PassAnswer)
 
-const sampling = { temperature: 0.8, topK: 40, topP: 0.9, minP: 0, repetitionPenalty: 1, seed: 2n ** 64n - 1n }
+const sampling = {
+  penalties: { presence: 0.5, frequency: -2, from: 7 },
+  bias: [
+    [5, -100],
+    [70_000, 0.25],
+  ] as const,
+  barred: { tokens: [2, 3], before: 9 },
+  temperature: 0.8,
+  topK: 40,
+  topP: 0.9,
+  minP: 0,
+  repetitionPenalty: 1,
+  seed: 2n ** 64n - 1n,
+}
 const prefill: PassCommand = {
   ...{ _tag: "Prefill", session: "s", epoch: 1, pass: 2, attempt: 0, committed: 0 },
   ...{ tokens: [1, 2, 3], sampling },

@@ -33,6 +33,16 @@ test("the refused field is named, with its value and what was expected", () => {
   expect(refusal(prefill({ tokens: nine }))).toBe("tokens: has 9 tokens, a pass takes 8. Send them in chunks")
   expect(refusal(prefill({ tokens: [1, 100] }))).toBe("tokens[1]: is 100, the vocabulary has 100 tokens")
   expect(refusal(prefill({ committed: 63 }))).toBe("tokens: reaches position 65, the context holds 64")
+  const bias = [
+    [5, 1],
+    [100, 1],
+  ] as const
+  expect(refusal(prefill({ sampling: { ...sampling, bias } }))).toBe(
+    "sampling.bias[1]: is of token 100, the vocabulary has 100 tokens",
+  )
+  expect(refusal(prefill({ sampling: { ...sampling, barred: { tokens: [100], before: 3 } } }))).toBe(
+    "sampling.barred.tokens[0]: is 100, the vocabulary has 100 tokens",
+  )
   expect(refusal(verify({ tokens: [], parents: [] }))).toBe("tokens: is empty; a pass needs at least one token")
   expect(refusal(verify({ parents: [-1, 0] }))).toBe("parents: has 2 entries for 3 tokens")
   expect(refusal(verify({ parents: [0, 0, 0] }))).toBe("parents[0]: is 0; expected -1")
