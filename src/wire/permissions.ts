@@ -1,5 +1,5 @@
 // Who may say and hear what on NATS. Each role has what its work needs and no more; nats-server enforces it, and
-// test/integration/permissions.test.ts tries every act of docs/SECURITY-NATS.md as every role.
+// test/integration/permissions.test.ts tries every act of docs/NATS.md as every role.
 import { SUPERVISORS, TOKEN_STREAM } from "./subjects.ts"
 
 export const ROLES = ["supervisor", "host", "rank", "gateway", "operator", "client"] as const

@@ -2,7 +2,7 @@
 // types, format and lint are clean, and what the documents name exists.
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
-import { dirname, join, relative } from "node:path"
+import { basename, dirname, join, relative } from "node:path"
 import { expect, test } from "vitest"
 
 const ROOT = join(import.meta.dirname, "../..")
@@ -124,6 +124,25 @@ test("nothing is left for later", () => {
   expect(marked).toEqual([])
 })
 
+test("the files of ours that comments name exist", () => {
+  const basenames = new Set(files.map((file) => basename(file)))
+  const exists = (path: string) =>
+    path.includes("/") ? files.some((file) => file === path || file.endsWith(`/${path}`)) : basenames.has(path)
+  const stale = files
+    .filter((file) => /^(src|actors|native|bench|test|infra|bin)\/.*\.(ts|js|cpp|hpp|inl)$/.test(file))
+    .flatMap((file) =>
+      text(file)
+        .split("\n")
+        .flatMap((line) => [...line.matchAll(/(?:^|\s)(?:\/\/|\/?\*\*?)\s(.*)$/g)].map(([, comment]) => comment ?? ""))
+        .flatMap((comment) =>
+          [...comment.matchAll(/(?<![\w./-])[\w/-]+\.(?:ts|js|hpp|md|sh)\b/g)].map(([name]) => name),
+        )
+        .filter((name) => !exists(name))
+        .map((name) => `${file}: ${name}`),
+    )
+  expect(stale).toEqual([])
+})
+
 test("types are sound", { timeout: 180_000 }, () => {
   const { status, output } = run(process.execPath, "node_modules/typescript/bin/tsc", "--noEmit")
   expect(output).toBe("")
@@ -139,10 +158,10 @@ test("format and lint are clean", { timeout: 180_000 }, () => {
 
 const readme = text("README.md")
 
-test("README's npm commands exist", () => {
+test.each(["README.md", "CONTRIBUTING.md"])("the npm commands of %s exist", (document) => {
   const { scripts }: { scripts: Record<string, string> } = JSON.parse(text("package.json"))
-  const named = [...readme.matchAll(/npm (?:run ([\w:-]+)|(test))/g)].map(([, script, test]) => script ?? test)
-  expect(named).toContain("demo")
+  const named = [...text(document).matchAll(/npm (?:run ([\w:-]+)|(test))/g)].map(([, script, test]) => script ?? test)
+  expect(named).toContain("test")
   expect(named.filter((name) => name === undefined || scripts[name] === undefined)).toEqual([])
 })
 
@@ -164,7 +183,7 @@ const inCode = (match: RegExpExecArray): boolean => {
 }
 
 test("the files that the documents name exist", () => {
-  const missing = ["README.md", "ARCHITECTURE.md"].flatMap((document) => {
+  const missing = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].flatMap((document) => {
     const links = [...text(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, path]) => path ?? "")
     const spans = [...text(document).matchAll(/`((?:src|actors|native|infra|bin|test|models|bench)\/[\w./-]+)`/g)]
     const named = [...links, ...spans.map(([, path]) => path ?? "")]
