@@ -26,6 +26,11 @@ export class Silence<Key> {
     this.#since.set(key, 0)
   }
 
+  /** Nobody could be heard until now: all have their whole time again. */
+  renew(): void {
+    for (const key of this.#since.keys()) this.#since.set(key, 0)
+  }
+
   forget(key: Key): void {
     this.#since.delete(key)
   }

@@ -10,7 +10,7 @@ import { ACTIVITY, payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, handedOver } from "./ownership.ts"
 import { Presence } from "./presence.ts"
 import { keepsJournal, type Owned, type Registered, runs, SUSPENDED } from "./runs.ts"
-import { openStore, type Store } from "./store.ts"
+import { CONFLICT_AGAIN_MILLIS, openStore, type Store } from "./store.ts"
 
 export interface EngineOptions {
   /** Of the executions: only engines of the same one take over from each other. A name that may stand in a subject. */
@@ -71,10 +71,13 @@ const make = Effect.fnUntraced(function* (store: Store) {
   })
 
   const create = Effect.fnUntraced(function* (id: string, execution: Execution) {
-    const revision = yield* store.create(id, execution)
-    if (revision !== null) return { execution, revision }
-    const there = yield* store.get(id) // perhaps our own, whose acknowledgement was lost
-    return there?.execution.owner === owner && !owned.has(id) ? there : null
+    for (;;) {
+      const revision = yield* store.create(id, execution)
+      if (revision !== null) return { execution, revision }
+      const there = yield* store.get(id) // perhaps our own, whose acknowledgement was lost
+      if (there !== null) return there.execution.owner === owner && !owned.has(id) ? there : null
+      yield* Effect.sleep(CONFLICT_AGAIN_MILLIS)
+    }
   })
 
   const resultOf = Effect.fnUntraced(function* (workflow: Workflow.Any, id: string) {

@@ -2,7 +2,7 @@
 // as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
 import { Effect, Result, Schedule, Schema } from "effect"
 import { answered, Nats } from "../bus/nats.ts"
-import { keysOf, openKv, watching, writeOver } from "../store/bucket.ts"
+import { keysOf, newest, openKv, watching, writeOver } from "../store/bucket.ts"
 import type { Change } from "../store/bucketChanges.ts"
 import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
@@ -41,6 +41,9 @@ export interface Store {
 
 const AGAIN = Schedule.spaced("250 millis")
 
+/** Of a key whose winner is not written yet. */
+export const CONFLICT_AGAIN_MILLIS = 50
+
 /** A removed key's marker goes after this time; until then a follower that was away learns of the removal. */
 const MARKER_MILLIS = 60_000
 const MARKER_TTL = "1m"
@@ -63,14 +66,25 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
   const resultKey = (id: string) => `${namespace}.${keyPart(id)}`
 
   const write = (id: string, execution: Execution, revision: number) =>
-    always(() => writeOver(records, keyOf(id), JSON.stringify(execution), revision))
+    always(() => writeOver(connection, { bucket, key: keyOf(id) }, JSON.stringify(execution), revision))
+
+  /** Two may write it, and neither may be told of a value that is not there yet. */
+  const once = async (key: string, value: unknown): Promise<unknown> => {
+    for (;;) {
+      const written = await writeOver(connection, { bucket, key }, JSON.stringify(value), 0)
+      if (written !== null) return value
+      const there = jsonOf(await newest(connection, bucket, key))
+      if (there !== null) return there
+      await new Promise((again) => setTimeout(again, CONFLICT_AGAIN_MILLIS))
+    }
+  }
 
   const store: Store = {
     create: (id, execution) => write(id, execution, 0),
     replace: write,
     get: (id) =>
       Effect.map(
-        always(() => records.get(keyOf(id))),
+        always(() => newest(connection, bucket, keyOf(id))),
         recordedOf,
       ),
     follow: (heard) =>
@@ -82,18 +96,13 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
       }),
     part: (part, id, name) =>
       Effect.map(
-        always(() => records.get(partKey(part, id, name))),
+        always(() => newest(connection, bucket, partKey(part, id, name))),
         jsonOf,
       ),
-    writeOnce: (part, id, name, value) =>
-      always(async () => {
-        const key = partKey(part, id, name)
-        const written = await writeOver(records, key, JSON.stringify(value), 0)
-        return written === null ? jsonOf(await records.get(key)) : value
-      }),
+    writeOnce: (part, id, name, value) => always(() => once(partKey(part, id, name), value)),
     result: (id) =>
       Effect.map(
-        always(() => results.get(resultKey(id))),
+        always(() => newest(connection, `${bucket}_results`, resultKey(id))),
         jsonOf,
       ),
     end: Effect.fnUntraced(function* (id, result) {

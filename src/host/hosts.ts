@@ -77,7 +77,7 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
   yield* callRoll
   const settling = yield* Effect.forkScoped(Effect.sleep(ROLL_CALL_MILLIS))
   const tick = Effect.sync(() => {
-    if (!SubscriptionRef.getUnsafe(connected)) return // it is we who hear nobody
+    if (!SubscriptionRef.getUnsafe(connected)) return silence.renew() // it is we who hear nobody
     ticks += 1
     for (const name of silence.tick(performance.now())) if (heard.delete(name)) changed()
   })

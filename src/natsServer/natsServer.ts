@@ -96,9 +96,10 @@ export const start = Effect.fn("NatsServer.start")(function* (
   )
   const url = `nats://127.0.0.1:${ready.port}`
   const stopped = yield* Deferred.make<NatsServerStopped>()
-  own.guard.once("exit", (code) => {
+  own.guard.once("exit", async (code) => {
     if (own.stopping) return
-    const how = code !== null && code > 128 ? `signal ${code - 128}` : `exit code ${code}`
+    await withoutGuard(own)
+    const how = code === null ? "its guard was killed" : code > 128 ? `signal ${code - 128}` : `exit code ${code}`
     Deferred.doneUnsafe(stopped, Effect.succeed(new NatsServerStopped({ url, how, lastLines: own.lastLines })))
   })
   return { url, pid: ready.pid, path, version, folder: own.folder, stopped: Deferred.await(stopped) }
@@ -145,8 +146,9 @@ export const temporaryFolder = Effect.acquireRelease(
 /**
  * Runs a command ("$@") behind two folders, each of which may be "": the first is removed when the command has ended, the
  * second when this process has. Prints the command's pid. Our end of its stdin closes when this process ends, even by
- * SIGKILL, and then the second watch kills the server: nothing that was acknowledged is lost by that, since nats.conf syncs
- * first.
+ * SIGKILL, and then the watch kills the server: nothing that was acknowledged is lost by that, since nats.conf syncs first.
+ * It closes, too, when the guard itself was killed: this process lives then, and the folders are for it to remove, or
+ * another server's already.
  */
 const GUARD = `
 folder=$1; orphan=$2; shift 2
@@ -157,8 +159,9 @@ echo "$server"
 clean() { if [ -n "$1" ]; then rm -rf "$1"; fi; }
 (
   read -r _ <&3; trap '' TERM # not to be ended before it has cleaned
+  guarded=$(kill -0 $$ && echo yes)
   kill -KILL "$server"; while kill -0 "$server"; do sleep 0.05; done
-  clean "$folder"; clean "$orphan"
+  if [ -n "$guarded" ]; then clean "$folder"; clean "$orphan"; fi
 ) >/dev/null 2>&1 &
 watch=$!
 wait "$server"; code=$?
@@ -233,7 +236,10 @@ const stop = async (own: Guarded) => {
   const { guard, temporary } = own
   // A Ctrl-C can end the guard before it is one: then nobody else removes the folder.
   const clean = () => (temporary ? rm(own.folder, { recursive: true, force: true }) : undefined)
-  if (guard.exitCode !== null || guard.signalCode !== null || guard.pid === undefined) return clean()
+  if (guard.exitCode !== null || guard.signalCode !== null || guard.pid === undefined) {
+    await withoutGuard(own)
+    return clean()
+  }
   const exited = new Promise<void>((resolve) => guard.once("exit", () => resolve()))
   if (own.pid === undefined) guard.stdin?.end()
   else signal(own.pid, "SIGTERM")
@@ -243,10 +249,22 @@ const stop = async (own: Guarded) => {
   await clean()
 }
 
-const signal = (pid: number, name: NodeJS.Signals) => {
+/** Ends when a server whose guard was killed has ended: until then the port and the store are its own. */
+const withoutGuard = async ({ guard, pid }: Guarded): Promise<void> => {
+  if (guard.signalCode === null || pid === undefined) return
+  for (let waited = 0; waited < GONE_MILLIS && signal(pid, "SIGKILL"); waited += GONE_AGAIN_MILLIS) {
+    await new Promise((again) => setTimeout(again, GONE_AGAIN_MILLIS))
+  }
+}
+
+const GONE_MILLIS = 5_000
+const GONE_AGAIN_MILLIS = 20
+
+/** Whether there is such a process. */
+const signal = (pid: number, name: NodeJS.Signals): boolean => {
   try {
-    process.kill(pid, name)
+    return process.kill(pid, name)
   } catch {
-    // it ended in this moment
+    return false // it ended in this moment
   }
 }

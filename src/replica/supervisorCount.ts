@@ -1,6 +1,7 @@
 // How many supervisors share the replicas of a deployment, by their beats: each gives out its part of the memory.
-import { Effect, Result } from "effect"
+import { Effect, Result, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
+import { Silence } from "../bus/silence.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
@@ -10,18 +11,49 @@ const beats = codec("supervisor beat", SupervisorBeat)
 /** One that has not been heard for so many beats is gone. */
 const BEATS_MISSED = 4
 
+/** Those that are heard. Who is cut off, or held up himself, hears nobody, and is no more alone for that. */
+export class Sharers {
+  readonly #heard = new Set<string>()
+  readonly #silence: Silence<string>
+  readonly #changed: () => void
+
+  constructor(changed: () => void, now: number) {
+    this.#changed = changed
+    this.#silence = new Silence({ everyMillis: SUPERVISOR_BEAT_MILLIS, missed: BEATS_MISSED + 1 }, now)
+  }
+
+  /** With the one who asks. */
+  get count(): number {
+    return Math.max(1, this.#heard.size)
+  }
+
+  hear({ id, state }: Pick<SupervisorBeat, "id" | "state">): void {
+    if (state === "draining") return this.#left(id)
+    this.#silence.heard(id)
+    if (this.#heard.has(id)) return
+    this.#heard.add(id)
+    this.#changed()
+  }
+
+  /** A beat's time has passed. */
+  tick(now: number, connected: boolean): void {
+    if (!connected) return this.#silence.renew()
+    for (const id of this.#silence.tick(now)) this.#left(id)
+  }
+
+  #left(id: string): void {
+    this.#silence.forget(id)
+    if (this.#heard.delete(id)) this.#changed()
+  }
+}
+
 /** Gives how many there are, this one among them; `changed` is called when it is another number. */
 export const countSupervisors = Effect.fnUntraced(function* (deployment: string, changed: () => void) {
-  const { connection } = yield* Nats
-  const missed = new Map<string, number>() // beats, of each that was heard
+  const { connection, connected } = yield* Nats
+  const sharers = new Sharers(changed, performance.now())
   const hear = (message: Uint8Array): void => {
     const beat = beats.decode(message)
-    if (Result.isFailure(beat)) return
-    const { id, state } = beat.success
-    const before = missed.size
-    if (state === "draining") missed.delete(id)
-    else missed.set(id, 0)
-    if (missed.size !== before) changed()
+    if (Result.isSuccess(beat)) sharers.hear(beat.success)
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -31,14 +63,7 @@ export const countSupervisors = Effect.fnUntraced(function* (deployment: string,
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
-  const tick = Effect.sync(() => {
-    const before = missed.size
-    for (const [id, beats] of missed) {
-      missed.set(id, beats + 1)
-      if (beats >= BEATS_MISSED) missed.delete(id)
-    }
-    if (missed.size !== before) changed()
-  })
+  const tick = Effect.sync(() => sharers.tick(performance.now(), SubscriptionRef.getUnsafe(connected)))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SUPERVISOR_BEAT_MILLIS), tick)))
-  return () => Math.max(1, missed.size)
+  return () => sharers.count
 })

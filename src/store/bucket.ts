@@ -1,11 +1,12 @@
 // A NATS key-value bucket whose values are JSON of one schema, so that `nats kv get` reads well. Writers that share a key
 // write by revision; readers follow the whole bucket.
-import { JetStreamApiError } from "@nats-io/jetstream"
+import { JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream"
 import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { isForbidden, Nats } from "../bus/nats.ts"
-import { type Change, changesOf } from "./bucketChanges.ts"
+import { type Change, changesOf, operationOf } from "./bucketChanges.ts"
+import { isConflict } from "./conflict.ts"
 import { copiesAt } from "./copies.ts"
 
 export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
@@ -35,12 +36,6 @@ export interface Bucket<A> {
   readonly follow: Effect.Effect<SubscriptionRef.SubscriptionRef<Entries<A>>, BucketFailed, Scope.Scope>
 }
 
-const WRONG_LAST_SEQUENCE = 10071
-
-/** Whether somebody has written in between. */
-export const isConflict = (error: unknown): boolean =>
-  error instanceof JetStreamApiError && error.code === WRONG_LAST_SEQUENCE
-
 const WATCH_AGAIN_MILLIS = 250
 const OPEN_AGAIN = { schedule: Schedule.spaced("250 millis"), times: 12 }
 
@@ -68,14 +63,14 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   }
 
   const get = Effect.fnUntraced(function* (key: string) {
-    const entry = yield* attempt(key, () => kv.get(key))
+    const entry = yield* attempt(key, () => newest(connection, name, key))
     if (entry === null || entry.operation !== "PUT") return null
     const value = yield* understood(key, entry.string())
     return value === null ? null : { value, revision: entry.revision }
   })
 
   const replace = (key: string, value: A, revision: number) =>
-    attempt(key, () => writeOver(kv, key, text(value), revision))
+    attempt(key, () => writeOver(connection, { bucket: name, key }, text(value), revision))
 
   const follow = Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make<Entries<A>>(new Map())
@@ -116,15 +111,46 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   return bucket
 })
 
-/** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
-export const writeOver = async (kv: KV, key: string, text: string, revision: number): Promise<number | null> => {
-  try {
-    return await (revision === 0 ? kv.create(key, text) : kv.update(key, text, revision))
-  } catch (error) {
-    if (isConflict(error)) return null
-    throw error
-  }
+export interface Place {
+  readonly bucket: string
+  readonly key: string
 }
+
+/** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
+export const writeOver = async (
+  connection: NatsConnection,
+  { bucket, key }: Place,
+  text: string,
+  revision: number,
+): Promise<number | null> => {
+  const write = async (lastSubjectSequence: number): Promise<number | null> => {
+    try {
+      return (await jetstream(connection).publish(subjectOf(bucket, key), text, { expect: { lastSubjectSequence } }))
+        .seq
+    } catch (error) {
+      if (isConflict(error)) return null
+      throw error
+    }
+  }
+  const written = await write(revision)
+  if (written !== null || revision !== 0) return written
+  const there = await newest(connection, bucket, key)
+  return there === null || there.operation === "PUT" ? null : write(there.revision)
+}
+
+/**
+ * What is under a key, removed or not, as the stream's leader has it: any server may answer a direct get, and one that is
+ * behind knows nothing of a write that was acknowledged just now. Null where there never was anything.
+ */
+export const newest = async (connection: NatsConnection, bucket: string, key: string): Promise<Change | null> => {
+  const { streams } = await jetstreamManager(connection, { checkAPI: false })
+  const message = await streams.getMessage(`KV_${bucket}`, { last_by_subj: subjectOf(bucket, key) })
+  if (message === null) return null
+  const { header, seq } = message
+  return { key, operation: operationOf(header), revision: seq, string: () => message.string() }
+}
+
+const subjectOf = (bucket: string, key: string): string => `$KV.${bucket}.${key}`
 
 /** Makes a bucket where there is none; one that an operator has made with settings of his own stands as it is. */
 export const openKv = async (

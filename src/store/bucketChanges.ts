@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto"
 import { AckPolicy, DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream"
 import type { KvEntry } from "@nats-io/kv"
-import { type NatsConnection, nanos } from "@nats-io/transport-node"
+import { type MsgHdrs, type NatsConnection, nanos } from "@nats-io/transport-node"
 import { inboxOf } from "../bus/dial.ts"
 
 export type Change = Pick<KvEntry, "key" | "operation" | "revision" | "string">
@@ -55,7 +55,7 @@ async function* inOrder(messages: AsyncIterable<JsMsg>, prefix: string): AsyncGe
     if (message.info.deliverySequence !== ++delivered) return
     yield {
       key: message.subject.slice(prefix.length),
-      operation: operationOf(message),
+      operation: operationOf(message.headers),
       revision: message.seq,
       string: () => message.string(),
     }
@@ -66,7 +66,7 @@ async function* inOrder(messages: AsyncIterable<JsMsg>, prefix: string): AsyncGe
 const filterOf = (subjects: Array<string>) =>
   subjects.length === 1 ? { filter_subject: `${subjects[0]}` } : { filter_subjects: subjects }
 
-const operationOf = ({ headers }: JsMsg): Change["operation"] => {
+export const operationOf = (headers: MsgHdrs | undefined): Change["operation"] => {
   const operation = headers?.get("KV-Operation")
   if (operation === "DEL" || operation === "PURGE") return operation
   return headers?.has("Nats-Marker-Reason") === true ? "PURGE" : "PUT"

@@ -2,7 +2,7 @@
 import { hostname } from "node:os"
 import { Effect, Schedule } from "effect"
 import { Nats } from "../bus/nats.ts"
-import { isConflict, openKv } from "./bucket.ts"
+import { openKv, writeOver } from "./bucket.ts"
 
 export const LEASES = "chorus_leases"
 
@@ -25,8 +25,13 @@ export const holding = Effect.fnUntraced(function* <E, R>(
   use: Effect.Effect<never, E, R>,
 ) {
   const leases = yield* openLeases
+  const { connection } = yield* Nats
   const value = `process ${holder} on ${hostname()}`
-  const get = Effect.tryPromise(() => leases.create(key, value)).pipe(
+  const write = (revision: number) => writeOver(connection, { bucket: LEASES, key }, value, revision)
+  const get = Effect.flatMap(
+    Effect.tryPromise(() => write(0)),
+    Effect.fromNullishOr,
+  ).pipe(
     Effect.retry({ schedule: Schedule.spaced(TRY_MILLIS) }), // taken, or the server is away
   )
   const renew = (first: number) =>
@@ -35,11 +40,11 @@ export const holding = Effect.fnUntraced(function* <E, R>(
       let renewed = performance.now()
       for (;;) {
         yield* Effect.sleep(RENEW_MILLIS)
-        const next = yield* Effect.promise(() => renewal(() => leases.update(key, value, revision)))
+        const next = yield* Effect.promise(() => write(revision).catch(() => "unanswered" as const))
         if (typeof next === "number") {
           revision = next
           renewed = performance.now()
-        } else if (next === "taken" || performance.now() - renewed > LEASE_MILLIS) return
+        } else if (next === null || performance.now() - renewed > LEASE_MILLIS) return
       }
     })
   const release = Effect.tryPromise(() => leases.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore)
@@ -51,11 +56,3 @@ export const holding = Effect.fnUntraced(function* <E, R>(
   )
   return yield* Effect.forever(term)
 })
-
-const renewal = async (update: () => Promise<number>): Promise<number | "taken" | "unanswered"> => {
-  try {
-    return await update()
-  } catch (error) {
-    return isConflict(error) ? "taken" : "unanswered"
-  }
-}

@@ -19,7 +19,7 @@ import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
 import { appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
-import { isConflict } from "./bucket.ts"
+import { isConflict } from "./conflict.ts"
 import { copiesAt } from "./copies.ts"
 
 const entries = codec("token log entry", LogEntry)
@@ -148,7 +148,8 @@ const portOf = (
         }
       }),
     last: ask(async () => {
-      const last = await manager.direct.getMessage(TOKEN_STREAM, { last_by_subj: subject })
+      // The leader's word: another server may not have what was acknowledged just now.
+      const last = await manager.streams.getMessage(TOKEN_STREAM, { last_by_subj: subject })
       return last === null ? null : { id: last.header.get("Nats-Msg-Id"), sequence: last.seq }
     }),
   }

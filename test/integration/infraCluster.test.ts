@@ -2,21 +2,27 @@
 // and losing a server, the stream's leader, costs none of them. The dashboard's queries are held to the metrics of a
 // gateway of that deployment.
 import { type ChildProcess, spawn } from "node:child_process"
+import { randomUUID } from "node:crypto"
 import { once } from "node:events"
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { jetstreamManager } from "@nats-io/jetstream"
 import { parser } from "@prometheus-io/lezer-promql"
-import { Effect } from "effect"
+import { Effect, Schema, type Scope } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { parse } from "yaml"
 import { keyIn } from "../../src/bus/access.ts"
 import { dial } from "../../src/bus/dial.ts"
+import { Nats } from "../../src/bus/nats.ts"
 import { freePorts } from "../../src/chaos/servers.ts"
+import { openStore } from "../../src/durable/store.ts"
 import { addOverseer, makeKeys } from "../../src/natsServer/keyFolder.ts"
 import { findNatsServer } from "../../src/natsServer/natsServer.ts"
+import { openBucket } from "../../src/store/bucket.ts"
+import { TokenLog } from "../../src/store/tokenLog.ts"
 import { ENVIRONMENT } from "../../src/wire/deployment.ts"
+import type { LogEntry } from "../../src/wire/infer.ts"
 import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
@@ -250,6 +256,78 @@ test("each token is on three servers, and the one that leads may die while they 
   for await (const _ of generation) if (++seen === 3) dying?.kill("SIGKILL")
   expect((await generation.ending()).tokens).toEqual(undisturbed.tokens)
   expect((await tokenStream()).cluster?.leader).not.toBe(leader)
+})
+
+/** Of a connection to each of the three servers, by a supervisor's key. */
+const onEach = <A, E>(use: Effect.Effect<A, E, Nats | Scope.Scope>) =>
+  Effect.runPromise(
+    Effect.forEach(
+      urls,
+      (url) => use.pipe(Effect.scoped, Effect.provide(Nats.layer({ url, name: "writer", role: "supervisor", keys }))),
+      { concurrency: "unbounded" },
+    ),
+  )
+
+test("of three who write over the same revision on three servers one does, and the others hear no error", async () => {
+  const Count = Schema.Struct({ round: Schema.Int })
+  const rounds = 200
+  const written = Array.from({ length: rounds }, () => 0)
+  const key = `race.${randomUUID()}`
+  await onEach(
+    Effect.gen(function* () {
+      const bucket = yield* openBucket("chorus_executions", Count)
+      for (let round = 0; round < rounds; ) {
+        const before = yield* bucket.get(key)
+        round = (before?.value.round ?? -1) + 1
+        if (round === rounds) return
+        const revision = yield* bucket.replace(key, { round }, before?.revision ?? 0)
+        if (revision !== null) written[round] = (written[round] ?? 0) + 1
+      }
+    }),
+  )
+  expect(written.filter((writers) => writers !== 1)).toEqual([])
+})
+
+test("what is written once is the same to all who wrote it, on whichever server", async () => {
+  const options = { bucket: "chorus_executions", namespace: "race", keepMillis: 60_000 }
+  const id = randomUUID()
+  const told = await onEach(
+    Effect.gen(function* () {
+      const store = yield* openStore(options)
+      const own = randomUUID()
+      return yield* Effect.forEach(
+        Array.from({ length: 60 }, (_, i) => `part ${i}`),
+        (name) => store.writeOnce("activity", id, name, own),
+      )
+    }),
+  )
+  expect(new Set(told.map((values) => JSON.stringify(values))).size).toBe(1)
+  expect(told[0]).not.toContain(null)
+})
+
+test("of three who append after the same entry of a log one does, and each repetition finds its own", async () => {
+  const session = randomUUID()
+  const owners = await onEach(
+    Effect.gen(function* () {
+      const log = yield* TokenLog
+      const entry = (at: number): LogEntry => ({ _tag: "Tokens", epoch: 1, at, tokens: [] })
+      const own: Array<number> = []
+      for (let at = 0; at < 60; ) {
+        const entries = yield* log.read(session)
+        at = entries.length
+        if (at === 60) break
+        const after = entries.at(-1)?.sequence ?? 0
+        const sequence = yield* log
+          .append(session, entry(at), after)
+          .pipe(Effect.catchTag("LogMoved", () => Effect.succeed(null)))
+        if (sequence !== null) own.push(sequence)
+      }
+      return own
+    }).pipe(Effect.provide(TokenLog.layer({ name: "race" }))),
+  )
+  const sequences = owners.flat()
+  expect(sequences).toHaveLength(60)
+  expect(new Set(sequences).size).toBe(60)
 })
 
 test("Prometheus asks where compose has the gateway", () => {

@@ -1,6 +1,6 @@
 // Goal: the server that Chorus starts is a real one that keeps what it acknowledges, ends with its parent whatever ends
 // that, and leaves nothing behind; where it cannot be started, the error says what to do.
-import { spawn } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { chmod, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -122,6 +122,35 @@ it.live("goes with its parent and leaves no folder, when the parent is killed by
     await expect.poll(() => alive(server.pid), { timeout: 10_000 }).toBe(false)
     await expect.poll(() => existsSync(server.folder), { timeout: 10_000 }).toBe(false)
   }),
+)
+
+const children = (pid: number): ReadonlyArray<number> =>
+  execFileSync("ps", ["-o", "pid=", "--ppid", `${pid}`], { encoding: "utf8" })
+    .trim()
+    .split(/\s+/)
+    .map(Number)
+
+const parentOf = (pid: number): number =>
+  Number(execFileSync("ps", ["-o", "ppid=", "-p", `${pid}`], { encoding: "utf8" }))
+
+it.live(
+  "does not remove the store under the next server, when the shell that guards the first is killed by SIGKILL",
+  () =>
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const first = yield* start({ folder, orphan: "removed" })
+      const guard = parentOf(first.pid)
+      const watch = children(guard).filter((pid) => pid !== first.pid)
+      expect(watch).toHaveLength(1)
+      process.kill(guard, "SIGKILL")
+      const stopped = yield* first.stopped
+      expect(stopped.how).toBe("its guard was killed")
+      expect(alive(first.pid)).toBe(false)
+      const next = yield* start({ folder, orphan: "removed", port: Number(new URL(first.url).port) })
+      yield* Effect.promise(() => expect.poll(() => watch.filter(alive), { timeout: 10_000 }).toEqual([]))
+      expect(yield* Effect.promise(() => readdir(join(folder, ".chorus")))).toEqual(["jetstream"])
+      expect(alive(next.pid)).toBe(true)
+    }),
 )
 
 it.live("refuses a server that is too old, with the reason", () =>

@@ -61,8 +61,8 @@ export class Cluster {
     this.#scenario = scenario
     this.#mutation = mutation
     this.network = new Network(world, scenario.faults)
-    this.log = new LogServer(world, { duplicatesFirst: scenario.duplicatesFirst, mutation })
-    this.records = new RecordServer(world, this.network, mutation)
+    this.log = new LogServer(world, { duplicatesFirst: scenario.duplicatesFirst, copies: scenario.copies, mutation })
+    this.records = new RecordServer(world, this.network, { copies: scenario.copies, mutation })
     this.#draining = new Draining(this.network)
     for (const shape of this.#shapes()) {
       for (let rank = 0; rank < shape.ranks; rank++) this.#startRank(shape, rank)

@@ -1,11 +1,14 @@
 // The simulated JetStream stream of token logs: expected sequences, message ids that are known for a while, an
-// acknowledgement that may be lost, and a tail that may be.
+// acknowledgement that may be lost, and a tail that may be. With three copies an entry is proposed first: until it is applied,
+// whoever else writes to its log is refused, and whoever repeats it is told to wait; and a server that is not the leader may
+// read an older log.
 import { Effect, Schedule } from "effect"
 import { appendTo, LogFailed } from "../../src/store/append.ts"
 import type { Logged, TokenLog } from "../../src/store/tokenLog.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { Mutation } from "./mutation.ts"
-import type { Network } from "./network.ts"
+import type { Answered, Network } from "./network.ts"
+import { done, Proposals } from "./proposals.ts"
 import type { Process, World } from "./world.ts"
 
 interface Stored extends Logged {
@@ -16,29 +19,43 @@ interface Stored extends Logged {
 
 export interface LogServerOptions {
   readonly duplicatesFirst: boolean // a repetition is a duplicate, whatever sequence it expects, as to nats-server 2.9
+  readonly copies: 1 | 3
   readonly mutation: Mutation | null
 }
 
 export class LogServer {
   readonly #world: World
   readonly #of: LogServerOptions
+  readonly #proposals: Proposals
   #entries: Array<Stored> = []
   #last = 0
 
   constructor(world: World, of: LogServerOptions) {
     this.#world = world
     this.#of = of
+    this.#proposals = new Proposals(world)
   }
 
-  publish(session: string, entry: LogEntry, id: string, after: number): number | "wrong sequence" {
-    const { duplicatesFirst, mutation } = this.#of
-    const known = duplicatesFirst ? this.#entries.find((stored) => stored.id === id) : undefined
-    if (known !== undefined) return known.sequence
-    const expected = mutation === "the log takes an entry whatever sequence it expects"
-    if (!expected && (this.last(session)?.sequence ?? 0) !== after) {
+  /** Gives the answer to each question when it is known. `millis`: what the disk, or the copies, take. */
+  publish({ session, entry, id, after }: Publication, millis: number): Answered<number | "wrong sequence" | "wait"> {
+    const { copies, duplicatesFirst } = this.#of
+    const known = duplicatesFirst || copies > 1 ? this.#entries.find((stored) => stored.id === id) : undefined
+    if (known !== undefined) return { answer: () => known.sequence, millis }
+    if (this.#proposals.holder(session) === id) return { answer: () => "wait", millis }
+    if (this.#proposals.holder(session) !== undefined || !this.#fits(session, after)) {
       this.#world.note(() => `log ${session} refuses ${id} after #${after}`)
-      return "wrong sequence"
+      return { answer: () => "wrong sequence", millis }
     }
+    if (copies === 1) return done(this.#store(session, entry, id), millis)
+    return this.#proposals.propose(session, id, millis, () => this.#store(session, entry, id))
+  }
+
+  #fits(session: string, after: number): boolean {
+    const any = this.#of.mutation === "the log takes an entry whatever sequence it expects"
+    return any || (this.last(session)?.sequence ?? 0) === after
+  }
+
+  #store(session: string, entry: LogEntry, id: string): number {
     this.#last++
     this.#entries.push({ session, entry, id, sequence: this.#last, at: this.#world.now })
     this.#world.note(() => `log ${session} #${this.#last}: ${entry._tag} of epoch ${entry.epoch} at ${entry.at}`)
@@ -59,6 +76,12 @@ export class LogServer {
     return this.#entries.filter((stored) => stored.session === session && stored.sequence > after)
   }
 
+  /** As any of the servers has it. */
+  readAnywhere(session: string): ReadonlyArray<Stored> {
+    const behind = this.#of.copies > 1 && this.#world.random.chance(BEHIND) ? BEHIND_MILLIS : 0
+    return this.read(session).filter(({ at }) => at <= this.#world.now - behind)
+  }
+
   /**
    * The server has died before its newest entries were on its disk. Of a session that has ended nobody would write them
    * again, so its end is taken to be on the disk, and all that is before it.
@@ -69,6 +92,17 @@ export class LogServer {
     this.#last -= lost.length
     for (const { session, sequence } of lost) this.#world.note(() => `log ${session} #${sequence} is lost`)
   }
+}
+
+/** How often a server that is asked is not the leader, and has not applied the newest entries. */
+const BEHIND = 0.2
+const BEHIND_MILLIS = 50
+
+export interface Publication {
+  readonly session: string
+  readonly entry: LogEntry
+  readonly id: string
+  readonly after: number
 }
 
 const subjectOf = (session: string): string => `tokens.${session}`
@@ -97,13 +131,17 @@ export const logOf = ({ process, network, server, diskMillis, mutation }: LogCli
       appendTo(
         {
           subject: subjectOf(session),
-          publish: ({ entry, after, id }) => ask(session, () => server.publish(session, entry, id, after), diskMillis),
+          publish: ({ entry, after, id }) =>
+            Effect.flatMap(
+              network.callSlowly(process, () => server.publish({ session, entry, id, after }, diskMillis())),
+              (answer) => (answer === "wait" ? Effect.fail("lost" as const) : Effect.succeed(answer)),
+            ).pipe(Effect.mapError(() => new LogFailed({ subject: subjectOf(session), reason: "no answer" }))),
           last: ask(session, () => server.last(session) ?? null),
         },
         { entry, after, id: `${process.pid}.${appends++}` },
       ),
     read: (session) =>
-      ask(session, () => server.read(session).map(seen)).pipe(
+      ask(session, () => server.readAnywhere(session).map(seen)).pipe(
         Effect.retry({ times: 50, schedule: Schedule.spaced("100 millis") }),
       ),
   }

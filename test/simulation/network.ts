@@ -19,6 +19,12 @@ interface Link {
   readonly arrivals: Map<Process | null, number> // when the last message to each other side arrives: they keep their order
 }
 
+/** What the server says, and how long it takes to be able to. */
+export interface Answered<A> {
+  readonly answer: () => A
+  readonly millis: number
+}
+
 /** An answer that the server owes is lost with the connection; after this time a question is given up anyhow. */
 const PATIENCE_MILLIS = 5_000
 
@@ -74,6 +80,14 @@ export class Network {
 
   /** A question to the server, which does `serve` when it arrives and answers after `diskMillis`. Fails where the answer is lost. */
   call<A>(process: Process, serve: () => A, diskMillis: () => number): Effect.Effect<A, "lost"> {
+    return this.callSlowly(process, () => {
+      const answer = serve()
+      return { answer: () => answer, millis: diskMillis() }
+    })
+  }
+
+  /** One whose answer is known only when it is given. */
+  callSlowly<A>(process: Process, serve: () => Answered<A>): Effect.Effect<A, "lost"> {
     return Effect.callback<A, "lost">((resume) => {
       let open = true
       const end = (exit: Effect.Effect<A, "lost">): void => {
@@ -82,8 +96,11 @@ export class Network {
       }
       const life = this.isUp(process) ? this.#links.get(process)?.life : undefined
       this.send(process, null, () => {
-        const answer = serve()
-        this.#world.after(diskMillis(), null, () => this.reply(process, () => end(Effect.succeed(answer))))
+        const { answer, millis } = serve()
+        this.#world.after(millis, null, () => {
+          const given = answer()
+          this.reply(process, () => end(Effect.succeed(given)))
+        })
       })
       // As the product does: given up as soon as the connection is back.
       const watch = (): void => {

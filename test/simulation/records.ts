@@ -1,5 +1,5 @@
 // The simulated key-value buckets: the records of executions, written by revision and followed by every supervisor, and the
-// word of each supervisor that it is alive.
+// word of each supervisor that it is alive. With three copies a record is proposed first, as an entry of a log is.
 import { Effect, PubSub, Queue, Schedule } from "effect"
 import { Liveness, TICK_MILLIS } from "../../src/durable/liveness.ts"
 import type { Execution } from "../../src/durable/ownership.ts"
@@ -7,10 +7,16 @@ import type { Presence } from "../../src/durable/presence.ts"
 import type { Recorded, Store } from "../../src/durable/store.ts"
 import { RENEW_MILLIS } from "../../src/store/lease.ts"
 import type { Mutation } from "./mutation.ts"
-import type { Network } from "./network.ts"
+import type { Answered, Network } from "./network.ts"
+import { done, Proposals } from "./proposals.ts"
 import type { Process, World } from "./world.ts"
 
 type Heard = (id: string, recorded: Recorded | null) => void
+
+export interface RecordServerOptions {
+  readonly copies: 1 | 3
+  readonly mutation: Mutation | null
+}
 
 interface Watcher {
   readonly process: Process
@@ -25,12 +31,16 @@ export class RecordServer {
   readonly #watchers = new Set<Watcher>()
   readonly #owners = new Map<string, Map<number, string>>() // of each record, by epochs
   readonly violations: Array<string> = []
+  readonly #copies: 1 | 3
+  readonly #proposals: Proposals
   #revision = 0
 
-  constructor(world: World, network: Network, mutation: Mutation | null) {
+  constructor(world: World, network: Network, { copies, mutation }: RecordServerOptions) {
     this.#world = world
     this.#network = network
     this.#mutation = mutation
+    this.#copies = copies
+    this.#proposals = new Proposals(world)
   }
 
   get ids(): ReadonlyArray<string> {
@@ -41,10 +51,16 @@ export class RecordServer {
     return this.#records.get(id) ?? null
   }
 
-  /** Null where somebody was quicker; revision 0 is that of what is not there. */
-  write(id: string, execution: Execution, revision: number): number | null {
+  /** Null where somebody was quicker; revision 0 is that of what is not there. `millis`: what the disk, or the copies, take. */
+  write(id: string, execution: Execution, revision: number, millis: () => number): Answered<number | null> {
     const blind = this.#mutation === "a record is taken whatever its revision"
-    if (!blind && (this.get(id)?.revision ?? 0) !== revision) return null
+    if (this.#proposals.holder(id) !== undefined) return done(null, millis())
+    if (!blind && (this.get(id)?.revision ?? 0) !== revision) return done(null, millis())
+    if (this.#copies === 1) return done(this.#store(id, execution), millis())
+    return this.#proposals.propose(id, id, millis(), () => this.#store(id, execution))
+  }
+
+  #store(id: string, execution: Execution): number {
     const { owner, epoch } = execution
     this.#world.note(() => `record ${id}: epoch ${epoch}, owner ${owner || "none"}`)
     if (owner !== "") this.#own(id, epoch, owner)
@@ -53,9 +69,12 @@ export class RecordServer {
     return this.#revision
   }
 
-  remove(id: string): void {
-    this.#revision++
-    if (this.#records.has(id)) this.#change(id, null)
+  remove(id: string, millis: () => number): Answered<void> {
+    const remove = (): void => {
+      this.#revision++
+      if (this.#records.has(id)) this.#change(id, null)
+    }
+    return this.#copies === 1 ? done(remove(), millis()) : this.#proposals.propose(id, id, millis(), remove)
   }
 
   watch(watcher: Watcher): void {
@@ -105,6 +124,13 @@ export const storeOf = ({ process, network, server, diskMillis, mutation }: Stor
   const careless = mutation === "an owner does not look whether it still is the owner"
   const always = <A>(serve: () => A): Effect.Effect<A> =>
     Effect.orDie(Effect.retry(network.call(process, serve, diskMillis), { schedule: AGAIN }))
+  const slowly = <A>(serve: (millis: () => number) => Answered<A>): Effect.Effect<A> =>
+    Effect.orDie(
+      Effect.retry(
+        network.callSlowly(process, () => serve(diskMillis)),
+        { schedule: AGAIN },
+      ),
+    )
   const follow = Effect.fnUntraced(function* (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) {
     const changes = yield* Queue.unbounded<readonly [string, Recorded | null]>()
     const watcher: Watcher = {
@@ -121,7 +147,7 @@ export const storeOf = ({ process, network, server, diskMillis, mutation }: Stor
   })
   const write = (id: string, execution: Execution, revision: number) => {
     own.add(id)
-    return always(() => server.write(id, execution, revision))
+    return slowly((millis) => server.write(id, execution, revision, millis))
   }
   return {
     create: (id, execution) => write(id, execution, 0),
@@ -133,7 +159,7 @@ export const storeOf = ({ process, network, server, diskMillis, mutation }: Stor
     part: () => Effect.succeed(null),
     writeOnce: (_part, _id, _name, value) => Effect.succeed(value),
     result: () => Effect.succeed(null),
-    end: (id) => always(() => server.remove(id)),
+    end: (id) => slowly((millis) => server.remove(id, millis)),
   }
 }
 

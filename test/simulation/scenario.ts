@@ -43,6 +43,7 @@ export interface Scenario {
   readonly slowDisk: number // probability of a write that takes very long
   readonly lostTail: number // most entries that a restart may lose
   readonly duplicatesFirst: boolean
+  readonly copies: 1 | 3 // of what is stored, each on a server of its own
   readonly limits: Limits
   readonly keepMillis: number // KV of a session that has ended
   readonly drains: ReadonlyArray<Drain>
@@ -59,14 +60,19 @@ export interface Drain {
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
-/** Without drains: as scenarios were before there were any, nor deadlines. */
+/** Without drains: as scenarios were before there were any, nor deadlines, nor more than one copy. */
 export const draw = (seed: number, random: Random, drains: boolean): Scenario => {
   const scenario = drawStill(random)
   if (!drains) return scenario
   const apart = new Random(-1 - seed) // so that the rest of a scenario is what it was without
-  const limited = { ...scenario, sessions: scenario.sessions.map((plan) => inTime(apart, plan)) }
+  const sessions = scenario.sessions.map((plan) => inTime(apart, plan))
+  const limited = { ...copied(new Random(-2 - seed), scenario), sessions }
   return apart.chance(0.6) ? draining(apart, limited) : limited
 }
+
+/** What is acknowledged is on two disks of three: no restart loses it. */
+const copied = (random: Random, scenario: Scenario): Scenario =>
+  random.chance(0.4) ? { ...scenario, copies: 3, lostTail: 0 } : scenario
 
 const inTime = (random: Random, plan: SessionPlan): SessionPlan => {
   const deadlineMillis = random.chance(0.1) ? Math.ceil(random.exponential(random.pick([100, 1000, 5000]))) : null
@@ -150,6 +156,7 @@ const drawStill = (random: Random): Scenario => {
     slowDisk: random.pick([0, 0.02, 0.1]),
     lostTail: random.chance(0.6) ? 0 : random.integer(1, 5),
     duplicatesFirst: random.chance(0.5),
+    copies: 1,
     limits: { kvTokens: random.pick([400, 600, 5000]), queue: 100, clientSessions: null },
     keepMillis: random.pick([0, 500, 2000]),
     ...{ drains: [], kvTokens: Number.POSITIVE_INFINITY },
