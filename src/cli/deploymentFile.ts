@@ -8,7 +8,7 @@ import { open, sameVocabulary } from "../model/index.ts"
 import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
 import { CommandFailed } from "./errors.ts"
-import { DEFAULT_CONTEXT } from "./models.ts"
+import { DEFAULT_CONTEXT, warn } from "./models.ts"
 
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
@@ -136,9 +136,9 @@ const checkModels = Effect.fnUntraced(function* ({ base, draft, context }: Store
     Effect.mapError(open(path, { context }), (error) =>
       bad(`${error._tag === "ContextTooLong" ? "context" : field}: ${error.message}`),
     )
-  const model = yield* look("base.model", base.model)
+  const model = yield* Effect.tap(look("base.model", base.model), warn)
   if (draft === null) return
-  const drafting = yield* look("draft.model", draft.model)
+  const drafting = yield* Effect.tap(look("draft.model", draft.model), warn)
   yield* Effect.mapError(sameVocabulary(model, drafting), ({ message }) => bad(`draft.model: ${message}`))
 })
 

@@ -1,6 +1,6 @@
 // Looks into the models that the options name before anything is started: what is wrong with them is said at once.
-import { Effect, Option } from "effect"
-import { open, sameVocabulary } from "../model/index.ts"
+import { Console, Effect, Option } from "effect"
+import { type Model, open, sameVocabulary } from "../model/index.ts"
 import { modelsOf, type PlacementFlags } from "./placement.ts"
 
 /** Tokens of a session where nobody asked for more: KV memory is set aside for what may be, not for what is. */
@@ -10,13 +10,13 @@ export const DEFAULT_CONTEXT = 4096
 export const contextOf = Effect.fnUntraced(function* (flags: PlacementFlags) {
   const paths = modelsOf(flags)
   const options = Option.match(flags.context, { onNone: () => ({}), onSome: (context) => ({ context }) })
-  const base = yield* open(paths.base, options)
+  const base = yield* Effect.tap(open(paths.base, options), warn)
   if (paths.draft === null)
     return Math.min(
       base.context,
       Option.getOrElse(flags.context, () => DEFAULT_CONTEXT),
     )
-  const draft = yield* open(paths.draft, options)
+  const draft = yield* Effect.tap(open(paths.draft, options), warn)
   yield* sameVocabulary(base, draft)
   const shorter = Math.min(base.context, draft.context)
   return Math.min(
@@ -24,3 +24,7 @@ export const contextOf = Effect.fnUntraced(function* (flags: PlacementFlags) {
     Option.getOrElse(flags.context, () => DEFAULT_CONTEXT),
   )
 })
+
+/** What a model's files leave open is said on stderr, once a command. */
+export const warn = ({ warnings }: Model): Effect.Effect<void> =>
+  Effect.forEach(warnings, (warning) => Console.error(`chorus: ${warning}.`), { discard: true })

@@ -32,6 +32,7 @@ export const modelShelf = (): ModelShelf => {
     const there = known.get(key)
     if (there !== undefined) return there
     const model = yield* open(path, { context })
+    yield* Effect.forEach(model.warnings, (warning) => Effect.logWarning(warning), { discard: true })
     known.set(key, model)
     return model
   })

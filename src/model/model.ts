@@ -10,7 +10,7 @@ import { attempt } from "./formats/fileCursor.ts"
 import { readGgufModel } from "./formats/ggufModel.ts"
 import { readHuggingFace } from "./formats/huggingface.ts"
 import { readJson, readText } from "./formats/json.ts"
-import { ggufVocabulary } from "./tokenizer/ggufVocabulary.ts"
+import { ggufVocabulary, vocabularyWarnings } from "./tokenizer/ggufVocabulary.ts"
 import { huggingFaceVocabulary } from "./tokenizer/huggingfaceVocabulary.ts"
 import { Tokenizer } from "./tokenizer/tokenizer.ts"
 import type { Vocabulary } from "./tokenizer/vocabulary.ts"
@@ -28,6 +28,7 @@ export interface Model {
   readonly bos: number | null
   readonly ends: ReadonlySet<number> // tokens that end a generation
   readonly bytes: number // of the weight files
+  readonly warnings: ReadonlyArray<string> // what the files leave open, for whoever chose the model; each names the file
 }
 
 export interface OpenOptions {
@@ -72,6 +73,7 @@ const readFolder = (path: string): Described => {
     shape,
     tensors,
     bytes,
+    warnings: [],
     ...texts(path, vocabulary, template),
   }
 }
@@ -91,7 +93,11 @@ const readFile = (path: string): Described => {
   const stored = metadata.get("tokenizer.chat_template")
   const template = typeof stored === "string" ? stored : null
   const name = basename(path, ".gguf")
-  return { name, path, format: "gguf", architecture, shape, tensors, bytes, ...texts(path, vocabulary, template) }
+  const warnings = vocabularyWarnings(path, metadata)
+  return {
+    ...{ name, path, format: "gguf", architecture, shape, tensors, bytes, warnings },
+    ...texts(path, vocabulary, template),
+  }
 }
 
 const texts = (path: string, vocabulary: Vocabulary, template: string | null) => {

@@ -1,4 +1,4 @@
-// Llama 3's stretching of the rotary embedding to longer contexts, as divisors of its frequencies.
+// The stretching of the rotary embedding to longer contexts, as divisors of its frequencies: Llama 3's, and the linear one.
 import { ModelCorrupt } from "./errors.ts"
 
 export interface Llama3Scaling {
@@ -22,6 +22,10 @@ export const llama3Factors = (scaling: Llama3Scaling, theta: number, ropeDim: nu
     return 1 / ((1 - smooth) / factor + smooth)
   })
 }
+
+/** Linear scaling on top of what there is: every frequency divided by `factor`. */
+export const dividedBy = (factor: number, factors: Float32Array | null, ropeDim: number): Float32Array | null =>
+  factor === 1 ? factors : (factors ?? new Float32Array(ropeDim / 2).fill(1)).map((each) => each * factor)
 
 /** Throws unless every divisor is a positive number. */
 export const checkFactors = (file: string, factors: Float32Array): Float32Array => {

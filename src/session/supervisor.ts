@@ -30,6 +30,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
           draftingTogether(group, deployment.draft?.strategy ?? "single"),
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
+  yield* Effect.forEach(model.warnings, (warning) => Effect.logWarning(warning), { discard: true })
   const encoder = yield* startEncoder
   yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
   yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {

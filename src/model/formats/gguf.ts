@@ -4,6 +4,7 @@ import type { TensorSource } from "../../../native/index.ts"
 import { ModelUnsupported } from "../errors.ts"
 import { checkExtents } from "./extents.ts"
 import { FileCursor } from "./fileCursor.ts"
+import { otherFormat } from "./otherFiles.ts"
 import { bytesOf, tensorTypes } from "./weights.ts"
 
 export type MetadataValue = number | boolean | string | MetadataArray
@@ -69,11 +70,12 @@ export class MetadataArray {
 export const readGguf = (file: string): GgufFile =>
   FileCursor.read(file, (cursor) => {
     if (cursor.take(4, "the magic number").toString("latin1") !== "GGUF") {
-      throw cursor.corrupt("it does not begin with GGUF")
+      throw otherFormat(cursor) ?? cursor.corrupt("it does not begin with GGUF")
     }
     const version = cursor.u32("the version")
     if (version !== 2 && version !== 3) {
-      throw new ModelUnsupported({ file, reason: `GGUF version ${version}; 2 and 3 (little-endian) are read` })
+      const shown = version > 0xffff ? "big-endian GGUF" : `GGUF version ${version}`
+      throw new ModelUnsupported({ file, reason: `${shown}; versions 2 and 3 (little-endian) are read` })
     }
     const tensorCount = cursor.u64("the number of tensors")
     const entries = cursor.u64("the number of metadata entries")

@@ -3,9 +3,11 @@ import { closeSync, openSync, readSync } from "node:fs"
 import type { Shape, TensorSource } from "../../../native/index.ts"
 import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
 import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "../errors.ts"
-import { checkFactors } from "../rope.ts"
+import { checkFactors, dividedBy } from "../rope.ts"
 import { attempt } from "./fileCursor.ts"
-import { type Metadata, readGguf } from "./gguf.ts"
+import { type Metadata, MetadataArray, readGguf } from "./gguf.ts"
+import { checkSettings, linearScaling } from "./ggufSettings.ts"
+import { refuseOtherGguf } from "./otherFiles.ts"
 
 export interface GgufModel {
   readonly architecture: Architecture
@@ -19,27 +21,20 @@ const ROPE_FACTORS = "rope_freqs.weight"
 
 export const readGgufModel = (file: string): GgufModel => {
   const { metadata, tensors, size } = readGguf(file)
+  refuseOtherGguf(file, metadata)
   const architecture = text(file, metadata, "general.architecture")
   if (!isArchitecture(architecture)) throw unknownArchitecture(file, architecture)
-  if (number(file, metadata, "split.count", 1) > 1) {
-    throw new ModelUnsupported({ file, reason: "it is one part of several; join them with `llama-gguf-split --merge`" })
-  }
-  checkRope(file, metadata, architecture)
+  const scaling = linearScaling(file, metadata, architecture)
   const shape = shapeOf(file, metadata, architecture, tensors)
   checkShape(file, shape)
+  checkSettings(file, metadata, architecture, shape)
   const weights = tensors.filter((tensor) => tensor.name !== ROPE_FACTORS)
   checkTensors(file, architecture, shape, weights, (name) => name)
-  return { architecture, shape, tensors: weights, metadata, bytes: size }
+  const ropeFactors = dividedBy(scaling, readRopeFactors(file, tensors, shape.ropeDim), shape.ropeDim)
+  return { architecture, shape: { ...shape, ropeFactors }, tensors: weights, metadata, bytes: size }
 }
 
-const checkRope = (file: string, metadata: Metadata, architecture: Architecture): void => {
-  const kind = metadata.get(`${architecture}.rope.scaling.type`) ?? "none"
-  if (kind === "none") return
-  if (kind === "linear" && number(file, metadata, `${architecture}.rope.scaling.factor`, 1) === 1) return
-  const reason = `rope scaling "${String(kind)}"; only Llama 3's (${ROPE_FACTORS}) and none are implemented`
-  throw new ModelUnsupported({ file, reason })
-}
-
+/** Without the rope's factors: how many there are is believed once the tensors have been seen. */
 const shapeOf = (
   file: string,
   metadata: Metadata,
@@ -47,28 +42,31 @@ const shapeOf = (
   tensors: ReadonlyArray<TensorSource>,
 ): Shape => {
   const get = (key: string, otherwise?: number) => number(file, metadata, `${architecture}.${key}`, otherwise)
+  const layers = get("block_count")
+  const each = (key: string, otherwise?: number) =>
+    sameInEach(file, metadata, `${architecture}.${key}`, layers) ?? get(key, otherwise)
   const width = get("embedding_length")
-  const heads = get("attention.head_count")
+  const heads = each("attention.head_count")
   const headDim = get("attention.key_length", width / heads)
-  if (get("attention.value_length", headDim) !== headDim) {
+  if (get("attention.value_length", width / heads) !== headDim) {
     throw new ModelUnsupported({ file, reason: "keys and values of an attention head differ in length" })
   }
   const embedding = tensors.find((tensor) => tensor.name === "token_embd.weight")
   const ropeDim = get("rope.dimension_count", headDim)
   return {
-    layers: get("block_count"),
+    layers,
     width,
     heads,
-    kvHeads: get("attention.head_count_kv", heads),
+    kvHeads: each("attention.head_count_kv", heads),
     headDim,
-    ffn: get("feed_forward_length"),
+    ffn: each("feed_forward_length"),
     vocab: embedding?.shape[1] ?? get("vocab_size"),
     context: get("context_length"),
     normEps: get("attention.layer_norm_rms_epsilon"),
     ropeTheta: get("rope.freq_base", 10_000),
     ropeDim,
     ropePairs: architecture === "llama" ? "neighbours" : "halves",
-    ropeFactors: readRopeFactors(file, tensors, ropeDim),
+    ropeFactors: null,
   }
 }
 
@@ -89,6 +87,21 @@ const readRopeFactors = (file: string, tensors: ReadonlyArray<TensorSource>, rop
   }
   const factors = Float32Array.from({ length: ropeDim / 2 }, (_, i) => bytes.readFloatLE(4 * i))
   return checkFactors(file, factors)
+}
+
+/** The one number of a list that has the same for each layer; null where there is no list. */
+const sameInEach = (file: string, metadata: Metadata, key: string, layers: number): number | null => {
+  const list = metadata.get(key)
+  if (!(list instanceof MetadataArray)) return null
+  const numbers = list.length === layers ? list.numbers() : null
+  if (numbers === null) {
+    throw new ModelCorrupt({ file, reason: `metadata entry ${key} is no list of ${layers} numbers, one a layer` })
+  }
+  const [first = 0] = numbers
+  const other = numbers.find((value) => value !== first)
+  if (other === undefined) return first
+  const reason = `metadata entry ${key} differs from layer to layer (${first} and ${other}), which is not implemented`
+  throw new ModelUnsupported({ file, reason })
 }
 
 const number = (file: string, metadata: Metadata, key: string, otherwise?: number): number => {

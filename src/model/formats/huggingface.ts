@@ -5,46 +5,12 @@ import { Schema } from "effect"
 import type { Shape, TensorSource } from "../../../native/index.ts"
 import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
 import { ModelCorrupt, ModelUnreadable, ModelUnsupported, TensorMismatch } from "../errors.ts"
-import { checkFactors, llama3Factors } from "../rope.ts"
+import { Config, checkConfig, ropeFactorsOf, shapeOf } from "./huggingfaceConfig.ts"
 import { readJson } from "./json.ts"
+import { adviceOnFolder } from "./otherFiles.ts"
 import { readSafetensors } from "./safetensors.ts"
 
-const RopeParameters = Schema.Struct({
-  rope_type: Schema.optionalKey(Schema.String),
-  type: Schema.optionalKey(Schema.String), // the name before rope_type
-  rope_theta: Schema.optionalKey(Schema.Finite),
-  factor: Schema.optionalKey(Schema.Finite),
-  low_freq_factor: Schema.optionalKey(Schema.Finite),
-  high_freq_factor: Schema.optionalKey(Schema.Finite),
-  original_max_position_embeddings: Schema.optionalKey(Schema.Finite),
-})
-
-const nullable = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
-
 const Kind = Schema.Struct({ model_type: Schema.String })
-
-const Config = Schema.Struct({
-  hidden_size: Schema.Int,
-  intermediate_size: Schema.Int,
-  num_hidden_layers: Schema.Int,
-  num_attention_heads: Schema.Int,
-  num_key_value_heads: nullable(Schema.Int),
-  head_dim: nullable(Schema.Int),
-  vocab_size: Schema.Int,
-  max_position_embeddings: Schema.Int,
-  rms_norm_eps: Schema.Finite,
-  rope_theta: nullable(Schema.Finite),
-  rope_scaling: nullable(RopeParameters),
-  rope_parameters: nullable(RopeParameters), // rope_theta and rope_scaling in one, since transformers 5
-  partial_rotary_factor: nullable(Schema.Finite),
-  hidden_act: Schema.optionalKey(Schema.String),
-  tie_word_embeddings: nullable(Schema.Boolean),
-  use_sliding_window: nullable(Schema.Boolean),
-  quantization_config: Schema.optionalKey(Schema.Unknown),
-  bos_token_id: Schema.optionalKey(Schema.Unknown),
-  eos_token_id: Schema.optionalKey(Schema.Unknown),
-})
-type Config = typeof Config.Type
 
 export interface HuggingFaceModel {
   readonly architecture: Architecture
@@ -56,16 +22,20 @@ export interface HuggingFaceModel {
 export const readHuggingFace = (folder: string): HuggingFaceModel => {
   const file = join(folder, "config.json")
   const kind = readJson(file, Kind)
-  if (kind === null) throw new ModelUnreadable({ file, reason: "there is no such file in the model's folder" })
+  if (kind === null) {
+    const reason = ["there is no such file in the model's folder", adviceOnFolder(folder)]
+    throw new ModelUnreadable({ file, reason: reason.filter((part) => part !== null).join("; ") })
+  }
   const architecture = kind.model_type
   if (!isArchitecture(architecture)) throw unknownArchitecture(file, architecture)
   const config = readJson(file, Config)
   if (config === null) throw new ModelUnreadable({ file, reason: "it vanished while it was read" })
-  checkConfig(file, config)
-  const shape = shapeOf(config)
+  checkConfig(file, architecture, config)
+  const shape = shapeOf(architecture, config)
   checkShape(file, shape)
   const { tensors, bytes } = readWeights(folder)
-  const kept = tensors.filter((tensor) => !isDerived(tensor.name, config))
+  const kept = tensors.filter(({ name }) => !name.endsWith(".rotary_emb.inv_freq")) // the configuration says them too
+  if (architecture !== "qwen2") refuseBiases(kept)
   const named = kept.map((tensor) => ({ ...tensor, name: ggufName(tensor.name) }))
   checkTensors(folder, architecture, shape, named, huggingFaceName)
   if (config.tie_word_embeddings === false && !named.some((tensor) => tensor.name === "output.weight")) {
@@ -74,58 +44,12 @@ export const readHuggingFace = (folder: string): HuggingFaceModel => {
   return { architecture, shape: { ...shape, ropeFactors: ropeFactorsOf(file, config, shape) }, tensors: named, bytes }
 }
 
-/** What would change the computation, and is not implemented. */
-const checkConfig = (file: string, config: Config): void => {
-  const refuse = (reason: string) => new ModelUnsupported({ file, reason })
-  if (config.quantization_config !== undefined && config.quantization_config !== null) {
-    throw refuse("its weights are quantised (quantization_config); use the original weights or a GGUF file")
-  }
-  if ((config.hidden_act ?? "silu") !== "silu")
-    throw refuse(`hidden_act is "${config.hidden_act}"; silu is implemented`)
-  if (config.use_sliding_window === true) throw refuse("use_sliding_window is on; sliding windows are not implemented")
-  if ((config.partial_rotary_factor ?? 1) !== 1) throw refuse("partial_rotary_factor is not 1")
-}
-
-/** Without the rope's factors: how many there are is believed once the tensors have been seen. */
-const shapeOf = (config: Config): Shape => {
-  const headDim = config.head_dim ?? config.hidden_size / config.num_attention_heads
-  return {
-    layers: config.num_hidden_layers,
-    width: config.hidden_size,
-    heads: config.num_attention_heads,
-    kvHeads: config.num_key_value_heads ?? config.num_attention_heads,
-    headDim,
-    ffn: config.intermediate_size,
-    vocab: config.vocab_size,
-    context: config.max_position_embeddings,
-    normEps: config.rms_norm_eps,
-    ropeTheta: config.rope_parameters?.rope_theta ?? config.rope_theta ?? 10_000,
-    ropeDim: headDim,
-    ropePairs: "halves",
-    ropeFactors: null,
-  }
-}
-
-const ropeFactorsOf = (file: string, config: Config, { ropeTheta, ropeDim }: Shape): Float32Array | null => {
-  const rope = config.rope_parameters ?? config.rope_scaling ?? {}
-  const kind = rope.rope_type ?? rope.type ?? "default"
-  if (kind === "default") return null
-  if (kind !== "llama3") {
-    throw new ModelUnsupported({ file, reason: `rope scaling "${kind}"; only "llama3" and none are implemented` })
-  }
-  const { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } = rope
-  if (
-    factor === undefined ||
-    low_freq_factor === undefined ||
-    high_freq_factor === undefined ||
-    original_max_position_embeddings === undefined
-  ) {
-    const reason =
-      'rope scaling "llama3" needs factor, low_freq_factor, high_freq_factor and original_max_position_embeddings'
-    throw new ModelCorrupt({ file, reason })
-  }
-  const scaling = { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }
-  return checkFactors(file, llama3Factors(scaling, ropeTheta, ropeDim))
+/** A GGUF of these architectures may have them. Here transformers would leave them out, as attention_bias is not on. */
+const refuseBiases = (tensors: ReadonlyArray<TensorSource>): void => {
+  const bias = tensors.find(({ name }) => /self_attn\.[qkv]_proj\.bias$/.test(name))
+  if (bias === undefined) return
+  const reason = `it has the tensor ${bias.name}, while attention_bias in config.json is off`
+  throw new ModelUnsupported({ file: bias.file, reason })
 }
 
 const Index = Schema.Struct({ weight_map: Schema.Record(Schema.String, Schema.String) })
@@ -139,8 +63,8 @@ const readWeights = (folder: string): { tensors: ReadonlyArray<TensorSource>; by
   }
   const index = readJson(indexFile, Index)
   if (index === null) {
-    const reason = "it holds neither model.safetensors nor model.safetensors.index.json"
-    throw new ModelUnreadable({ file: folder, reason })
+    const reason = ["it holds neither model.safetensors nor model.safetensors.index.json", adviceOnFolder(folder)]
+    throw new ModelUnreadable({ file: folder, reason: reason.filter((part) => part !== null).join("; ") })
   }
   return readShards(folder, indexFile, new Map(Object.entries(index.weight_map)))
 }
@@ -168,10 +92,6 @@ const readShards = (folder: string, indexFile: string, index: ReadonlyMap<string
   }
   return { tensors, bytes }
 }
-
-/** Tensors that say nothing that the others do not: stored frequencies, and the copy of a tied head. */
-const isDerived = (name: string, config: Config): boolean =>
-  name.endsWith(".rotary_emb.inv_freq") || (name === "lm_head.weight" && config.tie_word_embeddings === true)
 
 const outer: ReadonlyMap<string, string> = new Map([
   ["model.embed_tokens.weight", "token_embd.weight"],

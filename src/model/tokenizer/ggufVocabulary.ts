@@ -51,6 +51,14 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
   }
 }
 
+/** Without a name of the rules, texts are cut as llama.cpp cuts them then, which is wrong for most models. */
+export const vocabularyWarnings = (file: string, metadata: Metadata): ReadonlyArray<string> =>
+  metadata.has("tokenizer.ggml.pre")
+    ? []
+    : [
+        `${file} does not say how texts are cut into tokens (tokenizer.ggml.pre is missing). They are cut as by llama.cpp's "default", which may not be the model's way: convert the model again with a newer llama.cpp`,
+      ]
+
 const preTokenizerOf = (file: string, metadata: Metadata) => {
   const name = String(metadata.get("tokenizer.ggml.pre") ?? "default")
   const pre = preTokenizer(name)

@@ -72,14 +72,14 @@ describe("a sound folder", () => {
     expect(model.tensors.map(({ name }) => name)).toEqual(expect.arrayContaining(names))
   })
 
-  test("an untied head is the model's own, a tied one's copy is left out", async () => {
+  test("a head in the file is the model's, whatever the configuration says of tying", async () => {
     const tensors = [...tinyTensors("llama"), { name: "lm_head.weight", shape: [256, 8], type: "BF16" }]
     const names = async (tie_word_embeddings: boolean) => {
       const config = { ...tinyConfig("llama"), tie_word_embeddings }
       return (await opened(writeFolder({ config, tensors }))).tensors.map(({ name }) => name)
     }
     expect(await names(false)).toContain("output.weight")
-    expect(await names(true)).not.toContain("output.weight")
+    expect(await names(true)).toContain("output.weight")
   })
 
   test("shards are read by their index", async () => {
@@ -125,25 +125,95 @@ describe("a sound folder", () => {
   })
 })
 
+describe("what config.json leaves out, or says twice", () => {
+  const shaped = async (architecture: string, change: Record<string, unknown>) => {
+    const config = { ...tinyConfig(architecture), ...change }
+    return (await opened(writeFolder({ config }))).shape
+  }
+
+  test("is as the class of transformers has it", async () => {
+    const none = { rms_norm_eps: undefined, rope_theta: null, max_position_embeddings: undefined }
+    expect(await shaped("llama", none)).toMatchObject({ normEps: 1e-6, ropeTheta: 10_000, context: 2048 })
+    expect(await shaped("qwen2", none)).toMatchObject({ normEps: 1e-6, ropeTheta: 10_000, context: 32_768 })
+    const folder = writeFolder({ config: { ...tinyConfig("qwen3"), head_dim: undefined } })
+    expect((await refused(folder)).message).toContain("the configuration calls for [8,512]") // 4 heads of 128
+  })
+
+  test("linear scaling divides every frequency", async () => {
+    const shape = await shaped("llama", { rope_scaling: { type: "linear", factor: 2.5 } })
+    expect(shape.ropeFactors).toEqual(Float32Array.of(2.5, 2.5))
+  })
+
+  test("rope_scaling hides rope_parameters, its base too", async () => {
+    const rope_parameters = { rope_type: "linear", factor: 8, rope_theta: 500_000 }
+    const both = { rope_parameters, rope_scaling: { rope_type: "linear", factor: 2 }, rope_theta: 20_000 }
+    expect(await shaped("llama", both)).toMatchObject({ ropeFactors: Float32Array.of(2, 2), ropeTheta: 20_000 })
+    for (const rope_scaling of [null, {}]) {
+      const shape = await shaped("llama", { ...both, rope_scaling })
+      expect(shape).toMatchObject({ ropeFactors: Float32Array.of(8, 8), ropeTheta: 500_000 })
+    }
+  })
+
+  test.each([
+    ["a window that is switched off", "qwen2", { sliding_window: 32, use_sliding_window: false }],
+    ["one that no layer has", "qwen3", { sliding_window: 32, use_sliding_window: true, max_window_layers: 2 }],
+    ["as long as the context", "qwen2", { sliding_window: 64, use_sliding_window: true, max_window_layers: 0 }],
+    ["layers that all see everything", "qwen2", { use_sliding_window: true, layer_types: ["full_attention"] }],
+    ["no window", "llama", { sliding_window: null }],
+  ])("%s is no window", async (_, architecture, change) => {
+    const shape = await shaped(architecture, { ...change, max_position_embeddings: 64 })
+    expect(shape).toEqual((await opened(writeFolder({ config: tinyConfig(architecture) }))).shape)
+  })
+
+  test("a window that layers have is refused", async () => {
+    const config = { ...tinyConfig("qwen2"), use_sliding_window: true, sliding_window: 32, max_window_layers: 1 }
+    expect((await refused(writeFolder({ config }))).message).toContain("sliding_window is 32")
+  })
+
+  test("biases in the file that the configuration does not switch on are refused", async () => {
+    const bias = { name: "model.layers.0.self_attn.q_proj.bias", shape: [16], type: "F32" }
+    const folder = writeFolder({ tensors: [...tinyTensors("llama"), bias] })
+    expect((await refused(folder)).message).toContain(`it has the tensor ${bias.name}, while attention_bias`)
+  })
+})
+
 describe("a config.json that is refused", () => {
   const cases: ReadonlyArray<readonly [why: string, change: Record<string, unknown>, message: string]> = [
     ["unknown architecture", { model_type: "gemma2" }, 'its architecture is "gemma2"; Chorus runs llama, qwen2, qwen3'],
     [
       "other rope scaling",
       { rope_scaling: { type: "yarn", factor: 4 } },
-      'rope scaling "yarn"; only "llama3" and none',
+      'rope scaling "yarn"; "linear", "llama3" and none',
     ],
     [
       "incomplete llama3 scaling",
       { rope_scaling: { rope_type: "llama3", factor: 8 } },
       "needs factor, low_freq_factor",
     ],
-    ["another activation", { hidden_act: "gelu" }, 'hidden_act is "gelu"; silu is implemented'],
-    ["sliding windows", { use_sliding_window: true }, "sliding windows are not implemented"],
+    ["another activation", { hidden_act: "gelu" }, 'hidden_act is "gelu"; "silu" is implemented'],
+    ["sliding windows", { sliding_window: 32 }, "sliding_window is 32; sliding windows shorter than the context"],
+    ["layers of another kind", { layer_types: ["full_attention", "linear_attention"] }, 'layer_types has "linear_att'],
+    ["a rope for each kind of layer", { rope_parameters: { full_attention: {} } }, "rope scaling has full_attention"],
+    ["a rope with what is not known", { rope_scaling: { type: "default", mrope_section: [1] } }, "has mrope_section"],
+    ["a factor without a type", { rope_scaling: { factor: 4 } }, "rope scaling has the factor 4 and no type"],
+    ["linear scaling without a factor", { rope_scaling: { type: "linear" } }, 'rope scaling "linear" needs a factor'],
+    ["a factor of zero", { rope_scaling: { type: "linear", factor: 0 } }, "0 is among the divisors"],
+    ["biases of attention", { attention_bias: true }, "attention_bias is true"],
+    ["biases of the MLP", { mlp_bias: true }, "mlp_bias is true; false is implemented"],
+    ["experts", { num_local_experts: 8 }, "num_local_experts is 8; 0 is implemented"],
+    ["a scale of the logits", { logits_scaling: 8 }, "logits_scaling is 8; 1 is implemented"],
+    ["softcapping", { final_logit_softcapping: 30 }, "final_logit_softcapping is 30; 0 is implemented"],
+    ["attention both ways", { is_causal: false }, "is_causal is false; true is implemented"],
+    ["a classifier", { architectures: ["LlamaForSequenceClassification"] }, "it is a LlamaForSequenceClassification"],
     ["quantised weights", { quantization_config: { quant_method: "awq" } }, "use the original weights or a GGUF file"],
-    ["partial rotation", { partial_rotary_factor: 0.5 }, "partial_rotary_factor is not 1"],
+    ["partial rotation", { partial_rotary_factor: 0.5 }, "partial_rotary_factor is 0.5; 1 is implemented"],
+    [
+      "partial rotation in the rope",
+      { rope_scaling: { type: "default", partial_rotary_factor: 0.5 } },
+      "factor is not 1",
+    ],
     ["a width that is no number", { hidden_size: "8" }, '["hidden_size"]'],
-    ["a missing field", { rms_norm_eps: undefined }, '["rms_norm_eps"]'],
+    ["a missing field", { hidden_size: undefined }, '["hidden_size"]'],
     ["heads that do not divide", { num_key_value_heads: 3 }, "4 heads cannot share 3 KV heads evenly"],
     ["no layers", { num_hidden_layers: 0 }, "layers is 0"],
     ["an odd head", { head_dim: 3 }, "3 of a head's 3 values would be rotated"],
@@ -284,6 +354,21 @@ describe("a damaged safetensors file", () => {
     expect(error._tag).toBe("ModelCorrupt")
     expect(error.message).toContain(message)
     expect(error.message).toContain(join(folder, "model.safetensors"))
+  })
+})
+
+describe("a folder of something else", () => {
+  test.each([
+    ["one GGUF", ["model.gguf"], "give the path of the GGUF file in it, model.gguf"],
+    ["several", ["b.gguf", "a.gguf"], "give the path of one of the 2 GGUF files in it, such as a.gguf"],
+    ["an adapter", ["adapter_config.json", "adapter_model.safetensors"], "it holds an adapter (adapter_config.json)"],
+    ["another program's weights", ["pytorch_model.bin"], "its weights are in another program's format"],
+  ])("%s, without and with a config.json", async (_, names, message) => {
+    const folder = temporaryFolder()
+    for (const name of names) writeFileSync(join(folder, name), "")
+    expect((await refused(folder)).message).toContain(`there is no such file in the model's folder; ${message}`)
+    writeFileSync(join(folder, "config.json"), JSON.stringify(tinyConfig("llama")))
+    expect((await refused(folder)).message).toContain(`model.safetensors.index.json; ${message}`)
   })
 })
 
