@@ -1,13 +1,14 @@
 // Where a command generates: ranks of its own, or a deployment that runs already.
-import { Effect, Option } from "effect"
+import { Effect, Option, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { servedModels } from "../client/models.ts"
+import { openBuckets } from "../controller/deployments.ts"
 import { type LocalCluster as Local, start } from "../local/localCluster.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import type { Progress } from "./progress.ts"
 import { folderOf, running } from "./runtimeState.ts"
-import { at, type Server } from "./server.ts"
+import { at, type Server, serversHere } from "./server.ts"
 
 export interface Cluster {
   readonly url: string
@@ -45,12 +46,27 @@ export const deploymentAt = ({ url, keys }: Server) =>
     }),
   )
 
-/** A deployment that `chorus up` runs on this machine. */
+/** A deployment of this machine: what `chorus up` runs, or what was deployed on the server of one. */
 export const runningNamed = Effect.fnUntraced(function* (name: string) {
   const here = running(folderOf(process.env))
   const entry = here.find((entry) => entry.name === name)
   if (entry !== undefined) return { url: entry.nats, keys: entry.keys, deployment: name } satisfies Cluster
-  const known = here.length === 0 ? "nothing runs here" : `here runs ${here.map((entry) => entry.name).join(", ")}`
-  const reason = `no deployment ${name}: ${known}. \`chorus up --name ${name}\` starts one, --nats names another server.`
+  const stored = yield* Effect.forEach(serversHere(), (server) =>
+    Effect.map(at(server, storedNames), (names) => ({ server, names })),
+  )
+  const [only, ...others] = stored.filter(({ names }) => names.includes(name))
+  if (only !== undefined && others.length === 0) return { ...only.server, deployment: name } satisfies Cluster
+  if (only !== undefined) {
+    const urls = [only, ...others].map(({ server }) => server.url)
+    return yield* new UsageError({ reason: `${urls.join(" and ")} have a deployment ${name}: say which with --nats` })
+  }
+  const names = [...new Set([...here.map((entry) => entry.name), ...stored.flatMap(({ names }) => names)])]
+  const known = names.length === 0 ? "nothing runs here" : `here is ${names.join(", ")}`
+  const reason = `no deployment ${name}: ${known}. \`chorus up --name ${name}\` starts one, \`chorus deploy FILE\` adds one to what runs, --nats names another server.`
   return yield* new CommandFailed({ reason })
+})
+
+const storedNames = Effect.gen(function* () {
+  const { deployments } = yield* openBuckets
+  return [...(yield* SubscriptionRef.get(yield* deployments.follow)).keys()]
 })

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { dirname, resolve } from "node:path"
 import { Effect, Result, Schema } from "effect"
+import { locate, modelsFolder } from "../hub/folder.ts"
 import { open, sameVocabulary } from "../model/index.ts"
 import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
@@ -13,7 +14,7 @@ import { DEFAULT_CONTEXT, warn } from "./models.ts"
 const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
 const GroupFile = Schema.Struct({
-  model: Schema.NonEmptyString, // path, from the file's folder
+  model: Schema.NonEmptyString, // path, from the file's folder, or a name in the models folder
   strategy: Schema.optionalKey(Strategy),
   ranks: Schema.optionalKey(Positive),
   threads: Schema.optionalKey(Positive),
@@ -114,11 +115,21 @@ const groupOf = Effect.fnUntraced(function* (
   if (strategy === "single" && ranks > 1) {
     return yield* bad(`${name}.ranks: is ${ranks}, and the strategy single is for one rank`)
   }
+  const model = yield* modelAt(file.model, folder).pipe(
+    Effect.mapError(({ message }) => bad(`${name}.model: ${message}`)),
+  )
   const group: Group = {
-    ...{ name, strategy, ranks, model: resolve(folder, file.model), device: file.device ?? "auto" },
+    ...{ name, strategy, ranks, model, device: file.device ?? "auto" },
     threads: file.threads ?? Math.max(1, Math.floor(availableParallelism() / ranks)),
   }
   return group
+})
+
+/** Models lie on every machine that runs a rank of them, so none is brought by the way. */
+const modelAt = Effect.fnUntraced(function* (model: string, from: string) {
+  const found = yield* locate(model, { from, models: modelsFolder(process.env) })
+  if (found._tag === "Here") return found.path
+  return yield* new CommandFailed({ reason: `${model} is not here: \`chorus pull ${model}\` brings it` })
 })
 
 const contextFor = Effect.fnUntraced(function* (groups: ReadonlyArray<Group>, bad: Bad) {

@@ -89,11 +89,14 @@ const tree = Flag.String("tree").pipe(
 /** Which models, and how their groups are spread over ranks. None of them given: the demo pair. */
 export const placement = {
   base: Flag.String("base").pipe(
-    described("the model to generate with: a Hugging Face folder or a GGUF file (default: the demo pair)", "PATH"),
+    described(
+      "the model to generate with: a Hugging Face folder or a GGUF file, by its path or by its name in the models folder; OWNER/NAME:QUANT brings one from the Hugging Face hub (default: the demo pair)",
+      "MODEL",
+    ),
     Flag.optional,
   ),
   draft: Flag.String("draft").pipe(
-    described("a small model of the same vocabulary that drafts for it; --base without one decodes plainly", "PATH"),
+    described("a small model of the same vocabulary that drafts for it; --base without one decodes plainly", "MODEL"),
     Flag.optional,
   ),
   strategy: Flag.Literals("strategy", Strategy.literals).pipe(
@@ -242,6 +245,10 @@ export const http = {
     described("seconds of silence in a stream over HTTP after which it says that it goes on (default: 15)", "N"),
     Flag.optional,
   ),
+  "body-limit": int("body-limit", 1_024, 2 ** 30).pipe(
+    described("bytes that the body of an HTTP request may have (default: 1048576)", "N"),
+    Flag.optional,
+  ),
   "cors-origin": Flag.String("cors-origin").pipe(
     described(
       "origin whose pages may ask over HTTP, such as https://app.example; may be given several times",
@@ -265,6 +272,7 @@ export const httpEnvironment = (given: Values<typeof http>): Readonly<Record<str
   ...optionOf(HTTP_ENVIRONMENT.rateLimit, given["rate-limit"]),
   ...optionOf(HTTP_ENVIRONMENT.timeout, given["request-timeout"]),
   ...optionOf(HTTP_ENVIRONMENT.keepAlive, given["keep-alive"]),
+  ...optionOf(HTTP_ENVIRONMENT.bodyLimit, given["body-limit"]),
   ...(given["cors-origin"].length > 0 ? { [HTTP_ENVIRONMENT.corsOrigins]: given["cors-origin"].join(",") } : {}),
   [HTTP_ENVIRONMENT.strict]: given.strict ? "1" : "0",
 })

@@ -8,6 +8,7 @@ import { legend, wantsColour } from "./colour.ts"
 import { UsageError } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { contextOf } from "./models.ts"
+import { located } from "./named.ts"
 import { answerOn, nowhere } from "./output.ts"
 import { deploymentOf, modelsOf, placementGiven } from "./placement.ts"
 import { type Progress, progressOn } from "./progress.ts"
@@ -35,7 +36,9 @@ const options = {
   ),
   keys: flags.keys,
   name: flags.deploymentName.pipe(
-    Flag.withDescription("ask this running deployment, of --nats or of `chorus up` on this machine"),
+    Flag.withDescription(
+      "ask this deployment: of --nats, or what `chorus up` runs here or `chorus deploy` has added to it",
+    ),
     Flag.optional,
   ),
   json: flags.jsonOf("print one object when it is done: text, tokens, finishReason, stats"),
@@ -101,11 +104,12 @@ const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progre
     const found = yield* deploymentAt({ url: given.nats.value, keys })
     if (found !== undefined) return found
   }
-  const deployment = yield* deploymentOf(given, {
+  const own = yield* located(given, progress)
+  const deployment = yield* deploymentOf(own, {
     name: `generate-${process.pid}`,
     speculation: Option.getOrElse(given.speculation, () => true),
     fuzzy: given.fuzzy,
-    context: yield* contextOf(given),
+    context: yield* contextOf(own),
   })
   return yield* localCluster(deployment, { nats: given.nats, keys, progress })
 })

@@ -1,9 +1,9 @@
 // What `chorus doctor` looks at: every part that a generation needs, whether it is there, and what brings it.
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
-import { homedir } from "node:os"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { Effect } from "effect"
 import type { Device } from "../../native/index.ts"
+import { modelsFolder, storedModels } from "../hub/folder.ts"
 import { findNatsServer } from "../natsServer/natsServer.ts"
 import { DEMO_PAIR, root } from "./placement.ts"
 import { oneLine } from "./presenter.ts"
@@ -126,27 +126,17 @@ const demoPair = (): Finding => {
   }
 }
 
-/** CHORUS_MODELS_DIR, by default chorus/models in the user's cache folder. */
-const modelsFolder = (environment: NodeJS.ProcessEnv): string =>
-  environment.CHORUS_MODELS_DIR || join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus/models")
-
 const otherModels = (folder: string): Finding => {
-  const models = modelsIn(folder)
+  const models = storedModels(folder).map(({ name, bytes: size }) =>
+    size === null ? name : `${name} (${bytes(size)})`,
+  )
   const there = models.length > 0
   return {
     part: "models",
     state: there ? "ok" : "absent",
     detail: there ? `${folder}: ${models.join(", ")}` : `none in ${folder}`,
-    remedy: there ? "" : "put GGUF files or Hugging Face folders there, or give any path with --base and --draft",
-  }
-}
-
-const modelsIn = (folder: string): ReadonlyArray<string> => {
-  try {
-    return readdirSync(folder)
-      .filter((name) => name.endsWith(".gguf") || existsSync(join(folder, name, "config.json")))
-      .map((name) => (name.endsWith(".gguf") ? `${name} (${bytes(statSync(join(folder, name)).size)})` : name))
-  } catch {
-    return []
+    remedy: there
+      ? ""
+      : "chorus pull OWNER/NAME brings one from the Hugging Face hub; or put GGUF files or Hugging Face folders there",
   }
 }

@@ -16,6 +16,7 @@ import { keys } from "./keys.ts"
 import { ls } from "./ls.ts"
 import { presenter } from "./presenter.ts"
 import { ps } from "./ps.ts"
+import { pull } from "./pull.ts"
 import { rm } from "./rm.ts"
 import { run } from "./run.ts"
 import { supervisor } from "./supervisor.ts"
@@ -26,7 +27,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
   Command.withSubcommands([
-    ...([generate, up, deploy, ls, rm, ps, host, drain, supervisor, gateway, keys, doctor, chaos, demo] as const),
+    ...([generate, up, deploy, ls, rm, ps, host, drain, supervisor, gateway, keys, pull, doctor, chaos, demo] as const),
   ]),
 )
 

@@ -7,6 +7,7 @@ import { type Machine, startMachine } from "../local/machine.ts"
 import { ALWAYS, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
 import * as flags from "./flags.ts"
 import { contextOf } from "./models.ts"
+import { located } from "./named.ts"
 import { deploymentOf } from "./placement.ts"
 import { progressOn } from "./progress.ts"
 import { counted } from "./quantities.ts"
@@ -66,9 +67,10 @@ export const up = Command.make("up", options, (given) =>
   ]),
 )
 
-const serve = Effect.fnUntraced(function* (given: Options) {
-  const name = Option.getOrElse(given.name, () => nameOf(given))
+const serve = Effect.fnUntraced(function* (asked: Options) {
   const progress = progressOn(process.stderr)
+  const given = yield* located(asked, progress)
+  const name = Option.getOrElse(given.name, () => nameOf(given))
   const placed = yield* deploymentOf(given, {
     name,
     speculation: true,

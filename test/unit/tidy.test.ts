@@ -39,7 +39,7 @@ const importsOf = (file: string): ReadonlyArray<Import> =>
 const LAYERS = [
   ["native"],
   ["src/wire"],
-  ["src/bus", "src/model", "src/speculation"],
+  ["src/bus", "src/hub", "src/model", "src/speculation"],
   ["src/group", "src/natsServer", "src/store"],
   ["src/client", "src/durable", "src/host", "src/rank"],
   ["src/controller", "src/generation"],
