@@ -1,5 +1,5 @@
 // The command line as a user sees it: each refusal's message and exit code, before any rank starts.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest"
@@ -125,7 +125,23 @@ describe("what cannot be done exits with 1 and says why on one line of stderr", 
   })
 })
 
-const COMMANDS = ["generate", "demo", "up", "deploy", "ls", "rm", "ps", "host", "drain", "supervisor", "doctor"]
+const COMMANDS = [
+  "generate",
+  "demo",
+  "up",
+  "deploy",
+  "ls",
+  "rm",
+  "ps",
+  "host",
+  "drain",
+  "supervisor",
+  "gateway",
+  "keys",
+  "pull",
+  "chaos",
+  "doctor",
+]
 
 describe("help", () => {
   test.each(COMMANDS)("of %s has examples", async (command) => {
@@ -139,6 +155,13 @@ describe("help", () => {
     const { stdout } = await chorus.run(["--help"])
     for (const command of COMMANDS) expect(stdout).toContain(command)
     expect((await chorus.run(["generate", "--help"])).stdout).toContain("--[no-]deterministic")
+  })
+
+  test("of what serves HTTP names the limit of a body, as SECURITY.md says", async () => {
+    const limit = /an HTTP body \| 1 MiB \| `chorus (\w+) --help`/.exec(readFileSync("SECURITY.md", "utf8"))
+    for (const command of [limit?.[1] ?? "", "up"]) {
+      expect((await chorus.run([command, "--help"])).stdout).toMatch(/--body-limit[\s\S]*1048576/)
+    }
   })
 
   test("the version is the package's", async () => {

@@ -167,7 +167,12 @@ describe("pull", () => {
       { HF_ENDPOINT: "http://127.0.0.1:1" },
       /cannot reach http:\/\/127\.0\.0\.1:1: /,
     ],
-    ["a disk that cannot be written", "tiny/Demo", { CHORUS_MODELS_DIR: "/dev/null/models" }, /ENOTDIR: not a directory/],
+    [
+      "a disk that cannot be written",
+      "tiny/Demo",
+      { CHORUS_MODELS_DIR: "/dev/null/models" },
+      /ENOTDIR: not a directory/,
+    ],
   ]
   test.each(refusals)("refuses %s in words, and leaves nothing", async (_, name, more, message) => {
     const { code, stdout, stderr } = await pull(name, more)
