@@ -92,6 +92,7 @@ const INFILLS = [
   infill("import ", "\n\nprint(math.sqrt(2))\n"),
 ]
 
+process.execArgv = [] // node-llama-cpp hands it on to processes of its own
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: 2 })
 
 const MODELS = Object.keys(FILES).filter((name) => existsSync(join(FOLDER, FILES[name])))

@@ -1,8 +1,9 @@
 // A model's own chat template (Jinja), from its files.
-import { Template } from "@huggingface/jinja"
 import { Effect, Schema } from "effect"
 import { TemplateFailed } from "./errors.ts"
 import { within } from "./limit.ts"
+import { parsed, rendered } from "./template/interpreter.ts"
+import type { Node } from "./template/library.ts"
 import { marksBeside, Names, type Part, partsOf, type Render } from "./template/structure.ts"
 
 export interface ChatMessage {
@@ -33,7 +34,7 @@ export class ChatTemplate {
   readonly #file: string
   readonly #tokens: SpecialTokens
   readonly #names: Names
-  #template: Template | null = null
+  #program: Node | null = null
 
   /** Throws TemplateFailed for one that is too long; whether it parses is found out when it is first used. */
   constructor(file: string, source: string, tokens: SpecialTokens) {
@@ -58,7 +59,8 @@ export class ChatTemplate {
       try: () => {
         const { bos, eos } = this.#tokens
         const marks = marksBeside([this.source, bos, eos, ...messages.flatMap(({ role, content }) => [role, content])])
-        const render: Render = (messages, literal) => this.#once(messages, addGenerationPrompt, literal)
+        const now = new Date()
+        const render: Render = (messages, literal) => this.#once(messages, { addGenerationPrompt, now }, literal)
         const parts = partsOf(render, messages, this.#names, marks)
         if (parts !== null) return parts
         throw new Error("it looks for names of control tokens in messages, and these have some. Leave them out")
@@ -71,36 +73,27 @@ export class ChatTemplate {
   /** With its own text as `literal` changes it. */
   #once(
     messages: ReadonlyArray<ChatMessage>,
-    addGenerationPrompt: boolean,
+    { addGenerationPrompt, now }: { readonly addGenerationPrompt: boolean; readonly now: Date },
     literal?: (text: string) => string,
   ): string {
     const [bos_token, eos_token] = [this.#tokens.bos, this.#tokens.eos].map((text) => literal?.(text) ?? text)
-    const given = { messages, add_generation_prompt: addGenerationPrompt, tools: null, bos_token, eos_token }
+    const given = {
+      messages,
+      add_generation_prompt: addGenerationPrompt,
+      tools: null,
+      documents: null,
+      bos_token,
+      eos_token,
+    }
     const text = within(RENDER_MILLIS, () => {
-      this.#template ??= new Template(this.source)
-      const template = literal === undefined ? this.#template : withLiterals(new Template(this.source), literal)
-      const rendered: unknown = template.render(given)
-      return String(rendered)
+      this.#program ??= parsed(this.source)
+      return rendered(literal === undefined ? this.#program : parsed(this.source, literal), given, now)
     })
     if (text === null) throw new Error(`it took more than ${RENDER_MILLIS} ms`)
     const said = messages.reduce((length, message) => length + message.content.length, 0)
     if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
     return text
   }
-}
-
-/** Every text in a template, between its tags and in their expressions, as `change` has it. */
-const withLiterals = (template: Template, change: (text: string) => string): Template => {
-  const visit = (node: unknown): void => {
-    if (Array.isArray(node)) return node.forEach(visit)
-    if (node instanceof Map) return node.forEach((value, key) => [key, value].forEach(visit))
-    if (typeof node !== "object" || node === null) return
-    const text = "type" in node && node.type === "StringLiteral" && "value" in node
-    if (text && typeof node.value === "string") node.value = change(node.value)
-    else Object.values(node).forEach(visit)
-  }
-  visit(template.parsed)
-  return template
 }
 
 const Named = Schema.Struct({ name: Schema.String, template: Schema.String })

@@ -87,7 +87,7 @@ describe("a template that looks behind the values it was given", () => {
     for (const value of values) {
       for (const access of [`${value}.${name}`, `(${value})['${name}']`, `(${value}) | attr('${name}')`]) {
         expect(await said(`{{ ${access} }}`), access).not.toMatch(/native code|function|\[object|=>/)
-        expect(await said(`{{ ${access} is defined }}`), access).toMatch(/^false$|failed: /)
+        expect(await said(`{{ ${access} is defined }}`), access).toMatch(/^False$|failed: /)
       }
     }
   })
