@@ -6,6 +6,7 @@ import { dirname, resolve } from "node:path"
 import { Effect, Result, Schema } from "effect"
 import { locate, modelsFolder } from "../hub/folder.ts"
 import { open, sameVocabulary } from "../model/index.ts"
+import { defaultStrategy } from "../rank/strategy/strategies.ts"
 import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
 import { CommandFailed } from "./errors.ts"
@@ -111,7 +112,7 @@ const groupOf = Effect.fnUntraced(function* (
   bad: Bad,
 ) {
   const { ranks = 1 } = file
-  const strategy = file.strategy ?? (ranks === 1 ? "single" : name === "base" ? "pipeline" : "layer")
+  const strategy = file.strategy ?? defaultStrategy(name, ranks)
   if (strategy === "single" && ranks > 1) {
     return yield* bad(`${name}.ranks: is ${ranks}, and the strategy single is for one rank`)
   }

@@ -4,7 +4,8 @@ import { availableParallelism } from "node:os"
 import { resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Effect, Option } from "effect"
-import type { Deployment, Group, Strategy } from "../wire/deployment.ts"
+import { defaultStrategy } from "../rank/strategy/strategies.ts"
+import type { Deployment, Group } from "../wire/deployment.ts"
 import { UsageError } from "./errors.ts"
 import type { placement, Values } from "./flags.ts"
 
@@ -90,11 +91,9 @@ const groupOf = (
   return Effect.succeed({
     name,
     model,
-    strategy: ranks === 1 ? "single" : (asked ?? DEFAULT_STRATEGY[name]),
+    strategy: ranks === 1 || asked === undefined ? defaultStrategy(name, ranks) : asked,
     ranks,
     threads: Option.getOrElse(flags.threads, () => Math.max(1, Math.floor(cores / ranks))), // groups take turns
     device: Option.getOrElse(flags.device, () => "auto"),
   })
 }
-
-const DEFAULT_STRATEGY: Record<"base" | "draft", Strategy> = { base: "pipeline", draft: "layer" }

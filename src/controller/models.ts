@@ -10,7 +10,7 @@ import {
   type VocabularyMismatch,
   wholeShard,
 } from "../model/index.ts"
-import { shardsOf } from "../rank/strategy/shards.ts"
+import { shardsOf } from "../rank/strategy/strategies.ts"
 import { type Deployment, type Group, groupsOf } from "../wire/deployment.ts"
 import type { RankNeed } from "./placement.ts"
 

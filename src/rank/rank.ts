@@ -13,10 +13,10 @@ import { listen, takePlace } from "./kv/standby.ts"
 import { Deltas } from "./kv/standbyFeed.ts"
 import { Held } from "./kv/standbyStore.ts"
 import { handOver } from "./kv/transferOverBus.ts"
-import { STRATEGIES } from "./pass/execute.ts"
 import { serve } from "./server.ts"
 import { announce, type Status } from "./status.ts"
-import { describeShard, ownersOf, shardOf } from "./strategy/shards.ts"
+import { describeShard } from "./strategy/shards.ts"
+import { ownersOf, STRATEGIES, shardOf } from "./strategy/strategies.ts"
 
 export interface RankOptions {
   readonly deployment: Deployment

@@ -1,6 +1,7 @@
 // Runs the decisions of draftBatch.ts: a group whose sessions draft together.
 import { Deferred, Effect, FiberSet } from "effect"
 import type { Group, GroupError, Timed } from "../group/group.ts"
+import { STRATEGIES } from "../rank/strategy/strategies.ts"
 import type { Strategy } from "../wire/deployment.ts"
 import { GroupSilent } from "../wire/errors.ts"
 import { type Drafted, PASS_ROWS } from "../wire/pass.ts"
@@ -13,9 +14,9 @@ interface Asked {
   readonly answer: Deferred.Deferred<Timed<Drafted>, GroupError>
 }
 
-/** Only `layer` needs it: the ranks of the other strategies find by themselves what can run together. */
+/** Where the strategy leaves it to the supervisor; elsewhere the ranks find by themselves what can run together. */
 export const draftingTogether = Effect.fnUntraced(function* (group: Group, strategy: Strategy) {
-  if (strategy !== "layer") return group
+  if (STRATEGIES[strategy].batches === "ranks") return group
   const asked = new Map<number, Asked>()
   const fork = yield* FiberSet.makeRuntime<never, void>()
   let closed = false

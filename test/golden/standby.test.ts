@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
 import { type Engine, native, type Op, type Shard } from "../../native/index.ts"
 import { type Model, open, wholeShard } from "../../src/model/index.ts"
-import { ownersOf, type Split, shardsOf } from "../../src/rank/strategy/shards.ts"
+import { ownersOf, type Split, shardsOf } from "../../src/rank/strategy/strategies.ts"
 import { howToGet, isMissing, weights } from "../weights.ts"
 import { GREEDY, head, keep, line } from "./engines.ts"
 

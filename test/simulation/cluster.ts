@@ -1,6 +1,6 @@
 // The simulated cluster: ranks under hosts that start them again, supervisors, clients, and what may happen to them.
 import { Tokenizer } from "../../src/model/tokenizer/tokenizer.ts"
-import { ownersOf } from "../../src/rank/strategy/shards.ts"
+import { ownersOf } from "../../src/rank/strategy/strategies.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import { Draining } from "./draining.ts"
 import { END, VOCABULARY } from "./engine.ts"

@@ -2,7 +2,6 @@
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"
 import type { Exchange } from "../../group/exchange.ts"
-import type { Strategy as StrategyName } from "../../wire/deployment.ts"
 import type {
   Decode,
   DraftedTogether,
@@ -16,14 +15,9 @@ import type {
 import { chain } from "../device/chain.ts"
 import { draft } from "../strategy/draftLoop.ts"
 import { packFrontier, unpackFrontier } from "../strategy/frontier.ts"
-import { layer } from "../strategy/layer.ts"
-import { pipeline } from "../strategy/pipeline.ts"
-import { single } from "../strategy/single.ts"
 import type { Course, Place, RunError, Strategy } from "../strategy/strategy.ts"
 import { type Meter, meter } from "./meter.ts"
 import { type Member, type PrepareError, prepare } from "./prepare.ts"
-
-export const STRATEGIES: Readonly<Record<StrategyName, Strategy>> = { single, pipeline, layer }
 
 export interface Crew extends Member {
   readonly place: Place

@@ -10,13 +10,30 @@
 import { Effect } from "effect"
 import type { Op, StretchResult } from "../../../native/index.ts"
 import { NO_NODES, type Payload } from "../../group/exchange.ts"
+import { fuzzy, owners } from "../../speculation/schedule.ts"
 import type { Activation } from "../../wire/activation.ts"
 import type { Batch } from "../device/compute.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { type Gather, gathersOf, LEADER, runsOf } from "./plan.ts"
+import { layersOwnedBy } from "./shards.ts"
 import { batch, type Course, type Head, hidden, type Rows, type RunError, type Strategy } from "./strategy.ts"
 
 export const layer: Strategy = {
+  owners: (layers, ranks, n) => owners(fuzzy(layers, n), ranks),
+  shards: (layers, ranks, n) => {
+    const dealt = layer.owners(layers, ranks, n)
+    const all = Array.from({ length: layers }, (_, layer) => layer)
+    return Array.from({ length: ranks }, (_, rank) => {
+      const leads = rank === LEADER
+      return {
+        attention: layersOwnedBy(rank, dealt),
+        mlp: leads ? all : all.slice(1, -1),
+        embed: leads,
+        head: leads,
+      }
+    })
+  },
+  batches: "supervisor",
   leader: () => LEADER,
 
   exact: (course, rows, head) => batch(course, rows, (part) => handOver(course, part, { head })),

@@ -6,9 +6,20 @@ import type { Op } from "../../../native/index.ts"
 import { NO_NODES } from "../../group/exchange.ts"
 import { fuzzy } from "../../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
+import { layersOwnedBy } from "./shards.ts"
 import { type Course, groupOps, type Head, hidden, once, type Rows, type Strategy } from "./strategy.ts"
 
 export const pipeline: Strategy = {
+  owners: (layers, ranks) =>
+    Array.from({ length: layers }, (_, layer) => Math.floor(((layer + 1) * ranks - 1) / layers)),
+  shards: (layers, ranks, n) => {
+    const owners = pipeline.owners(layers, ranks, n)
+    return Array.from({ length: ranks }, (_, rank) => {
+      const mine = layersOwnedBy(rank, owners)
+      return { attention: mine, mlp: mine, embed: rank === 0, head: rank === ranks - 1 }
+    })
+  },
+  batches: "ranks",
   leader: (ranks) => ranks - 1,
 
   exact: Effect.fnUntraced(function* (course, rows, head) {

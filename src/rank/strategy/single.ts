@@ -1,9 +1,16 @@
 // `single`: one rank holds the whole model. No hops; a pass is one native call.
 import { Effect } from "effect"
 import { fuzzy } from "../../speculation/schedule.ts"
+import { layersOwnedBy } from "./shards.ts"
 import { groupOps, once, type Strategy } from "./strategy.ts"
 
 export const single: Strategy = {
+  owners: (layers) => Array.from({ length: layers }, () => 0),
+  shards: (layers) => {
+    const all = layersOwnedBy(0, single.owners(layers, 1, 1))
+    return [{ attention: all, mlp: all, embed: true, head: true }]
+  },
+  batches: "ranks",
   leader: () => 0,
 
   exact: (course, rows, head) =>

@@ -1,7 +1,7 @@
 // What the strategies have in common: each is a way to run a pass over the ranks of a group. They differ in who holds
 // which layers, and so in what is sent.
 import { Effect } from "effect"
-import type { Op, Segment, StretchResult } from "../../../native/index.ts"
+import type { Op, Segment, Shard, StretchResult } from "../../../native/index.ts"
 import type { Exchange, ExchangeError, Payload } from "../../group/exchange.ts"
 import { NO_NODES } from "../../group/exchange.ts"
 import type { Batch, Compute, ComputeFailed } from "../device/compute.ts"
@@ -34,6 +34,15 @@ export interface Course {
 }
 
 export interface Strategy {
+  /** The rank that holds each layer's attention, and so its KV. `n` is the deployment's fuzzy group size. */
+  readonly owners: (layers: number, ranks: number, n: number) => ReadonlyArray<number>
+  /** What each rank of the group holds, in their order. */
+  readonly shards: (layers: number, ranks: number, n: number) => ReadonlyArray<Shard>
+  /**
+   * Who finds the sessions that a pass of a draft can carry together: the ranks, each by itself (coalesce.ts), or the
+   * supervisor, since all of the ranks have to see the same rows.
+   */
+  readonly batches: "ranks" | "supervisor"
   /** The rank that has the head. It answers, and holds the tree of a draft. */
   readonly leader: (ranks: number) => number
   /** An exact pass over rows that every rank knows. The head's result on the leader, null on the others. */

@@ -1,7 +1,8 @@
 // Shards: together they are the whole model, whatever the strategy, and each rank has what its passes need.
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { describeShard, ownersOf, shardsOf } from "../../../../src/rank/strategy/shards.ts"
+import { describeShard } from "../../../../src/rank/strategy/shards.ts"
+import { ownersOf, shardsOf } from "../../../../src/rank/strategy/strategies.ts"
 
 const splits = fc.record({
   layers: fc.integer({ min: 2, max: 40 }),
