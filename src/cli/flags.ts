@@ -175,7 +175,7 @@ export const sampling = {
     described("neither the model nor a --stop ends the answer before so many tokens (default: 0)", "N"),
     Flag.optional,
   ),
-  "ignore-eos": Flag.Boolean("ignore-eos").pipe(
+  "ignore-eos": toggle("ignore-eos").pipe(
     described("go on to --max-tokens, whatever the model says of the end"),
     Flag.withDefault(false),
   ),
@@ -256,7 +256,7 @@ export const http = {
     ),
     Flag.atLeast(0),
   ),
-  strict: Flag.Boolean("strict").pipe(
+  strict: toggle("strict").pipe(
     Flag.withDescription("refuse HTTP requests with a field that nobody knows (default: it is ignored, and named)"),
     Flag.withDefault(process.env[HTTP_ENVIRONMENT.strict] === "1"),
   ),
