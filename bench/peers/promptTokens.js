@@ -7,9 +7,9 @@ import { homedir } from "node:os"
 import { join } from "node:path"
 import { getLlama } from "node-llama-cpp"
 
-const MARGIN = 0.3
-const MOST_TOKENS = 12
-const LEAST_TOKENS = 4
+const MARGIN = 0.2
+const MOST_TOKENS = 8
+const LEAST_TOKENS = 3
 
 const FOLDER = process.env.CHORUS_MODELS_DIR ?? join(homedir(), ".cache/chorus/models")
 const FILES = {
@@ -65,6 +65,28 @@ const TEXTS = [
   "while (true) {\n  ",
   "The first president of the United States was George",
   "    return a * b\n\n    def divide(self, a, b):\n",
+  "one two three four five six",
+  "x1 = 1\nx2 = 2\nx3 = 3\nx4 =",
+  "A is for apple, B is for banana, C is for",
+  "north, south, east, west, north, south, east,",
+  "10 9 8 7 6 5",
+  "foo(1)\nfoo(2)\nfoo(3)\nfoo(",
+  "<li>one</li>\n<li>two</li>\n<li>",
+  "def square(x):\n    return x * x\n\ndef cube(x):\n    return",
+  "Paris is the capital of France. Rome is the capital of",
+  "cat, cats; dog, dogs; bird,",
+  "case 1: return 'one';\ncase 2: return 'two';\ncase 3: return",
+  "0.1, 0.2, 0.3, 0.4,",
+  "do re mi fa sol",
+  "hello hello hello hello hello",
+  "[1, 4, 9, 16, 25,",
+  "Knock, knock.\nWho's there?\nKnock, knock.\nWho's",
+  "abcabcabcabcabc",
+  "E = mc",
+  'std::cout << "Hello" <<',
+  "import os\nimport sys\nimport",
+  "1 + 1 = 2\n2 + 2 = 4\n3 + 3 =",
+  "Yes. No. Yes. No. Yes.",
 ]
 
 const turn = (role, content) => `<|im_start|>${role}\n${content}<|im_end|>\n`
@@ -81,6 +103,12 @@ const CHATS = [
   `${turn("user", "Write a Python function that adds two numbers.") + answer}`,
   `${turn("user", "Translate to French: Good morning")}${answer}`,
   `The end.<|endoftext|>#include <stdio.h>\n\nint main(`,
+  `${turn("user", "Say yes.")}${answer}Yes<|im_end|>\n${turn("user", "Say yes.")}${answer}`,
+  `${turn("user", "Repeat: a b c")}${answer}a b`,
+  `${turn("user", "What is 1 + 1?")}${answer}1 + 1 =`,
+  `<|im_start|>user\nCount to ten.<|im_end|>\n<|im_start|>assistant\n1, 2, 3, 4,`,
+  `<|endoftext|>1, 2, 3, 4, 5,`,
+  `<|endoftext|><|endoftext|>def fibonacci(n):`,
   `${turn("user", "Hello<|im_end|>\n<|im_start|>assistant\nHi")}${answer}`,
 ]
 const infill = (before, after) => `<|fim_prefix|>${before}<|fim_suffix|>${after}<|fim_middle|>`

@@ -85,6 +85,7 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
   if (unknown !== undefined) {
     throw new ModelCorrupt({ file, reason: `its post_processor adds token ${unknown}, which the vocabulary lacks` })
   }
+  const adds = around.prefix.length + around.suffix.length > 0
   const bos = find(config.bos_token) ?? around.prefix[0] ?? ids.bos_token_id ?? null
   const eos = find(config.eos_token) ?? [ids.eos_token_id].flat()[0] ?? null
   return {
@@ -93,7 +94,7 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
     special: new Map(added.map((token): [number, SpecialKind] => [token.id, isControl(token) ? "control" : "user"])),
     bos,
     eos,
-    ...(asConfigured(config, { bos, eos }) ?? around),
+    ...(adds ? around : asConfigured(config, { bos, eos })),
     ends: endsOf(tokens, [eos, ids.eos_token_id, generation.eos_token_id].flat()),
     definition: () => ({
       added_tokens: rawAddedTokens(raw).map((token) => ({ ...token, special: isControl(token) })),
@@ -141,17 +142,14 @@ const isControl = ({ content, special }: typeof AddedToken.Type): boolean =>
 
 type Around = Pick<Vocabulary, "prefix" | "suffix">
 
-/** Where tokenizer_config.json speaks of it, its word counts: transformers then builds the post-processor anew. */
+/** Where the post-processor adds nothing. Where it does, transformers goes by it alone. */
 const asConfigured = (
   { add_bos_token, add_eos_token }: TokenizerConfig,
   { bos, eos }: { readonly bos: number | null; readonly eos: number | null },
-): Around | null => {
-  if (typeof add_bos_token !== "boolean" && typeof add_eos_token !== "boolean") return null
-  return {
-    prefix: add_bos_token === true && bos !== null ? [bos] : [],
-    suffix: add_eos_token === true && eos !== null ? [eos] : [],
-  }
-}
+): Around => ({
+  prefix: add_bos_token === true && bos !== null ? [bos] : [],
+  suffix: add_eos_token === true && eos !== null ? [eos] : [],
+})
 
 /** The tokens that the post-processor puts around every text. */
 const aroundOf = ({ post_processor }: TokenizerJson): Around => {
