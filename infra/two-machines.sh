@@ -28,7 +28,7 @@ block() {
     /^## / { inside = ($0 == "## Two machines") }
     inside && /^```/ { if (open) open = 0; else { open = 1; n++ }; next }
     inside && open && n == wanted { sub(/ +#.*/, ""); if ($0 != "") print }
-  ' "$root/README.md" | sed "s|^npx chorus |node $root/bin/chorus.js |; s|^nats-server |$server |"
+  ' "$root/README.md" | sed "s|^npx chorus |node $root/bin/chorus.js |"
 }
 
 # Starts a command on a machine, and waits until it says that it is ready; one that ends before has said why.
@@ -52,11 +52,14 @@ for machine in "$one" "$two"; do
   ip -n "$machine" link set eth0 up
 done
 
-server=$(PATH="$PATH:$root/.chorus/bin" command -v nats-server)
 cp -r "$root/models" "$folder"
 cd "$folder" # where keys/ is made, and what the server stores
 while read -r command; do
-  if [[ $command == *" keys "* ]]; then $command; else start "$one" "$command"; fi
+  case $command in
+    export*) PWD=$root eval "$command" ;;
+    *" keys "*) $command ;;
+    *) start "$one" "$command" ;;
+  esac
 done < <(block 1)
 while read -r command; do start "$two" "$command"; done < <(block 2)
 while read -r command; do

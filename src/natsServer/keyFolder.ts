@@ -77,7 +77,8 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
   }
   for (const { file, seed, user } of all) {
     await put(file, `${seed}\n`)
-    if (user.role === "client") await put(join(dirname(file), "inbox"), `${inboxPrefixOf(user.publicKey)}\n`)
+    if (user.role === "client" || user.role === "operator")
+      await put(join(dirname(file), "inbox"), `${inboxPrefixOf(user.publicKey)}\n`)
   }
   await put(join("server", "users.conf"), usersConf(all))
   await put(CONFIG, await serverConf(folder, servers.length > 0))

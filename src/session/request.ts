@@ -16,7 +16,7 @@ export const generateRequest = Effect.fnUntraced(function* (
   session: string,
   { deployment, base, encoder }: { readonly deployment: Deployment; readonly base: Model; readonly encoder: Encoder },
 ) {
-  const prompt = yield* promptOf(request, base, encoder)
+  const prompt = yield* promptOf(request, deployment.name, base, encoder)
   const [first, ...rest] = prompt
   if (first === undefined) return yield* invalid("prompt", "has no tokens; say at least a word")
   const maxTokens = yield* maxTokensOf(request, prompt.length, deployment.context)
@@ -54,7 +54,12 @@ export const generateRequest = Effect.fnUntraced(function* (
   return generate
 })
 
-const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model, encoder: Encoder) {
+const promptOf = Effect.fnUntraced(function* (
+  request: InferRequest,
+  deployment: string,
+  base: Model,
+  encoder: Encoder,
+) {
   const { prompt, tokens, messages, addSpecialTokens } = request
   const given = [prompt, tokens, messages].filter((one) => one !== undefined).length
   if (given !== 1) return yield* invalid("prompt", "give exactly one of prompt, tokens and messages")
@@ -66,7 +71,9 @@ const promptOf = Effect.fnUntraced(function* (request: InferRequest, base: Model
   }
   const around = addSpecialTokens === undefined ? {} : { addSpecialTokens }
   if (messages === undefined) return yield* encoded(encoder.encode(base, { text: prompt ?? "", ...around }), "prompt")
-  if (base.chatTemplate === null) return yield* invalid("messages", `${base.name} has no chat template: give a prompt`)
+  if (base.chatTemplate === null) {
+    return yield* invalid("messages", `the model of the deployment ${deployment} has no chat template: give a prompt`)
+  }
   return yield* encoded(encoder.encode(base, { messages, ...around }), "messages")
 })
 

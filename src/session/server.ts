@@ -173,6 +173,7 @@ const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deploy
   draft: draft === null ? "none" : `${draft.strategy} x ${draft.ranks}`,
   fuzzy: `${fuzzy}`,
   deterministic: `${deterministic}`,
+  chat: `${model.chatTemplate !== null}`,
   context: `${context}`,
   pid: `${process.pid}`,
 })

@@ -1,7 +1,7 @@
 // Runs bin/chorus.js as a user does, in a process group and with folders of its own, and looks for what it leaves behind.
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -25,6 +25,8 @@ export interface Started {
 export interface CommandLine {
   readonly start: (args: ReadonlyArray<string>, options?: StartOptions) => Started
   readonly run: (args: ReadonlyArray<string>, options?: StartOptions) => Promise<Ended>
+  /** A line as it is typed into a shell, where `npx chorus` is this repository's. What it says on stderr comes on stdout. */
+  readonly type: (line: string, options?: StartOptions) => Started
   /** Command lines of processes that were started by these commands and are still there. */
   readonly processes: () => ReadonlyArray<string>
   /** The process of these commands whose command line matches; undefined where there is none. */
@@ -38,6 +40,7 @@ export interface CommandLine {
 interface StartOptions {
   readonly input?: string
   readonly env?: Record<string, string>
+  readonly cwd?: string
 }
 
 export const commandLine = (): CommandLine => {
@@ -45,22 +48,28 @@ export const commandLine = (): CommandLine => {
   const temporary = mkdtempSync(join(tmpdir(), "chorus-test-tmp-"))
   const runtime = mkdtempSync(join(tmpdir(), "chorus-test-run-"))
   const environment = { TMPDIR: temporary, XDG_RUNTIME_DIR: runtime, [MARK]: mark }
-  const start = (args: ReadonlyArray<string>, { input = "", env = {} }: StartOptions = {}): Started => {
-    const child = spawn(process.execPath, [BINARY, ...args], {
+  const spawned = (command: string, args: ReadonlyArray<string>, { input = "", env, cwd }: StartOptions = {}) => {
+    const child = spawn(command, args, {
       detached: true, // a process group, as a shell makes one: Ctrl-C goes to all of it
       env: { ...process.env, ...environment, ...env },
+      cwd,
     })
     return started(child, input)
   }
+  const start: CommandLine["start"] = (args, options) => spawned(process.execPath, [BINARY, ...args], options)
+  const programs = mkdtempSync(join(tmpdir(), "chorus-test-bin-"))
+  writeFileSync(join(programs, "npx"), `#!/bin/sh\nshift\nexec "${process.execPath}" "${BINARY}" "$@"\n`)
+  chmodSync(join(programs, "npx"), 0o755)
   return {
     start,
     run: (args, options) => start(args, options).ended,
+    type: (line, options) => spawned("bash", ["-c", `PATH="${programs}:$PATH"\nexec 2>&1\n${line}`], options),
     processes: () => processesWith(`${MARK}=${mark}`).map(({ command }) => command),
     pidOf: (pattern) => processesWith(`${MARK}=${mark}`).find(({ command }) => pattern.test(command))?.pid,
     files: () => [temporary, runtime].flatMap((folder) => readdirSync(folder, { recursive: true }).map(String)),
     close: () => {
       for (const { pid } of processesWith(`${MARK}=${mark}`)) process.kill(pid, "SIGKILL")
-      for (const folder of [temporary, runtime]) rmSync(folder, { recursive: true, force: true })
+      for (const folder of [temporary, runtime, programs]) rmSync(folder, { recursive: true, force: true })
     },
   }
 }

@@ -11,7 +11,13 @@ export class Invalid extends Error {
 
 /** @typedef {{ role: string, content: string }} Message */
 
+/** What the page asks for where nobody has chosen. */
+const DRAFTS = "tree"
+
 export class Form {
+  /** What was chosen for a deployment that drafts; null where the one that is shown does. @type {string | null} */
+  #chosen = null
+
   /** @param {HTMLFormElement} form */
   constructor(form) {
     this.form = form
@@ -31,6 +37,42 @@ export class Form {
   set prompt(text) {
     const field = this.#field("prompt")
     if (field !== null) field.value = text
+  }
+
+  get model() {
+    return this.#value("model")
+  }
+
+  /** Offers what the chosen deployment can do, as its supervisor says. @param {Record<string, string>} metadata */
+  offer({ draft, chat }) {
+    this.#offerDrafts(draft !== "none")
+    this.#offerChat(chat === "true")
+  }
+
+  /** @param {boolean} drafts */
+  #offerDrafts(drafts) {
+    const field = this.#field("speculation")
+    if (field === null || field.disabled === !drafts) return
+    field.disabled = !drafts
+    if (!drafts) this.#chosen = field.value
+    field.value = drafts ? (this.#chosen ?? DRAFTS) : "none"
+    this.#say("speculation-note", drafts ? "" : "it has no draft model")
+    this.#adapt()
+  }
+
+  /** @param {boolean} chats */
+  #offerChat(chats) {
+    const [chat, text] = ["chat", "plain"].map((mode) => this.form.querySelector(`[name=mode][value=${mode}]`))
+    if (!(chat instanceof HTMLInputElement && text instanceof HTMLInputElement) || chat.disabled === !chats) return
+    chat.disabled = !chats
+    if (chat.checked && !chats) text.click() // as a user does it, so that all who listen hear it
+    this.#say("mode-note", chats ? "" : "it has no chat template")
+  }
+
+  /** @param {string} id @param {string} words */
+  #say(id, words) {
+    const note = document.getElementById(id)
+    if (note !== null) note.textContent = words
   }
 
   /** What to send. Throws Invalid. @param {ReadonlyArray<Message>} turns of the chat so far */
@@ -55,11 +97,11 @@ export class Form {
     }
   }
 
-  /** Marks a field as wrong and goes there. @param {string} name */
+  /** Marks a field as wrong and gives it the focus; the page stays where the reason stands. @param {string} name */
   blame(name) {
     const field = this.#field(name.replace(/[.[].*$/s, ""))
     field?.setAttribute("aria-invalid", "true")
-    field?.focus()
+    field?.focus({ preventScroll: true })
   }
 
   clear() {
@@ -74,7 +116,7 @@ export class Form {
     if (this.#value("model") === "") throw new Invalid("model", "No model is served. `chorus up` starts one.")
     for (const field of this.form.elements) {
       if (!(field instanceof HTMLInputElement || field instanceof HTMLTextAreaElement)) continue
-      if (field.offsetParent === null || field.validity.valid) continue // what is not shown is not asked for
+      if (field.offsetParent === null || field.disabled || field.validity.valid) continue // what is not shown is not asked for
       const label = field.labels?.[0]?.textContent?.trim().replaceAll(/\s+/g, " ") ?? field.name
       throw new Invalid(field.name, `${label}: ${field.validationMessage}`)
     }
@@ -89,6 +131,7 @@ export class Form {
 
   /** @param {string} name */
   #value(name) {
+    if (name === "speculation" && this.#field(name)?.disabled) return "none" // the form leaves disabled fields out
     return String(new FormData(this.form).get(name) ?? "")
   }
 

@@ -27,7 +27,7 @@ let running = null
 let turns = []
 
 chooseTheme(byId("theme"))
-const state = watch({ key: () => key.value, keyWanted })
+const state = watch({ key: () => key.value, keyWanted, chosen: (metadata) => form.offer(metadata) })
 key.addEventListener("change", () => state.again())
 
 /** @param {Event} [event] */
@@ -67,7 +67,11 @@ const began = (asking) => {
   byId("answer").setAttribute("aria-busy", "true")
   if (form.chatting) answer.reply(form.prompt)
   else answer.continue(form.prompt)
+  show(byId("answer-panel"))
 }
+
+/** Where the page is longer than the screen, it goes to what is new. @param {HTMLElement} what */
+const show = (what) => what.scrollIntoView({ block: "nearest" })
 
 /** What was said becomes part of the chat. */
 const keepTurn = () => {
@@ -85,12 +89,14 @@ const clearChat = () => {
 /** @param {unknown} error */
 const fail = (error) => {
   const message = error instanceof Error ? error.message : String(error)
-  problem.replaceChildren(element("b", {}, ["This did not work"]), message)
+  const whom = form.model === "" ? "This" : `${form.model}: this`
+  problem.replaceChildren(element("b", {}, [`${whom} did not work`]), message)
   problem.hidden = false
   status.textContent = answer.length === 0 ? "Nothing was generated." : `Broke off after ${answer.length} tokens.`
   if (error instanceof Refused && error.status === 401) keyWanted()
   else if (error instanceof Refused && error.param) form.blame(error.param)
   else if (error instanceof Invalid) form.blame(error.field)
+  show(problem)
 }
 
 /** The gateway lets nobody in without a key. */

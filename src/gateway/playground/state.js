@@ -5,8 +5,8 @@ import { Ranks } from "./ranks.js"
 
 const AGAIN_MILLIS = 1_000
 
-/** @param {{ key: () => string, keyWanted: () => void }} options */
-export const watch = ({ key, keyWanted }) => {
+/** @param {{ key: () => string, keyWanted: () => void, chosen: (metadata: Record<string, string>) => void }} options */
+export const watch = ({ key, keyWanted, chosen }) => {
   const connection = byId("connection")
   /** @type {HTMLSelectElement} */
   const select = byId("model")
@@ -18,6 +18,8 @@ export const watch = ({ key, keyWanted }) => {
     connection.dataset.state = "live"
     connection.textContent = "connected"
     offer(select, state.models)
+    const model = state.models.find(({ name }) => name === select.value)
+    if (model !== undefined) chosen(model.metadata)
     const mine = state.ranks.filter(({ deployment }) => deployment === select.value)
     ranks.show(mine)
     byId("ranks-now").textContent = mine.length === 0 ? "none is heard" : `${mine.length} of ${select.value}`
