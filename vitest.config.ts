@@ -12,6 +12,7 @@ const project = (
     pool: "forks" as const, // the native module keeps threads and maps files: a process each, gone with its file
     testTimeout: settings.testTimeout,
     hookTimeout: settings.testTimeout,
+    expect: { poll: { timeout: 60_000 } }, // what a quiet machine does in a second may take long on a busy one
     fileParallelism: !settings.alone,
     retry: settings.alone ? 1 : 0, // real processes on a machine that others use too
     sequence: { groupOrder: settings.order },

@@ -85,7 +85,7 @@ const report = (fuzzy: Answer, exact: Answer, plain: Answer): ReadonlyArray<stri
       "The demo pair shows every part at work. It is far too small to be sped up by being spread over processes: a layer\n" +
         "takes microseconds to compute and a message some tenths of a millisecond. For a pair that is not:",
     ),
-    "  npx chorus generate --base qwen2.5-coder-1.5b-instruct-q4_k_m.gguf --draft qwen2.5-coder-0.5b-instruct-q4_k_m.gguf \\",
+    "  npx chorus generate --base Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF:q4_k_m --draft Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF:q4_k_m \\",
     "    --prompt 'def fibonacci(n):' --max-tokens 128 --stats",
   ]
 }

@@ -77,8 +77,8 @@ export const generate = Command.make(
     { command: "chorus generate --prompt 'export class Queue<T> {' --stats", description: "The demo pair" },
     {
       command:
-        "chorus generate --base qwen2.5-coder-1.5b-instruct-q4_k_m.gguf --draft qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --chat --prompt 'Reverse a string in Go' --max-tokens 200",
-      description: "A base and a draft of one series",
+        "chorus generate --base Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF:q4_k_m --draft Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF:q4_k_m --chat --prompt 'Reverse a string in Go' --max-tokens 200",
+      description: "A base and a draft of one series, brought from the Hugging Face hub where they are missing",
     },
     {
       command: "chorus generate --base model.gguf --temperature 0.8 --seed 7 < prompt.txt",

@@ -37,9 +37,7 @@ export const ofQuant = (paths: ReadonlyArray<string>, quant: string): ReadonlyAr
   const wanted = quant.toLowerCase()
   const exact = paths.filter((path) => quantOf(path).toLowerCase() === wanted)
   if (exact.length > 0) return exact
-  return paths.filter((path) =>
-    ["-", "_", "."].some((mark) => wholeStem(path).toLowerCase().endsWith(`${mark}${wanted}`)),
-  )
+  return paths.filter((path) => ["-", "."].some((mark) => wholeStem(path).toLowerCase().endsWith(`${mark}${wanted}`)))
 }
 
 const wholeStem = (path: string): string => stemOf(path).replace(SPLIT, "")

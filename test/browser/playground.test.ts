@@ -212,7 +212,7 @@ describe.skipIf(executable() === undefined)(
         await page.keyboard.press("Control+Enter")
         await page
           .getByRole("alert")
-          .filter({ hasText: /^This did not work.*Temperature: / })
+          .filter({ hasText: /^demo: this did not work.*Temperature: / })
           .waitFor()
         expect(await focused()).toBe("temperature")
         expect(loaded.some((url) => url.endsWith("/playground/generate"))).toBe(false)
@@ -278,6 +278,47 @@ describe.skipIf(executable() === undefined)(
       await page.keyboard.press("Control+Enter")
       await ended()
       expect(await page.evaluate("document.documentElement.scrollWidth")).toBeLessThanOrEqual(360)
+    })
+
+    test("on a phone the answer is on the screen as soon as it begins, and so is what went wrong", async () => {
+      const screen = { width: 390, height: 844 }
+      await page.close()
+      await open({ viewport: screen, hasTouch: true, isMobile: true })
+      await field("max_tokens").fill("24")
+      await page.locator("#generate").tap()
+      await ended()
+      for (const seen of [tokens("drafted").first(), status(), page.locator("#stop")]) {
+        const { y = -1, height = 0 } = (await seen.boundingBox()) ?? {}
+        expect(y).toBeGreaterThanOrEqual(0)
+        expect(y + height).toBeLessThanOrEqual(screen.height)
+      }
+      await field("temperature").fill("-1")
+      await page.locator("#generate").tap()
+      const { y = -1, height = 0 } = (await page.getByRole("alert").boundingBox()) ?? {}
+      expect(await page.getByRole("alert").textContent()).toMatch(/^demo: this did not work.*Temperature: /)
+      expect(y).toBeGreaterThanOrEqual(0)
+      expect(y + height).toBeLessThanOrEqual(screen.height)
+    })
+
+    test("a deployment without a draft and without a template is asked for neither a tree nor a chat", async () => {
+      await page.close()
+      await using plain = await Cluster.start({ name: "plain", draft: null })
+      await using itsGateway = await startGateway(plain.local)
+      ;({ page, complaints } = await watched(browser))
+      await page.goto(itsGateway.url)
+      await page.locator("form[data-speculation=none]").waitFor()
+      expect(await field("speculation").isDisabled()).toBe(true)
+      expect(await page.getByText("no draft model").isVisible()).toBe(true)
+      expect(await field("depth").isVisible()).toBe(false)
+      expect(await page.getByRole("radio", { name: "Chat" }).isDisabled()).toBe(true)
+      expect(await page.getByText("no chat template").isVisible()).toBe(true)
+      await field("max_tokens").fill("8")
+      const sent = page.waitForRequest((request) => request.url().endsWith("/playground/generate"))
+      await page.keyboard.press("Control+Enter")
+      expect(JSON.parse((await sent).postData() ?? "{}")).toMatchObject({ model: "plain", speculation: "none" })
+      await ended()
+      expect(await tokens("plain").count()).toBe(8)
+      loaded = []
     })
 
     test("the page allows nothing but itself", async () => {

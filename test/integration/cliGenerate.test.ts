@@ -115,7 +115,7 @@ describe("nothing is left behind", () => {
     await firstText(running)
     running.child.kill("SIGKILL")
     await running.ended
-    await expect.poll(() => [...chorus.processes(), ...chorus.files()], { timeout: 20_000 }).toEqual([])
+    await expect.poll(() => [...chorus.processes(), ...chorus.files()]).toEqual([])
   })
 })
 
@@ -174,7 +174,7 @@ describe("up", () => {
     await expect.poll(async () => (await state()).state, { timeout: 30_000 }).toBe("cold")
     const { stats } = answerOf(await chorus.run(ask("--name", "idle", "--max-tokens", "4", "--json")))
     expect(stats.coldStart).toMatchObject({ processStartMillis: expect.any(Number) })
-    expect(await state()).toMatchObject({ state: "ready", epoch: 2, placed: [{ epoch: 2 }] })
+    expect((await state()).epoch).toBe(2) // a second activation, which may be over again by now
 
     const join = ["host", "--nats", ready.nats, "--name", "extra"]
     const host = chorus.start([...join, "--cores", "3", "--memory", "2G"])

@@ -71,9 +71,8 @@ describe("one deployment", () => {
 
   test("a session that nobody reads is cancelled, one that somebody reads goes on", async () => {
     const { client } = cluster
-    const request: InferRequest = { ...LONG, interestMillis: 300 }
-    const unread = await client.generate(request)
-    const read = await client.generate(request)
+    const unread = await client.generate({ ...LONG, maxTokens: 400, interestMillis: 300 })
+    const read = await client.generate({ ...LONG, maxTokens: 400, interestMillis: 1_000 })
     expect((await read.ending()).finishReason).toBe("length")
     expect(read.session).not.toBe(unread.session)
     expect((await unread.ending()).finishReason).toBe("cancelled")
@@ -82,7 +81,7 @@ describe("one deployment", () => {
 
   test("readers by session keep it alive too, wherever they begin", async () => {
     const { client } = cluster
-    const { session } = await client.generate({ ...LONG, interestMillis: 300 })
+    const { session } = await client.generate({ ...LONG, maxTokens: 400, interestMillis: 1_000 })
     expect((await client.stream(session, { from: "live" }).ending()).finishReason).toBe("length")
   })
 

@@ -83,7 +83,7 @@ test("where there is no place the request is refused, with the figures of each h
   )
   await fleet.deploy({ ...big, base: { ...big.base, device: "CUDA77" } })
   await expect
-    .poll(() => generate("big", PLAIN).catch(({ message }) => message), { timeout: 20_000 })
+    .poll(() => generate("big", PLAIN).catch(({ message }) => message))
     .toMatch(/a has no device CUDA77; it has CPU/)
 })
 
@@ -112,7 +112,7 @@ test("a host that is killed takes its ranks with it; its sessions go on elsewher
   expect(hostsOf(fleet.replicas("moved"))).toEqual(["c"])
   const pids = fleet.beat("c")?.ranks.map(({ pid }) => pid) ?? []
   kill(actor?.pid)
-  await expect.poll(() => pids.some(isAlive), { timeout: 20_000 }).toBe(false)
+  await expect.poll(() => pids.some(isAlive)).toBe(false)
   expect(await survivor.ending()).toMatchObject({ error: "", tokens: whole.tokens })
   expect(fleet.replicas("moved").epoch).toBe(2)
   expect(hostsOf(fleet.replicas("moved"))).toEqual(["a", "b"])

@@ -308,8 +308,8 @@ test("what is too much is refused with 429 and a time to come again, all choices
   if (error instanceof OpenAI.APIError) expect(Number(error.headers?.get("retry-after-ms"))).toBeGreaterThan(0)
   // The others of them are cancelled, so there is room again.
   const small = () => openai.completions.create({ ...request, n: 1, max_tokens: 2 }).catch((error) => error)
-  await expect.poll(small, { timeout: 10_000 }).toMatchObject({ usage: { completion_tokens: 2 } })
-  await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+  await expect.poll(small).toMatchObject({ usage: { completion_tokens: 2 } })
+  await expect.poll(sessionsOnRanks).toEqual([0, 0, 0])
 })
 
 describe("a client that goes away", () => {
@@ -332,12 +332,12 @@ describe("a client that goes away", () => {
       const answer = await asked
       if (Symbol.asyncIterator in answer) for await (const _ of answer) break // which hangs up
     } else {
-      await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toContain(2)
+      await expect.poll(sessionsOnRanks).toContain(2)
       controller.abort()
       await expect(asked).rejects.toThrow(OpenAI.APIUserAbortError)
     }
     await cancelled
-    await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+    await expect.poll(sessionsOnRanks).toEqual([0, 0, 0])
   })
 })
 
@@ -402,7 +402,7 @@ describe("limits and keys", () => {
     await expect(client.completions.create(long)).rejects.toMatchObject({ status: 504, code: "timeout" })
     const stream = await client.completions.create({ ...long, stream: true })
     await expect(collect(stream)).rejects.toMatchObject({ code: "timeout" })
-    await expect.poll(sessionsOnRanks, { timeout: 10_000 }).toEqual([0, 0, 0])
+    await expect.poll(sessionsOnRanks).toEqual([0, 0, 0])
   })
 })
 
@@ -425,13 +425,13 @@ test("metrics count what went through, in Prometheus' form", async () => {
 
 test("ready while the ranks answer; without a supervisor it says 503 and when to come again", async () => {
   const ready = async () => (await fetch(`${cluster.local.http}/readyz`)).status
-  await expect.poll(ready, { timeout: 10_000 }).toBe(200)
+  await expect.poll(ready).toBe(200)
   process.kill(cluster.local.pids.supervisor, "SIGTERM")
   const one = { model, prompt: PROMPT, max_tokens: 1 }
   // A request that the supervisor took with its last breath is answered by nobody.
   const ask = () => openai.completions.create(one, { timeout: 2_000 }).catch((error) => error)
   await expect.poll(ask, { timeout: 30_000 }).toMatchObject({ status: 503, code: "not_served" })
   process.kill(cluster.local.pids.base[0] ?? 0, "SIGKILL")
-  await expect.poll(ready, { timeout: 10_000 }).toBe(503)
+  await expect.poll(ready).toBe(503)
   expect((await fetch(`${cluster.local.http}/healthz`)).status).toBe(200)
 })

@@ -119,8 +119,8 @@ it.live("goes with its parent and leaves no folder, when the parent is killed by
     const server: { pid: number; folder: string } = JSON.parse(line)
     expect(alive(server.pid)).toBe(true)
     child.kill("SIGKILL")
-    await expect.poll(() => alive(server.pid), { timeout: 10_000 }).toBe(false)
-    await expect.poll(() => existsSync(server.folder), { timeout: 10_000 }).toBe(false)
+    await expect.poll(() => alive(server.pid)).toBe(false)
+    await expect.poll(() => existsSync(server.folder)).toBe(false)
   }),
 )
 
@@ -147,7 +147,7 @@ it.live(
       expect(stopped.how).toBe("its guard was killed")
       expect(alive(first.pid)).toBe(false)
       const next = yield* start({ folder, orphan: "removed", port: Number(new URL(first.url).port) })
-      yield* Effect.promise(() => expect.poll(() => watch.filter(alive), { timeout: 10_000 }).toEqual([]))
+      yield* Effect.promise(() => expect.poll(() => watch.filter(alive)).toEqual([]))
       expect(yield* Effect.promise(() => readdir(join(folder, ".chorus")))).toEqual(["jetstream"])
       expect(alive(next.pid)).toBe(true)
     }),

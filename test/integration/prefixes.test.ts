@@ -67,7 +67,7 @@ test("each turn of a chat finds the KV of the one before, and the answers are th
   inTheWay.cancel()
   await inTheWay.ending()
   first.push(await client.complete({ ...asks, tokens: chats[1] ?? [] }))
-  await expect.poll(async () => [...(await held()).values()], { timeout: 10_000 }).toEqual([1, 1])
+  await expect.poll(async () => [...(await held()).values()]).toEqual([1, 1])
   for (const [chat, answer] of first.entries()) chats[chat]?.push(...answer.tokens)
   for (let turn = 1; turn < 6; turn++) {
     for (const [chat, tokens] of chats.entries()) {

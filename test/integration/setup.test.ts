@@ -143,7 +143,7 @@ const waitingPath = (folder: string): string => {
 }
 
 const pidIn = async (file: string): Promise<number> => {
-  await expect.poll(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), { timeout: 10_000 }).toBe(true)
+  await expect.poll(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n")).toBe(true)
   return Number(readFileSync(file, "utf8"))
 }
 

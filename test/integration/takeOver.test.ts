@@ -80,7 +80,7 @@ const records = async (): Promise<ReadonlyArray<string>> => {
 }
 
 const nothingIsLeft = async () => {
-  await expect.poll(records, { timeout: 10_000 }).toEqual([])
+  await expect.poll(records).toEqual([])
   const busy = () => (fleet.beat("a")?.ranks ?? []).length
   expect(busy()).toBeGreaterThan(0)
 }
@@ -120,9 +120,7 @@ test("stopped past its lease: it wakes up, writes nothing more, and goes on serv
   process.kill(pidOf(owner), "SIGSTOP")
   for (const { generation } of sessions) {
     const subject = subjectsOf(NAME).tokens(generation.session)
-    await expect
-      .poll(async () => (await entryAt(client.connection, subject, "last"))?.entry.epoch, { timeout: 20_000 })
-      .toBe(2)
+    await expect.poll(async () => (await entryAt(client.connection, subject, "last"))?.entry.epoch).toBe(2)
   }
   process.kill(pidOf(owner), "SIGCONT")
   for (const { generation, read } of sessions) expect(await check(generation.session, await read)).toBe(2)

@@ -56,7 +56,7 @@ export class Form {
     field.disabled = !drafts
     if (!drafts) this.#chosen = field.value
     field.value = drafts ? (this.#chosen ?? DRAFTS) : "none"
-    this.#say("speculation-note", drafts ? "" : "it has no draft model")
+    this.#say("speculation-note", drafts ? "" : "no draft model")
     this.#adapt()
   }
 
@@ -66,7 +66,7 @@ export class Form {
     if (!(chat instanceof HTMLInputElement && text instanceof HTMLInputElement) || chat.disabled === !chats) return
     chat.disabled = !chats
     if (chat.checked && !chats) text.click() // as a user does it, so that all who listen hear it
-    this.#say("mode-note", chats ? "" : "it has no chat template")
+    this.#say("mode-note", chats ? "" : "no chat template")
   }
 
   /** @param {string} id @param {string} words */

@@ -31,7 +31,7 @@ afterEach(async () => {
   await once(echo.close(), "close")
 })
 
-const until = (text: string) => expect.poll(() => heard, { timeout: 20_000 }).toBe(text)
+const until = (text: string) => expect.poll(() => heard).toBe(text)
 
 test("knows a NATS client by what it says of itself", async () => {
   client.write('CONNECT {"name":"demo.base.0","lang":"x"}\r\nPING\r\n')
