@@ -30,7 +30,7 @@ export class Nats extends Context.Service<
     /** Whether it stands now, and each change of that. */
     readonly connected: SubscriptionRef.SubscriptionRef<boolean>
   }
->()("chorus/fabric/Nats") {
+>()("chorus/bus/Nats") {
   static layer(options: NatsOptions) {
     return Layer.effect(this, open(options))
   }

@@ -10,7 +10,7 @@ export const traces = codec("trace of an iteration", IterationTrace)
 export class Traces extends Context.Service<
   Traces,
   { readonly publish: (session: string, trace: IterationTrace) => Effect.Effect<void> }
->()("chorus/fabric/Traces") {
+>()("chorus/bus/Traces") {
   static layer(deployment: string) {
     return Layer.effect(
       this,

@@ -58,7 +58,7 @@ export class Models extends Context.Service<
     /** KV of ended sessions there. */
     readonly prefixes: Prefixes
   }
->()("chorus/workflow/Models") {}
+>()("chorus/generation/Models") {}
 
 /** Where a session runs: known when a replica has room, which may be after ranks were started for it. */
 export class Place extends Context.Service<
@@ -79,7 +79,7 @@ export class Place extends Context.Service<
       Scope.Scope
     >
   }
->()("chorus/workflow/Place") {}
+>()("chorus/generation/Place") {}
 
 /** Why a session gets no replica. */
 export type NotReady = NoPlacement | ActivationFailed | UnknownDeployment
@@ -94,7 +94,7 @@ export class Admitted extends Context.Service<
     readonly running: () => number
     readonly progressed: (progress: Progress) => void
   }
->()("chorus/workflow/Admitted") {}
+>()("chorus/generation/Admitted") {}
 
 /** What an iteration, or several plain steps, brought. */
 export interface Progress {
@@ -111,7 +111,7 @@ export class DeadlineOver extends Schema.TaggedError<DeadlineOver>()("DeadlineOv
 export class Cancellation extends Context.Service<
   Cancellation,
   { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
->()("chorus/workflow/Cancellation") {}
+>()("chorus/generation/Cancellation") {}
 
 /** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */
 export const kvOf = (session: string, epoch: number): string => (epoch === 1 ? session : `${session}.${epoch}`)

@@ -1,12 +1,13 @@
 // The ranks of a group, as one of them sees the others: an exchange for each pass, in which hidden states are handed on,
-// broadcast, or gathered. Core NATS: nothing is stored, and a lost message fails the pass, which is then repeated.
-import { Context, Effect, Layer, Result, Schema, Stream } from "effect"
-import { Nats } from "../bus/nats.ts"
+// broadcast, or gathered, over whatever transport carries messages between them. A lost one fails the pass, which is then
+// repeated.
+import { Context, Effect, Layer, Result, Schema } from "effect"
 import { type Activation, decode, encode, HEADER_BYTES } from "../wire/activation.ts"
-import { PeerSilent } from "../wire/errors.ts"
+import { type MalformedMessage, PeerSilent } from "../wire/errors.ts"
 import { decode as decodePart, isPart, PART_HEADER_BYTES, partsOf, split } from "../wire/part.ts"
-import { groupSubjects } from "../wire/subjects.ts"
 import { Inbox, passKey } from "./inbox.ts"
+import { overNats } from "./transport/nats.ts"
+import type { OpenTransport, Transport } from "./transport/transport.ts"
 
 /** How long a rank waits for one activation of a peer. Generous: a rank that dies is noticed by its beats. */
 const EXCHANGE_MILLIS = 10_000
@@ -48,48 +49,38 @@ export class Peers extends Context.Service<
     /** Opens the exchange of one attempt at a pass. It must be closed. */
     readonly exchange: (pass: number, attempt: number) => Exchange
   }
->()("chorus/fabric/Peers") {
+>()("chorus/group/Peers") {
   static layer(options: PeersOptions) {
-    return Layer.effect(this, listen(options))
+    return Layer.effect(this, peersOver(options, overNats(options)))
   }
 }
 
-const listen = Effect.fnUntraced(function* (options: PeersOptions) {
-  const { connection, disconnects } = yield* Nats
+const peersOver = Effect.fnUntraced(function* <R>(options: PeersOptions, open: OpenTransport<R>) {
   const runFork = Effect.runForkWith(yield* Effect.context())
-  const subjects = groupSubjects(options)
   const inbox = new Inbox(INBOX)
-  const receive = (message: Uint8Array): void => {
+  const transport = yield* open({
+    received: receiver(inbox, options.epoch, ({ message }) => void runFork(Effect.logWarning(message))),
+    broken: () => inbox.closeAll(), // what was on the way is lost: no use in waiting
+  })
+  return Peers.of({ exchange: (pass, attempt) => new Exchange({ ...options, pass, attempt }, inbox, transport) })
+})
+
+/** What comes in: parts are put together, other epochs are dropped, and the rest waits in the inbox. */
+export const receiver = (inbox: Inbox, epoch: number, malformed: (failure: MalformedMessage) => void) => {
+  const received = (message: Uint8Array): void => {
     if (isPart(message)) {
       const part = decodePart(message)
-      if (Result.isFailure(part)) return void runFork(Effect.logWarning(part.failure.message))
-      if (part.success.epoch !== options.epoch) return
+      if (Result.isFailure(part)) return malformed(part.failure)
+      if (part.success.epoch !== epoch) return
       const whole = inbox.deliverPart(part.success)
-      return whole === undefined ? undefined : receive(whole)
+      return whole === undefined ? undefined : received(whole)
     }
     const activation = decode(message)
-    if (Result.isFailure(activation)) return void runFork(Effect.logWarning(activation.failure.message))
-    if (activation.success.epoch === options.epoch) inbox.deliver(activation.success)
+    if (Result.isFailure(activation)) return malformed(activation.failure)
+    if (activation.success.epoch === epoch) inbox.deliver(activation.success)
   }
-  for (const subject of [subjects.activation(options.rank), subjects.activations]) {
-    yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        connection.subscribe(subject, { callback: (error, message) => (error ? undefined : receive(message.data)) }),
-      ),
-      (subscription) => Effect.sync(() => subscription.unsubscribe()),
-    )
-  }
-  yield* Stream.fromPubSub(disconnects).pipe(
-    Stream.runForEach(() => Effect.sync(() => inbox.closeAll())), // what was on the way is lost: no use in waiting
-    Effect.forkScoped,
-  )
-  const publish = (to: number | "all", message: Uint8Array) =>
-    connection.publish(to === "all" ? subjects.activations : subjects.activation(to), message)
-  const maxPayload = () => connection.info?.max_payload ?? 2 ** 20
-  return Peers.of({
-    exchange: (pass, attempt) => new Exchange({ ...options, pass, attempt }, inbox, publish, maxPayload),
-  })
-})
+  return received
+}
 
 /**
  * One attempt at a pass. Every exchange has its number, `hop`, counted from 1 along the critical path and the same on all
@@ -99,8 +90,7 @@ const listen = Effect.fnUntraced(function* (options: PeersOptions) {
 export class Exchange {
   readonly #of: PeersOptions & { readonly pass: number; readonly attempt: number }
   readonly #inbox: Inbox
-  readonly #publish: (to: number | "all", message: Uint8Array) => void
-  readonly #maxPayload: () => number
+  readonly #transport: Transport
   #closed = false
   #hops = 0
   #known = { messages: 0, bytes: 0 } // what all ranks of the exchange knew after the last one
@@ -109,13 +99,11 @@ export class Exchange {
   constructor(
     of: PeersOptions & { readonly pass: number; readonly attempt: number },
     inbox: Inbox,
-    publish: (to: number | "all", message: Uint8Array) => void,
-    maxPayload: () => number,
+    transport: Transport,
   ) {
     this.#of = of
     this.#inbox = inbox
-    this.#publish = publish
-    this.#maxPayload = maxPayload
+    this.#transport = transport
     inbox.open(passKey(of))
   }
 
@@ -184,7 +172,7 @@ export class Exchange {
       (sum, { byteLength }) => sum + byteLength,
       HEADER_BYTES + payload.nodes.byteLength,
     )
-    const maxPayload = this.#maxPayload()
+    const maxPayload = this.#transport.maxPayload()
     const parts = partsOf(size, maxPayload)
     this.#total = {
       messages: this.#total.messages + parts,
@@ -197,8 +185,9 @@ export class Exchange {
       nodes: payload.nodes,
       values: values ?? Buffer.concat(payload.blocks),
     })
-    if (parts === 1) this.#publish(to, message)
-    else for (const part of split({ epoch, pass, attempt, step, rank }, message, maxPayload)) this.#publish(to, part)
+    const of = { epoch, pass, attempt, step, rank }
+    if (parts === 1) this.#transport.send(to, message)
+    else for (const part of split(of, message, maxPayload)) this.#transport.send(to, part)
   }
 
   #take(hop: number, peer: number): Effect.Effect<Activation, ExchangeError> {

@@ -71,7 +71,7 @@ export interface RunningServer {
   readonly stopped: Effect.Effect<NatsServerStopped>
 }
 
-export class NatsServer extends Context.Service<NatsServer, RunningServer>()("chorus/fabric/NatsServer") {
+export class NatsServer extends Context.Service<NatsServer, RunningServer>()("chorus/natsServer/NatsServer") {
   static layer(options: NatsServerOptions = {}) {
     return Layer.effect(this, start(options))
   }

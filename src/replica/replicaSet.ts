@@ -50,7 +50,7 @@ export class ReplicaSet extends Context.Service<
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
     readonly take: (waiting: Waiting) => Place["Service"]["take"]
   }
->()("chorus/supervisor/ReplicaSet") {}
+>()("chorus/replica/ReplicaSet") {}
 
 export interface ReplicaSetOptions {
   readonly deployment: Deployment // of which the replicas must be

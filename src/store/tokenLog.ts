@@ -38,7 +38,7 @@ export class TokenLog extends Context.Service<
     /** Milliseconds since it began, by the servers' clocks: those of two supervisors may be an hour apart. */
     readonly age: (session: string) => Effect.Effect<number, LogFailed>
   }
->()("chorus/fabric/TokenLog") {
+>()("chorus/store/TokenLog") {
   static layer(options: TokenLogOptions) {
     return Layer.effect(this, open(options))
   }

@@ -1,11 +1,11 @@
 // A simulated rank: the product's passes, strategies and exchanges, on the hash engine and the simulated network.
-import { Effect, Result } from "effect"
-import { Exchange } from "../../src/group/exchange.ts"
+import { Effect } from "effect"
+import { Exchange, receiver } from "../../src/group/exchange.ts"
 import { Inbox } from "../../src/group/inbox.ts"
+import type { Transport } from "../../src/group/transport/transport.ts"
 import { moving } from "../../src/rank/kv/transfer.ts"
 import { type Working, work } from "../../src/rank/pass/runner.ts"
 import { ownersOf, STRATEGIES } from "../../src/rank/strategy/strategies.ts"
-import { decode } from "../../src/wire/activation.ts"
 import { BEAT_MILLIS } from "../../src/wire/beat.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
@@ -65,11 +65,14 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
   const { mutation } = options
   const engine = new HashEngine(model, options.computeMillis, mutation)
   const inbox = new Inbox(INBOX)
-  const publish = (to: number | "all", message: Uint8Array): void => {
-    for (const peer of options.peers()) {
-      if (peer.process === process || (to !== "all" && peer.rank !== to)) continue
-      network.send(process, peer.process, () => peer.activation(message))
-    }
+  const transport: Transport = {
+    send: (to, message) => {
+      for (const peer of options.peers()) {
+        if (peer.process === process || (to !== "all" && peer.rank !== to)) continue
+        network.send(process, peer.process, () => peer.activation(message))
+      }
+    },
+    maxPayload: () => 2 ** 20,
   }
   const move = moving({
     ...{ epoch, group, rank, shard: `${rank} of ${ranks}`, compute: engine.compute },
@@ -106,7 +109,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
     working = yield* work<Asking>({
       ...{ epoch, crew },
       exchange: (pass, attempt) =>
-        new Exchange({ deployment: "simulated", group, rank, epoch, pass, attempt }, inbox, publish, () => 2 ** 20),
+        new Exchange({ deployment: "simulated", group, rank, epoch, pass, attempt }, inbox, transport),
       answer: (askers, answer) => {
         for (const asker of askers) {
           const { from, heard } = mutation === "a rank's answer reaches whoever asked last" ? (latest ?? asker) : asker
@@ -131,10 +134,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
       working?.command(mutated(command), asking)
     },
     control: (control) => working?.control(control),
-    activation: (message) => {
-      const activation = decode(message)
-      if (Result.isSuccess(activation) && activation.success.epoch === epoch) inbox.deliver(activation.success)
-    },
+    activation: receiver(inbox, epoch, () => {}),
     wish: (message) => {
       const wish = move.wished(message)
       if (wish !== null) working?.give(wish)
