@@ -101,7 +101,7 @@ export interface Segment {
  *            h += A_i + MLP_i(first + A_i), first being the h that `attend` read.
  *  emit      returns a copy of h in `hiddens`
  *  head      final norm and output matrix for the rows named (indices in the batch), then one of
- *            tokens: the sampler's token after each row; candidates: the k best of each row by the sampler's
+ *            tokens: the sampler's token after each row, or the one that is given; candidates: the k best of each row by the sampler's
  *            perturbed logits, best first, with their log-probabilities under softmax(perturbed logits); logits
  */
 export type Op =
@@ -122,6 +122,7 @@ export type Op =
       readonly want: "tokens" | "candidates" | "logits"
       readonly k?: number
       readonly top?: number // with tokens: how many of the most probable tokens of each row to return besides
+      readonly given?: Int32Array // with tokens: one a row, whose log-probabilities are wanted; nothing is sampled
     }
 
 export interface StretchResult {

@@ -48,6 +48,8 @@ Op head_of(const Napi::Object & o, const std::string & path) {
         op.want = Op::Want::tokens;
         const Napi::Value top = o.Get("top");
         if (!top.IsUndefined()) op.top = int(argument::integer(top, path + ".top", 0, MOST_CANDIDATES));
+        const Napi::Value given = o.Get("given");
+        if (!given.IsUndefined()) op.given = argument::int32s(given, path + ".given");
     } else if (want == "candidates") {
         op.want = Op::Want::candidates;
         op.k = int(argument::integer(o.Get("k"), path + ".k", 1, MOST_CANDIDATES));
@@ -142,6 +144,10 @@ void require_known(Napi::Env env, const std::vector<Op> & ops, const Options & o
                 if (op.rows.empty() || op.rows.size() > size_t(Engine::max_rows)) refuse(env, path + ".rows", "1 to " + std::to_string(Engine::max_rows) + " rows");
                 for (size_t j = 0; j < op.rows.size(); ++j) {
                     if (op.rows[j] < 0 || op.rows[j] >= rows) refuse(env, at(path + ".rows", j), "a row of 0 to " + std::to_string(rows - 1) + "; got " + std::to_string(op.rows[j]));
+                }
+                if (!op.given.empty() && op.given.size() != op.rows.size()) refuse(env, path + ".given", "one token a row");
+                for (size_t j = 0; j < op.given.size(); ++j) {
+                    if (op.given[j] < 0 || op.given[j] >= options.shape.vocab) refuse(env, at(path + ".given", j), "a token of the vocabulary; got " + std::to_string(op.given[j]));
                 }
                 if (op.top > options.shape.vocab) refuse(env, path + ".top", "at most " + std::to_string(options.shape.vocab) + " alternatives, the vocabulary; got " + std::to_string(op.top));
                 if (op.k > options.shape.vocab) refuse(env, path + ".k", "at most " + std::to_string(options.shape.vocab) + " candidates, the vocabulary; got " + std::to_string(op.k));

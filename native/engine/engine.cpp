@@ -250,6 +250,7 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
                     const float best = at[argmax(at, vocab)];
                     const double mass = log_mass(at, vocab, best);
                     const int32_t token = [&] {
+                        if (!op.given.empty()) return op.given[i];
                         std::vector<float> copy;
                         float * mutable_at = at;
                         if (s.sampling.adjusts(position)) copy.assign(at, at + vocab), mutable_at = copy.data();

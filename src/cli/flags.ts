@@ -138,7 +138,10 @@ export const sampling = {
     ),
     Flag.optional,
   ),
-  "max-tokens": int("max-tokens", 1).pipe(described("end after this many tokens (default: 256)", "N"), Flag.optional),
+  "max-tokens": int("max-tokens", 0).pipe(
+    described("end after this many tokens (default: with the model's end, or the context's)", "N"),
+    Flag.optional,
+  ),
   temperature: finite("temperature", 0, 100).pipe(
     described("0 takes the most probable token (default), 1 samples the model's own distribution", "T"),
     Flag.optional,

@@ -16,7 +16,7 @@ import { Disconnected, NoAnswer, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
 import { beginningOf, type From, type Reading, read } from "./reading.ts"
 
-export type { FinishReason, GenerationStats, InferRequest, LoggedToken } from "../wire/infer.ts"
+export type { EndToken, FinishReason, GenerationStats, InferRequest, LoggedToken, PromptToken } from "../wire/infer.ts"
 export type { Ending } from "./reading.ts"
 
 const requests = codec("infer request", InferRequest)

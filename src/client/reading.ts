@@ -5,7 +5,14 @@ import { insist } from "../bus/nats.ts"
 import { entryAt, follow } from "../store/logReader.ts"
 
 import { SessionExpired } from "../wire/errors.ts"
-import type { Answer, LogEntry, LoggedToken, TokenLogProbs } from "../wire/infer.ts"
+import {
+  type Answer,
+  type LogEntry,
+  type LoggedToken,
+  logProbsOf,
+  type PromptToken,
+  type TokenLogProbs,
+} from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, typed } from "./errors.ts"
 import { Position } from "./position.ts"
@@ -14,6 +21,8 @@ export type Ending = Answer
 
 /** Iterate over it for the tokens as they come, or wait for `ending`; once either way. */
 export interface Reading extends AsyncIterable<LoggedToken> {
+  /** The prompt's tokens, where its log-probabilities were asked for: known when the first token of the answer has come, or the end. */
+  readonly prompt: () => ReadonlyArray<PromptToken>
   /** Everything at once, when the session has ended. Reads what an iteration has left. */
   readonly ending: () => Promise<Ending>
 }
@@ -51,6 +60,7 @@ export const read = (of: Readable): Reading => {
   }
   return {
     [Symbol.asyncIterator]: () => iterator,
+    prompt: () => gathered.prompt,
     ending: async () => {
       while (!(await iterator.next()).done);
       return gathered.ending ?? Promise.reject(new Disconnected({ url: of.url, reason: "the reading was left" }))
@@ -86,6 +96,10 @@ async function* tokensOf(
           gathered.end(taken.end)
           if (taken.end.text !== "") yield { id: -1, text: taken.end.text, origin: "plain" }
           return
+        }
+        if (taken._tag === "Prompt") {
+          gathered.prompt.push(...taken.tokens)
+          continue
         }
         for (const token of taken.tokens) {
           gathered.token(token)
@@ -154,19 +168,22 @@ const renew = ({ connection, deployment, session }: Readable, interestMillis: nu
 class Gathered {
   readonly #ids: Array<number> = []
   readonly #logProbs: Array<TokenLogProbs> = []
+  readonly prompt: Array<PromptToken> = []
   #text = ""
   ending: Ending | undefined
 
-  token({ id, text, logProb, top }: LoggedToken): void {
-    this.#ids.push(id)
-    this.#text += text
-    if (logProb !== undefined && top !== undefined) this.#logProbs.push({ logProb, top })
+  token(token: LoggedToken): void {
+    this.#ids.push(token.id)
+    this.#text += token.text
+    this.#logProbs.push(...logProbsOf(token))
   }
 
-  end({ text, finishReason, error, stats }: Extract<LogEntry, { readonly _tag: "End" }>): void {
+  end({ text, finishReason, error, stats, endToken }: Extract<LogEntry, { readonly _tag: "End" }>): void {
     this.ending = {
       ...{ text: this.#text + text, tokens: this.#ids, finishReason, error, stats },
       ...(this.#logProbs.length > 0 ? { logProbs: this.#logProbs } : {}),
+      ...(endToken === undefined ? {} : { endToken }),
+      ...(this.prompt.length > 0 ? { prompt: this.prompt } : {}),
     }
   }
 }

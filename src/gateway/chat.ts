@@ -11,7 +11,7 @@ import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
-import { usageOf } from "./usage.ts"
+import { usageInStream, usageOf } from "./usage.ts"
 
 export const chat = api("POST", "/v1/chat/completions", (caller) =>
   Effect.gen(function* () {
@@ -37,9 +37,17 @@ const inferRequestOf = Effect.fnUntraced(function* (asked: ChatRequest, caller: 
       content: typeof content === "string" ? content : content.map(({ text }) => text).join(""),
     })),
     ...(logprobs === true ? { logprobs: top_logprobs ?? 0 } : {}),
+    ...templateArgumentsOf(asked),
   }
   return request
 })
+
+/** As with vLLM, a template hears of the effort by the field's own name. */
+const templateArgumentsOf = ({ reasoning_effort, chat_template_kwargs }: ChatRequest) => {
+  if (reasoning_effort == null && chat_template_kwargs == null) return {}
+  const effort = reasoning_effort == null ? {} : { reasoning_effort }
+  return { templateArguments: { ...effort, ...chat_template_kwargs } }
+}
 
 const headOf = ({ model }: ChatRequest, { id, place: { created } }: Generations, object: string) => ({
   ...{ id, object, created, model },
@@ -65,31 +73,33 @@ const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Gene
 
 /** Chunks as OpenAI sends them: the role, the text piece by piece, the reason why it ends, and the usage where it is asked for. */
 const streamed = (asked: ChatRequest, generations: Generations) => {
-  const wantsUsage = asked.stream_options?.include_usage === true
-  const head = { ...headOf(asked, generations, "chat.completion.chunk"), ...(wantsUsage ? { usage: null } : {}) }
+  const usage = usageInStream(asked.stream_options, (counts) => usageOf(generations, 1, counts))
+  const counts = generations.promptTokens.map(() => 0)
+  const head = headOf(asked, generations, "chat.completion.chunk")
   const chunk = (choice: number, delta: object, finish: string | null, logprobs: object | null = null): Chunk => ({
     choice,
-    data: { ...head, choices: [{ index: choice, delta, logprobs, finish_reason: finish }] },
+    data: {
+      ...head,
+      choices: [{ index: choice, delta, logprobs, finish_reason: finish }],
+      ...usage.withChunk(counts),
+    },
   })
-  const counts = generations.promptTokens.map(() => 0)
   const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
     const { choice } = event
+    if (event._tag === "Prompt") return []
     if (event._tag === "Ended") {
       counts[choice] = event.tokens
       return [chunk(choice, {}, event.finishReason)]
     }
     const { token } = event
-    if (asked.logprobs === true) return [chunk(choice, { content: token.text }, null, chatLogProbs([token]))]
+    if (token.id >= 0) counts[choice] = (counts[choice] ?? 0) + 1
+    if (token.bytes !== undefined) return [chunk(choice, { content: token.text }, null, chatLogProbs([token]))]
     return token.text === "" ? [] : [chunk(choice, { content: token.text }, null)] // in the middle of a character
   }
-  const usage = (): Chunk => ({
-    choice: counts.length - 1,
-    data: { ...head, choices: [], usage: usageOf(generations, 1, counts) },
-  })
   const chunks: Stream.Stream<Chunk, ApiError> = Stream.fromIterable(counts.keys()).pipe(
     Stream.map((index) => chunk(index, { role: "assistant", content: "", refusal: null }, null)),
     Stream.concat(generations.events.pipe(Stream.map(chunkOf), Stream.flattenIterable)),
-    Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
+    Stream.concat(Stream.suspend(() => Stream.fromIterable(usage.last(counts, head)))),
   )
   return eventStream(numbered(generations, chunks), generations)
 }

@@ -1,22 +1,22 @@
 // POST /v1/completions: one prompt or several, as text or as tokens.
 import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
-import type { InferRequest } from "../client/index.ts"
+import type { InferRequest, PromptToken } from "../client/index.ts"
 import { api } from "./api.ts"
 import { type ApiError, invalid } from "./errors.ts"
 import { CompletionRequest } from "./fields.ts"
-import { type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
-import { completionLogProbs } from "./logProbs.ts"
+import { type Choice, type ChoiceEvent, collect, type Generations, open } from "./generations.ts"
+import { CompletionLogProbs, textOfPrompt } from "./logProbs.ts"
 import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
-import { usageOf } from "./usage.ts"
+import { usageInStream, usageOf } from "./usage.ts"
 
 const MOST_CHOICES = 64 // prompts times n
 
-/** Where max_tokens is left out, as with OpenAI. */
-const MAX_TOKENS = 16
+/** Where max_tokens is left out, as with OpenAI; less where the context leaves less. */
+const MOST_TOKENS = 16
 
 export const completions = api("POST", "/v1/completions", (caller) =>
   Effect.gen(function* () {
@@ -33,16 +33,18 @@ export const completions = api("POST", "/v1/completions", (caller) =>
       )
     }
     const common: InferRequest = {
-      ...requestOf({ ...asked, max_tokens: asked.max_tokens ?? MAX_TOKENS }, caller),
+      ...requestOf(asked, caller),
+      ...(asked.max_tokens == null ? { mostTokens: MOST_TOKENS } : {}),
       ...(asked.logprobs == null ? {} : { logprobs: asked.logprobs }),
+      ...(asked.echo === true ? { promptLogprobs: asked.logprobs ?? 0 } : {}),
     }
     const requests = prompts.flatMap((prompt) => choicesOf({ ...common, ...prompt }, n ?? 1))
-    const answer: Answer = { asked, prompts: prompts.length, generations: yield* open("cmpl", asked, requests) }
+    const answer: Answer = { asked, prompts, generations: yield* open("cmpl", asked, requests) }
     return asked.stream === true ? yield* streamed(answer) : yield* whole(answer)
   }),
 )
 
-type Prompt = Pick<InferRequest, "prompt"> | Pick<InferRequest, "tokens">
+type Prompt = { readonly prompt: string } | { readonly tokens: ReadonlyArray<number> }
 
 const promptsOf = (prompt: CompletionRequest["prompt"]): ReadonlyArray<Prompt> => {
   if (typeof prompt === "string") return [{ prompt }]
@@ -54,7 +56,7 @@ const promptsOf = (prompt: CompletionRequest["prompt"]): ReadonlyArray<Prompt> =
 
 interface Answer {
   readonly asked: CompletionRequest
-  readonly prompts: number
+  readonly prompts: ReadonlyArray<Prompt>
   readonly generations: Generations
 }
 
@@ -62,53 +64,83 @@ const headOf = ({ asked: { model }, generations }: Answer) => ({
   ...{ id: generations.id, object: "text_completion", created: generations.place.created, model },
 })
 
+/** What a choice's text begins with, where the prompt is to be told. */
+const echoOf = ({ prompts, generations }: Answer, choice: number, told: ReadonlyArray<PromptToken>): string => {
+  const prompt = prompts[Math.floor((choice * prompts.length) / generations.promptTokens.length)]
+  return prompt !== undefined && "prompt" in prompt ? prompt.prompt : textOfPrompt(told)
+}
+
 const whole = Effect.fnUntraced(function* (answer: Answer) {
   const { asked, prompts, generations } = answer
   const choices = yield* collect(generations)
   return HttpServerResponse.jsonUnsafe({
     ...headOf(answer),
-    choices: choices.map(({ text, finishReason, logged }, index) => ({
-      ...{ index, text, finish_reason: finishReason },
-      logprobs: asked.logprobs == null ? null : completionLogProbs(logged, 0),
-    })),
+    choices: choices.map((choice, index) => {
+      const echo = asked.echo === true ? echoOf(answer, index, choice.prompt) : ""
+      return {
+        ...{ index, text: echo + choice.text, finish_reason: choice.finishReason },
+        logprobs: asked.logprobs == null ? null : wholeLogProbs(choice, echo),
+      }
+    }),
     usage: usageOf(
       generations,
-      prompts,
+      prompts.length,
       choices.map(({ tokens }) => tokens),
     ),
   })
 })
 
+const wholeLogProbs = ({ prompt, logged, endToken }: Choice, echo: string) => {
+  const scores = new CompletionLogProbs()
+  const ofPrompt = scores.ofPrompt(prompt, echo)
+  const ofAnswer = scores.ofAnswer(endToken === null ? logged : [...logged, endToken])
+  return {
+    tokens: [...ofPrompt.tokens, ...ofAnswer.tokens],
+    token_logprobs: [...ofPrompt.token_logprobs, ...ofAnswer.token_logprobs],
+    top_logprobs: [...ofPrompt.top_logprobs, ...ofAnswer.top_logprobs],
+    text_offset: [...ofPrompt.text_offset, ...ofAnswer.text_offset],
+  }
+}
+
 const streamed = (answer: Answer) => {
   const { asked, prompts, generations } = answer
-  const wantsUsage = asked.stream_options?.include_usage === true
-  const head = { ...headOf(answer), ...(wantsUsage ? { usage: null } : {}) }
+  const usage = usageInStream(asked.stream_options, (counts) => usageOf(generations, prompts.length, counts))
+  const counts = generations.promptTokens.map(() => 0)
+  const scores = generations.promptTokens.map(() => new CompletionLogProbs())
+  const head = headOf(answer)
   const chunk = (choice: number, text: string, finish: string | null, logprobs: object | null = null): Chunk => ({
     choice,
-    data: { ...head, choices: [{ ...{ index: choice, text, logprobs }, finish_reason: finish }] },
+    data: {
+      ...head,
+      choices: [{ ...{ index: choice, text, logprobs }, finish_reason: finish }],
+      ...usage.withChunk(counts),
+    },
   })
-  const counts = generations.promptTokens.map(() => 0)
-  const lengths = generations.promptTokens.map(() => 0) // of the text so far
   const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
     const { choice } = event
-    if (event._tag === "Ended") {
-      counts[choice] = event.tokens
-      return [chunk(choice, "", event.finishReason)]
+    const told = asked.logprobs == null ? undefined : scores[choice]
+    switch (event._tag) {
+      case "Prompt": {
+        const echo = echoOf(answer, choice, event.tokens)
+        return [chunk(choice, echo, null, told?.ofPrompt(event.tokens, echo))]
+      }
+      case "Token": {
+        const { token } = event
+        if (token.id >= 0) counts[choice] = (counts[choice] ?? 0) + 1
+        if (token.bytes !== undefined) return [chunk(choice, token.text, null, told?.ofAnswer([token]))]
+        return token.text === "" ? [] : [chunk(choice, token.text, null)] // in the middle of a character
+      }
+      case "Ended": {
+        counts[choice] = event.tokens
+        const ending = event.endToken === null ? null : told?.ofAnswer([event.endToken])
+        return [chunk(choice, "", event.finishReason, ending)]
+      }
     }
-    const { token } = event
-    const offset = lengths[choice] ?? 0
-    lengths[choice] = offset + token.text.length
-    if (asked.logprobs != null) return [chunk(choice, token.text, null, completionLogProbs([token], offset))]
-    return token.text === "" ? [] : [chunk(choice, token.text, null)] // in the middle of a character
   }
-  const usage = (): Chunk => ({
-    choice: counts.length - 1,
-    data: { ...head, choices: [], usage: usageOf(generations, prompts, counts) },
-  })
   const chunks: Stream.Stream<Chunk, ApiError> = generations.events.pipe(
     Stream.map(chunkOf),
     Stream.flattenIterable,
-    Stream.concat(Stream.suspend(() => (wantsUsage ? Stream.make(usage()) : Stream.empty))),
+    Stream.concat(Stream.suspend(() => Stream.fromIterable(usage.last(counts, head)))),
   )
   return eventStream(numbered(generations, chunks), generations)
 }

@@ -121,6 +121,9 @@ const FIELDS: Readonly<Record<string, string>> = {
   minTokens: "min_tokens",
   ignoreEos: "ignore_eos",
   tokens: "prompt",
+  mostTokens: "max_tokens",
+  promptLogprobs: "logprobs",
+  templateArguments: "chat_template_kwargs",
 }
 
 const inOpenAisWords = (reason: string): string =>

@@ -16,6 +16,11 @@ const Stop = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(1_000)))
 
 const STREAM_OPTIONS = {
   include_usage: supported(optional(Schema.Boolean), "a last event with the usage"),
+  continuous_usage_stats: supported(
+    optional(Schema.Boolean),
+    "with `include_usage`: the usage so far in each event",
+    "vLLM",
+  ),
   include_obfuscation: ignored("nothing is added to hide the tokens' lengths"),
 }
 
@@ -89,12 +94,12 @@ const MESSAGE = {
   reasoning: ignored("templates leave it out of earlier turns", "vLLM"),
 }
 
-const maxTokens = optional(int(1, MOST_TOKENS))
+const maxTokens = optional(int(0, MOST_TOKENS))
 
 const CHAT = {
   messages: supported(Schema.NonEmptyArray(Schema.Struct(schemasOf(MESSAGE))), "see below"),
   ...SHARED,
-  max_completion_tokens: supported(maxTokens, "the answer's length"),
+  max_completion_tokens: supported(maxTokens, "the answer's length; all that the context leaves where it is left out"),
   max_tokens: supported(maxTokens, "its former name"),
   logprobs: supported(optional(Schema.Boolean), "the model's own, before temperature and the like"),
   top_logprobs: supported(optional(int(0, MAX_ALTERNATIVES)), "with `logprobs`"),
@@ -115,7 +120,12 @@ const CHAT = {
   prompt_cache_key: ignored("prompts are found again by themselves"),
   prompt_cache_options: ignored("prompts are found again by themselves"),
   prompt_cache_retention: ignored("prompts are found again by themselves"),
-  reasoning_effort: refused({ but: ["none"] }),
+  reasoning_effort: supported(optional(Schema.String), "the chat template is told"),
+  chat_template_kwargs: supported(
+    optional(Schema.Record(Schema.String, Schema.Json)),
+    "what the chat template is told beside the messages, such as `enable_thinking`",
+    "vLLM",
+  ),
   ...OTHERS_OF_CHAT,
 }
 
@@ -129,10 +139,16 @@ const COMPLETION = {
     "a text, a list of tokens, or a list of either",
   ),
   ...SHARED,
-  max_tokens: supported(maxTokens, "16 where it is left out"),
+  max_tokens: supported(
+    maxTokens,
+    "16 where it is left out, or less where the context leaves less. 0 with `echo` is for the prompt's log-probabilities",
+  ),
   logprobs: supported(optional(int(0, MAX_ALTERNATIVES)), "the model's own, before temperature and the like"),
   best_of: supported(optional(int(1, MOST_CHOICES)), "refused where it is not `n`"),
-  echo: refused({ but: [false] }),
+  echo: supported(
+    optional(Schema.Boolean),
+    "the text begins with the prompt, and `logprobs` are its tokens' too, but for the first",
+  ),
   suffix: refused({ but: [""] }),
 }
 

@@ -2,21 +2,23 @@
 // ends: an answer that nobody waits for any more is cancelled, unless whoever hangs up has said that he may come back.
 import { Effect, Stream } from "effect"
 import { traceparent } from "../bus/telemetry.ts"
-import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import type { Client, Ending, EndToken, Generation, InferRequest, LoggedToken, PromptToken } from "../client/index.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { type Kind, type Place, resumptionOf } from "./resumption.ts"
 
-/** What happens to one choice: a token, or its end. */
+/** What happens to one choice: its prompt, where that is told, a token, or its end. */
 export type ChoiceEvent =
+  | { readonly _tag: "Prompt"; readonly choice: number; readonly tokens: ReadonlyArray<PromptToken> }
   | { readonly _tag: "Token"; readonly choice: number; readonly token: LoggedToken }
   | {
       readonly _tag: "Ended"
       readonly choice: number
       readonly finishReason: "stop" | "length"
       readonly tokens: number
+      readonly endToken: EndToken | null // where log-probabilities are told
     }
 
 export interface Generations {
@@ -107,28 +109,37 @@ const generationsOf = Effect.fnUntraced(function* (
 /** A choice when it has ended. */
 export interface Choice {
   readonly text: string
+  readonly prompt: ReadonlyArray<PromptToken> // where it is told
   readonly logged: ReadonlyArray<LoggedToken>
   readonly finishReason: "stop" | "length"
   readonly tokens: number
-}
-
-interface Open extends Omit<Choice, "text" | "logged"> {
-  readonly logged: Array<LoggedToken>
+  readonly endToken: EndToken | null
 }
 
 /** Waits for all of it. */
 export const collect = Effect.fnUntraced(function* ({ promptTokens, events }: Generations) {
-  const choices = promptTokens.map((): Open => ({ logged: [], finishReason: "stop", tokens: 0 }))
-  yield* Stream.runForEach(events, (event) =>
-    Effect.sync(() => {
-      const choice = choices[event.choice]
-      if (event._tag === "Token") choice?.logged.push(event.token)
-      else
-        choices[event.choice] = { logged: choice?.logged ?? [], finishReason: event.finishReason, tokens: event.tokens }
-    }),
-  )
-  return choices.map((choice): Choice => ({ ...choice, text: choice.logged.map(({ text }) => text).join("") }))
+  const choices = promptTokens.map(() => new Gathered())
+  yield* Stream.runForEach(events, (event) => Effect.sync(() => choices[event.choice]?.take(event)))
+  return choices.map(({ choice }) => choice)
 })
+
+class Gathered {
+  readonly #logged: Array<LoggedToken> = []
+  #prompt: ReadonlyArray<PromptToken> = []
+  #end: Pick<Choice, "finishReason" | "tokens" | "endToken"> = { finishReason: "stop", tokens: 0, endToken: null }
+
+  take(event: ChoiceEvent): void {
+    if (event._tag === "Prompt") this.#prompt = event.tokens
+    else if (event._tag === "Token") this.#logged.push(event.token)
+    else this.#end = event
+  }
+
+  get choice(): Choice {
+    const { finishReason, tokens, endToken } = this.#end
+    const text = this.#logged.map(({ text }) => text).join("")
+    return { text, prompt: this.#prompt, logged: this.#logged, finishReason, tokens, endToken }
+  }
+}
 
 /** One choice, as most requests have, needs no queue between it and its reader. */
 const together = (
@@ -205,7 +216,20 @@ const eventsOf = (
     }),
     Effect.flatMap((ending) => endOf(ending, choice)),
   )
-  return Stream.concat(tokens, Stream.fromEffect(ended))
+  return Stream.concat(tokens, Stream.fromEffect(ended)).pipe(
+    Stream.map(withPrompt(generation, choice)),
+    Stream.flattenIterable,
+  )
+}
+
+/** All of the prompt is there when the first token comes, or the end. */
+const withPrompt = (generation: Generation, choice: number) => {
+  let told = false
+  return (event: ChoiceEvent): ReadonlyArray<ChoiceEvent> => {
+    const tokens = told ? [] : generation.prompt()
+    told = true
+    return tokens.length === 0 ? [event] : [{ _tag: "Prompt", choice, tokens }, event]
+  }
 }
 
 /** Observes each token as it comes. */
@@ -220,9 +244,10 @@ const timing = (model: string, started: number): (() => Effect.Effect<void>) => 
   }
 }
 
-const endOf = ({ finishReason, error, tokens }: Ending, choice: number): Effect.Effect<ChoiceEvent, ApiError> => {
+const endOf = (ending: Ending, choice: number): Effect.Effect<ChoiceEvent, ApiError> => {
+  const { finishReason, error, tokens, endToken = null } = ending
   if (finishReason === "stop" || finishReason === "length") {
-    return Effect.succeed({ _tag: "Ended", choice, finishReason, tokens: tokens.length })
+    return Effect.succeed({ _tag: "Ended", choice, finishReason, tokens: tokens.length, endToken })
   }
   if (finishReason === "failed")
     return Effect.fail(apiError(503, "generation_failed", error, { retryAfterMillis: 1_000 }))

@@ -22,6 +22,7 @@ export const commit = Effect.fnUntraced(function* (generation: Generation, entry
     Effect.map(Effect.forkIn(Effect.interruptible(append), generation.scope), (fiber) => {
       generation.written = fiber
       if (entry._tag === "Tokens") generation.logged.push(...entry.tokens)
+      if (entry._tag === "Prompt") generation.prompt.push(...entry.tokens)
     }),
   )
 })

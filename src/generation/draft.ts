@@ -4,8 +4,9 @@ import { Effect, Schema } from "effect"
 import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../group/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
+import type { TokenLog } from "../store/tokenLog.ts"
 import { Drafted } from "../wire/pass.ts"
-import { GroupError } from "./errors.ts"
+import { type GenerateError, GroupError } from "./errors.ts"
 import { CHUNK, prefill } from "./prefill.ts"
 import { measure } from "./speculationControl.ts"
 import type { Generation, Models } from "./state.ts"
@@ -32,8 +33,8 @@ const caughtUp = (
   shape: TreeShape,
 ): Effect.Effect<
   typeof Answered.Type,
-  GroupError,
-  Models | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
+  GenerateError,
+  Models | TokenLog | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
 > =>
   catchUp(generation, group).pipe(
     Effect.andThen(Effect.suspend(() => tree(generation, group, shape))),

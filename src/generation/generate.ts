@@ -10,12 +10,12 @@ import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { GroupSilent } from "../wire/errors.ts"
-import { Answer, type FinishReason, type LoggedToken, type TokenLogProbs, type TokenOrigin } from "../wire/infer.ts"
+import { Answer, type FinishReason, type LoggedToken, logProbsOf, type TokenOrigin } from "../wire/infer.ts"
 import { commit, written } from "./commit.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft, firstLook } from "./draft.ts"
 import { GenerateError } from "./errors.ts"
-import { ofRow } from "./logProbs.ts"
+import { ofRow, owesPrompt } from "./logProbs.ts"
 import { outlasting } from "./lossPolicy.ts"
 import { prefill, prefillApart } from "./prefill.ts"
 import type { Reuse } from "./prefixes.ts"
@@ -55,7 +55,7 @@ export const generate = Effect.fnUntraced(
 )
 
 const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number, journal: Journal) {
-  if (journal.end !== null) return answerOf(request, journal.tokens, journal.end)
+  if (journal.end !== null) return answerOf(request, journal, journal.end)
   const { tokenizer } = yield* Place
   const cancellation = yield* Cancellation
   const generation = yield* restore(request, { journal, epoch, tokenizer })
@@ -120,9 +120,10 @@ const arrive = Effect.fnUntraced(function* (generation: Generation, whole: Scope
 /** The prompt's KV, or that of all that was accepted before. */
 const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse | null) {
   const models = yield* Models
-  if (generation.finish !== null) return // all but the log's last entry was written
+  if (generation.finish !== null && !owesPrompt(generation)) return // all but the log's last entry was written
   const last = generation.tokens.length - 1
-  generation.reuse = moving ?? models.prefixes.reusable(generation.request.prompt)
+  // What a copy has is not computed, and so cannot be told.
+  generation.reuse = moving ?? (owesPrompt(generation) ? null : models.prefixes.reusable(generation.request.prompt))
   yield* fillBase(generation, models, last)
   generation.base = { committed: last, keep: [] }
   if (models.draft !== null && moving !== null && moving.draft > 0) yield* catchUp(generation, models.draft)
@@ -171,7 +172,7 @@ const plain = Effect.fnUntraced(function* (generation: Generation, models: Model
   const began = performance.now()
   const { tokens, logProbs } = yield* decode(generation, models.base, left(generation))
   learn(generation, models, { shape: null, accepted: 0, millis: performance.now() - began })
-  const told = tokens.map((_, row) => ofRow(logProbs, row, models.tokenizer))
+  const told = tokens.map((id, row) => ofRow(logProbs, row, id, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     proposed: 0,
     drafted: 0,
@@ -197,7 +198,7 @@ const speculative = Effect.fnUntraced(function* (
   const millis = performance.now() - began
   learn(generation, models, { shape, accepted: path.length, millis })
   yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
-  const told = keep.map((row) => ofRow(logProbs, row, models.tokenizer))
+  const told = keep.map((row, i) => ofRow(logProbs, row, tokens[i] ?? 0, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     proposed: tree.tokens.length,
     drafted: path.length,
@@ -224,7 +225,7 @@ const accepted = Effect.fnUntraced(function* (
 ) {
   const { request, epoch, tally } = generation
   const at = generation.tokens.length - request.prompt.length
-  const taken = take(tokenizer, generation, tokens, drafted, last).map((token, i) => ({ ...token, ...told[i] }))
+  const taken = take(tokenizer, generation, { tokens, drafted, last, told })
   tally.iteration(taken.length, drafted, iterations)
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
@@ -235,19 +236,24 @@ const accepted = Effect.fnUntraced(function* (
 const take = (
   tokenizer: Tokenizer,
   generation: Generation,
-  tokens: ReadonlyArray<number>,
-  drafted: number,
-  last: TokenOrigin,
+  {
+    tokens,
+    drafted,
+    last,
+    told,
+  }: Pick<Accepted, "drafted" | "last" | "told"> & { readonly tokens: ReadonlyArray<number> },
 ): ReadonlyArray<LoggedToken> => {
   const { request, transcript } = generation
   const taken: Array<LoggedToken> = []
   for (const [i, id] of tokens.entries()) {
+    const scores = told[i]
     if (tokenizer.isEnd(id) && !request.ignoreEos) {
       generation.finish = "stop"
+      if (scores !== undefined) generation.endToken = { id, ...scores }
       break
     }
     generation.tokens.push(id)
-    taken.push({ id, text: transcript.push(id), origin: i < drafted ? "drafted" : last })
+    taken.push({ id, text: transcript.push(id), origin: i < drafted ? "drafted" : last, ...scores })
     generation.finish = finishOf(transcript, generation.tokens.length - request.prompt.length, request.maxTokens)
     if (generation.finish !== null) break
   }
@@ -256,26 +262,26 @@ const take = (
 
 /** The log's last entry: how it ended, the text that was held back, and what it took. Gives the whole answer. */
 const end = Effect.fnUntraced(function* (generation: Generation, finishReason: FinishReason, error: string) {
-  const { request, epoch, transcript, tally, logged } = generation
-  const ending = { text: transcript.end(), finishReason, error, stats: tally.read(generation.coldStart) }
+  const { request, epoch, transcript, tally, logged, endToken } = generation
+  const stats = tally.read(generation.coldStart)
+  const ending = { text: transcript.end(), finishReason, error, stats, ...(endToken === null ? {} : { endToken }) }
   yield* commit(generation, { _tag: "End", epoch, at: logged.length, ...ending })
   yield* written(generation)
-  return answerOf(request, logged, ending)
+  return answerOf(request, { tokens: logged, prompt: generation.prompt }, ending)
 })
 
 const answerOf = (
-  { logprobs }: GenerateRequest,
-  logged: ReadonlyArray<LoggedToken>,
-  { text, finishReason, error, stats }: Pick<Answer, "text" | "finishReason" | "error" | "stats">,
+  { logprobs, promptLogprobs }: GenerateRequest,
+  { tokens: logged, prompt }: Pick<Journal, "tokens" | "prompt">,
+  { text, finishReason, error, stats, endToken }: Omit<Answer, "tokens" | "logProbs" | "prompt">,
 ): Answer => ({
   ...{ finishReason, error, stats },
   text: logged.map(({ text }) => text).join("") + text,
   tokens: logged.map(({ id }) => id),
   ...(logprobs === null ? {} : { logProbs: logged.flatMap(logProbsOf) }),
+  ...(endToken === undefined ? {} : { endToken }),
+  ...(promptLogprobs === null ? {} : { prompt }),
 })
-
-const logProbsOf = ({ logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs> =>
-  logProb === undefined || top === undefined ? [] : [{ logProb, top }]
 
 /** Frees the session's KV on every rank, and stops what may still run for it; what has ended well may be kept for others. */
 const release = Effect.fnUntraced(function* (generation: Generation, exit: Exit.Exit<unknown, unknown>) {

@@ -3,9 +3,11 @@
 import { Effect, Schema } from "effect"
 import { Activity, type WorkflowEngine } from "effect/workflow"
 import type { Group } from "../group/group.ts"
+import type { TokenLog } from "../store/tokenLog.ts"
 import type { UnknownSession } from "../wire/errors.ts"
 import { Prefilled } from "../wire/pass.ts"
-import { GroupError } from "./errors.ts"
+import { type GenerateError, GroupError } from "./errors.ts"
+import { owesPrompt, scored, tellPrompt } from "./logProbs.ts"
 import type { Reuse } from "./prefixes.ts"
 import { measure } from "./speculationControl.ts"
 import { type Generation, Models } from "./state.ts"
@@ -16,8 +18,9 @@ export const CHUNK = 128
 /** While others run: their tokens come between two chunks, and no chunk keeps them waiting for long. */
 const SHORT_CHUNK = 48
 
-const chunkOf = ({ running }: Generation, group: Group): number =>
-  running() > 1 && group.name !== "prefill" ? SHORT_CHUNK : CHUNK
+/** Where the prompt is told, a chunk has as many rows of the whole vocabulary. */
+const chunkOf = (generation: Generation, group: Group): number =>
+  owesPrompt(generation) || (generation.running() > 1 && group.name !== "prefill") ? SHORT_CHUNK : CHUNK
 
 const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
@@ -71,7 +74,11 @@ export const refill = (
   generation: Generation,
   group: Group,
   { actual }: Pick<UnknownSession, "actual">,
-): Effect.Effect<void, GroupError, Models | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance> => {
+): Effect.Effect<
+  void,
+  GenerateError,
+  Models | TokenLog | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
+> => {
   const last = generation.tokens.length - 1
   const from = Math.max(0, actual)
   return prefill(generation, group, from, last).pipe(
@@ -91,6 +98,10 @@ const chunk = Effect.fnUntraced(function* (
   reuse?: Reuse,
 ) {
   const { answer, millis, bytes } = yield* pass(generation, group, from, to, reuse)
+  if (group.name !== "draft" && owesPrompt(generation)) {
+    const { tokenizer } = yield* Models
+    yield* tellPrompt(generation, { from, to }, answer.logProbs, tokenizer)
+  }
   generation.tally.pass("prefill", answer.cost, { millis, bytes })
   if (to > from && group.name !== "prefill")
     measure(generation, group.name === "base" ? "verify" : "calibrate", to - from, { ...answer.cost, millis })
@@ -108,6 +119,7 @@ const pass = (generation: Generation, group: Group, from: number, to: number, re
       ...(reuse === undefined ? {} : { from: reuse.kv }),
       ...(reuse?.source === undefined ? {} : { source: { group: group.name, ...reuse.source } }),
       tokens: generation.tokens.slice(from, to),
+      ...(group.name === "draft" ? {} : scored(generation, { from, to })),
       sampling: generation.request.sampling,
     }),
   })

@@ -16,6 +16,7 @@ import { Transcript } from "./transcript.ts"
 /** What a log says of a session. */
 export interface Journal {
   readonly tokens: Extract<LogEntry, { readonly _tag: "Tokens" }>["tokens"]
+  readonly prompt: Extract<LogEntry, { readonly _tag: "Prompt" }>["tokens"] // as far as it was told
   readonly end: Extract<LogEntry, { readonly _tag: "End" }> | null
   readonly losses: Losses
   readonly epoch: number // of its newest owner
@@ -28,6 +29,7 @@ export interface Journal {
  */
 export const journalOf = (entries: ReadonlyArray<Logged>): Journal | null => {
   const tokens: Array<Journal["tokens"][number]> = []
+  const prompt: Array<Journal["prompt"][number]> = []
   let end: Journal["end"] = null
   let epoch = 0
   const counting: Array<LogEntry> = []
@@ -36,11 +38,13 @@ export const journalOf = (entries: ReadonlyArray<Logged>): Journal | null => {
     if (entry.at > tokens.length) return null
     counting.push(entry)
     if (entry._tag === "Tokens") tokens.push(...entry.tokens.slice(tokens.length - entry.at))
+    if (entry._tag === "Prompt" && entry.from <= prompt.length)
+      prompt.push(...entry.tokens.slice(prompt.length - entry.from))
     if (entry._tag === "End") end = entry
     epoch = entry.epoch
   }
   const losses = lossesOf(counting)
-  return { tokens, end, losses, epoch, last: entries.at(-1)?.sequence ?? 0 }
+  return { tokens, prompt, end, losses, epoch, last: entries.at(-1)?.sequence ?? 0 }
 }
 
 /** What is to be done with a journal by the owner of an epoch. */
@@ -69,7 +73,7 @@ export const recover = Effect.fnUntraced(function* ({ session }: GenerateRequest
 
 /** Of a session that has just been accepted. */
 export const begun = ({ after }: GenerateRequest): Journal => ({
-  ...{ tokens: [], end: null, losses: NO_LOSSES, epoch: 1, last: after },
+  ...{ tokens: [], prompt: [], end: null, losses: NO_LOSSES, epoch: 1, last: after },
 })
 
 export const restore = Effect.fnUntraced(function* (
@@ -85,6 +89,7 @@ export const restore = Effect.fnUntraced(function* (
     ...{ request, epoch, kv: kvOf(request.session, epoch), after: journal.last, transcript, tally },
     scope: yield* Effect.scope,
     logged: [...journal.tokens],
+    prompt: [...journal.prompt],
     tokens: [...request.prompt, ...journal.tokens.map(({ id }) => id)],
     base: { committed: 0, keep: [] },
     draft: { committed: 0 },
@@ -98,6 +103,7 @@ export const restore = Effect.fnUntraced(function* (
     adaptive: null,
     measured: nothing(),
     finish: finishOf(transcript, journal.tokens.length, request.maxTokens),
+    endToken: null,
     written: null,
   }
   return generation

@@ -4,7 +4,7 @@ import type { Group } from "../group/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Adaptive, Known } from "../speculation/adaptive.ts"
 import type { ActivationFailed, Cancelled, NoPlacement, UnknownDeployment } from "../wire/errors.ts"
-import type { ColdStart, LoggedToken } from "../wire/infer.ts"
+import type { ColdStart, EndToken, LoggedToken, PromptToken } from "../wire/infer.ts"
 import { Sampling } from "../wire/pass.ts"
 import type { Step } from "./decode.ts"
 import type { GenerateError } from "./errors.ts"
@@ -21,7 +21,7 @@ const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 export const GenerateRequest = Schema.Struct({
   session: Schema.NonEmptyString,
   prompt: Schema.NonEmptyArray(Count), // tokens
-  maxTokens: Positive,
+  maxTokens: Count,
   minTokens: Count, // before which neither an end nor a stop string ends it
   ignoreEos: Schema.Boolean, // an end of the model's does not end it
   sampling: Sampling,
@@ -33,6 +33,7 @@ export const GenerateRequest = Schema.Struct({
   fuzzy: Positive,
   trace: Schema.Boolean, // whether iterations are told to those who watch
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
+  promptLogprobs: Schema.NullOr(Count), // likewise with each token of the prompt
   model: Schema.String, // of the base group, as the deployment names it
   client: Schema.NullOr(Schema.String), // who asked, for limits of each client
   deadlineMillis: Schema.NullOr(Positive), // from its acceptance
@@ -125,6 +126,7 @@ export interface Generation {
   readonly transcript: Transcript
   readonly tally: Tally
   readonly logged: Array<LoggedToken>
+  readonly prompt: Array<PromptToken> // in the log, where it is to be told
   /** Prompt and answer; the last one is the bonus token, which no KV has yet. */
   readonly tokens: Array<number>
   /** Exact KV in the base group, and the rows of its last verify pass that are to be kept in the next one. */
@@ -143,6 +145,7 @@ export interface Generation {
   adaptive: Adaptive | null // null where a setting is forced
   measured: Measured
   finish: "stop" | "length" | null
+  endToken: EndToken | null // that it has ended with, where log-probabilities are told
   /** The newest write to the log; it gives the sequence that the next one comes after. */
   written: Fiber.Fiber<number, GenerateError> | null
 }

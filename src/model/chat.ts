@@ -18,9 +18,13 @@ export interface SpecialTokens {
   readonly controls: ReadonlyArray<string>
 }
 
+/** What a template may be told beside the messages, by the names that it has for it: `enable_thinking`. */
+export type TemplateArguments = Readonly<Record<string, Schema.Json>>
+
 export interface RenderOptions {
   /** Whether the text ends with the start of the assistant's turn. True. */
   readonly addGenerationPrompt?: boolean
+  readonly arguments?: TemplateArguments
 }
 
 /** Characters of a template, and of what it may make beyond the messages themselves. The longest in use have some 20,000. */
@@ -53,14 +57,16 @@ export class ChatTemplate {
   /** The prompt for a conversation. A template that wants bos writes it. */
   render(
     messages: ReadonlyArray<ChatMessage>,
-    { addGenerationPrompt = true }: RenderOptions = {},
+    options: RenderOptions = {},
   ): Effect.Effect<ReadonlyArray<Part>, TemplateFailed> {
     return Effect.try({
       try: () => {
         const { bos, eos } = this.#tokens
-        const marks = marksBeside([this.source, bos, eos, ...messages.flatMap(({ role, content }) => [role, content])])
+        const told = this.#textsOf(options.arguments ?? {})
+        const said = messages.flatMap(({ role, content }) => [role, content])
+        const marks = marksBeside([this.source, bos, eos, ...said, ...told])
         const now = new Date()
-        const render: Render = (messages, literal) => this.#once(messages, { addGenerationPrompt, now }, literal)
+        const render: Render = (messages, literal) => this.#once(messages, { ...options, now }, literal)
         const parts = partsOf(render, messages, this.#names, marks)
         if (parts !== null) return parts
         throw new Error("it looks for names of control tokens in messages, and these have some. Leave them out")
@@ -70,14 +76,23 @@ export class ChatTemplate {
     })
   }
 
+  /** All texts in what it is told. A name of a control token in them would be structure where a template makes names of parts. */
+  #textsOf(told: TemplateArguments): ReadonlyArray<string> {
+    const own = OWN_NAMES.find((name) => Object.hasOwn(told, name))
+    if (own !== undefined) throw new Error(`${own} is what the request itself says. Leave it out of the arguments`)
+    const texts = textsIn(told)
+    if (!texts.some((text) => this.#names.in(text).length > 0)) return texts
+    throw new Error("its arguments have the name of a control token. Leave it out")
+  }
+
   /** With its own text as `literal` changes it. */
   #once(
     messages: ReadonlyArray<ChatMessage>,
-    { addGenerationPrompt, now }: { readonly addGenerationPrompt: boolean; readonly now: Date },
+    { addGenerationPrompt = true, arguments: told = {}, now }: RenderOptions & { readonly now: Date },
     literal?: (text: string) => string,
   ): string {
     const [bos_token, eos_token] = [this.#tokens.bos, this.#tokens.eos].map((text) => literal?.(text) ?? text)
-    const given = {
+    const own = {
       messages,
       add_generation_prompt: addGenerationPrompt,
       tools: null,
@@ -85,15 +100,26 @@ export class ChatTemplate {
       bos_token,
       eos_token,
     }
+    const given = { ...told, ...own }
     const text = within(RENDER_MILLIS, () => {
       this.#program ??= parsed(this.source)
       return rendered(literal === undefined ? this.#program : parsed(this.source, literal), given, now)
     })
     if (text === null) throw new Error(`it took more than ${RENDER_MILLIS} ms`)
-    const said = messages.reduce((length, message) => length + message.content.length, 0)
+    const texts = [...messages.map(({ content }) => content), ...textsIn(told)]
+    const said = texts.reduce((length, text) => length + text.length, 0)
     if (text.length > 2 * said + MAX_TEMPLATE) throw new Error(`it made ${text.length} characters of ${said}`)
     return text
   }
+}
+
+/** What a template is given by no argument. */
+const OWN_NAMES = ["messages", "add_generation_prompt", "tools", "documents", "bos_token", "eos_token"]
+
+const textsIn = (value: Schema.Json): ReadonlyArray<string> => {
+  if (typeof value === "string") return [value]
+  if (typeof value !== "object" || value === null) return []
+  return Object.entries(value).flatMap(([key, value]) => [key, ...textsIn(value)])
 }
 
 const Named = Schema.Struct({ name: Schema.String, template: Schema.String })

@@ -19,7 +19,11 @@ const Around = { addSpecialTokens: Schema.optionalKey(Schema.Boolean) }
  */
 export const Encodable = Schema.Union([
   Schema.Struct({ text: Schema.String, ...Around }),
-  Schema.Struct({ messages: Schema.Array(Message), ...Around }),
+  Schema.Struct({
+    messages: Schema.Array(Message),
+    arguments: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
+    ...Around,
+  }),
 ])
 export type Encodable = typeof Encodable.Type
 
@@ -31,10 +35,10 @@ export const encode = Effect.fnUntraced(function* (model: Model, given: Encodabl
     const { text, addSpecialTokens = true } = given
     return yield* cut(model, [{ text, structure: true }], addSpecialTokens)
   }
-  const { messages, addSpecialTokens = false } = given
+  const { messages, addSpecialTokens = false, arguments: told = {} } = given
   const { chatTemplate, path } = model
   if (chatTemplate === null) return yield* new TemplateFailed({ file: path, reason: "there is none: give a prompt" })
-  return yield* cut(model, yield* chatTemplate.render(messages), addSpecialTokens)
+  return yield* cut(model, yield* chatTemplate.render(messages, { arguments: told }), addSpecialTokens)
 })
 
 const cut = ({ tokenizer, path }: Model, parts: ReadonlyArray<Part>, addSpecialTokens: boolean) =>

@@ -9,8 +9,6 @@ import type { InferRequest } from "../wire/infer.ts"
 import { MOST_BIASES, PASS_ROWS, type Sampling } from "../wire/pass.ts"
 import type { Encoder } from "./encoder.ts"
 
-const DEFAULT_MAX_TOKENS = 256
-
 export const generateRequest = Effect.fnUntraced(function* (
   request: InferRequest,
   session: string,
@@ -19,7 +17,7 @@ export const generateRequest = Effect.fnUntraced(function* (
   const prompt = yield* promptOf(request, deployment.name, base, encoder)
   const [first, ...rest] = prompt
   if (first === undefined) return yield* invalid("prompt", "has no tokens; say at least a word")
-  const maxTokens = yield* maxTokensOf(request, prompt.length, deployment.context)
+  const maxTokens = yield* maxTokensOf(request, prompt.length, deployment)
   const { minTokens = 0, ignoreEos = false } = request
   if (minTokens > maxTokens) {
     return yield* invalid("minTokens", `is ${minTokens}, more than the ${maxTokens} tokens that the answer may have`)
@@ -46,6 +44,7 @@ export const generateRequest = Effect.fnUntraced(function* (
     fuzzy: request.fuzzy ?? deployment.fuzzy,
     trace: request.trace ?? false,
     logprobs: request.logprobs ?? null,
+    promptLogprobs: request.promptLogprobs ?? null,
     model: deployment.base.model,
     client: request.client ?? null,
     deadlineMillis: request.deadlineMillis ?? null,
@@ -60,9 +59,12 @@ const promptOf = Effect.fnUntraced(function* (
   base: Model,
   encoder: Encoder,
 ) {
-  const { prompt, tokens, messages, addSpecialTokens } = request
+  const { prompt, tokens, messages, templateArguments, addSpecialTokens } = request
   const given = [prompt, tokens, messages].filter((one) => one !== undefined).length
   if (given !== 1) return yield* invalid("prompt", "give exactly one of prompt, tokens and messages")
+  if (templateArguments !== undefined && messages === undefined) {
+    return yield* invalid("templateArguments", "needs messages: a prompt goes through no template. Leave it out")
+  }
   if (tokens !== undefined) {
     const known = base.tokenizer.size
     const outside = tokens.findIndex((token) => token >= known)
@@ -74,7 +76,8 @@ const promptOf = Effect.fnUntraced(function* (
   if (base.chatTemplate === null) {
     return yield* invalid("messages", `the model of the deployment ${deployment} has no chat template: give a prompt`)
   }
-  return yield* encoded(encoder.encode(base, { messages, ...around }), "messages")
+  const told = templateArguments === undefined ? {} : { arguments: templateArguments }
+  return yield* encoded(encoder.encode(base, { messages, ...told, ...around }), "messages")
 })
 
 const encoded = (tokens: ReturnType<Encoder["encode"]>, field: string) =>
@@ -148,12 +151,12 @@ const biasOf = Effect.fnUntraced(function* ({ logitBias = {} }: InferRequest, kn
 })
 
 /** What was asked for has to fit; what nobody asked for is what fits. */
-const maxTokensOf = ({ maxTokens }: InferRequest, prompt: number, context: number) => {
-  const left = context - prompt
-  if (left < 1 || (maxTokens ?? 0) > left) {
-    return Effect.fail(new ContextExceeded({ prompt, maxTokens: maxTokens ?? 1, context }))
-  }
-  return Effect.succeed(maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, left))
+const maxTokensOf = ({ maxTokens, mostTokens }: InferRequest, prompt: number, deployment: Deployment) => {
+  const { context, kvTokens = context } = deployment
+  const exceeded = (maxTokens: number) => Effect.fail(new ContextExceeded({ prompt, maxTokens, context }))
+  if (maxTokens !== undefined) return maxTokens > context - prompt ? exceeded(maxTokens) : Effect.succeed(maxTokens)
+  const most = Math.min(mostTokens ?? context, Math.min(context, kvTokens) - prompt)
+  return most < Math.min(1, mostTokens ?? 1) ? exceeded(1) : Effect.succeed(most)
 }
 
 const invalid = (field: string, reason: string) => Effect.fail(new InvalidRequest({ field, reason }))

@@ -17,8 +17,10 @@ export const InferRequest = Schema.Struct({
   prompt: Schema.optionalKey(Schema.String),
   tokens: Schema.optionalKey(Schema.Array(Count)),
   messages: Schema.optionalKey(Schema.Array(ChatMessage)),
+  templateArguments: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)), // what a chat's template is told beside the messages
   addSpecialTokens: Schema.optionalKey(Schema.Boolean), // what the model's files put around a text, such as bos; true for a prompt, false for messages
-  maxTokens: Schema.optionalKey(Positive), // 256
+  maxTokens: Schema.optionalKey(Count), // of the answer: it has to fit; all that the context leaves
+  mostTokens: Schema.optionalKey(Count), // likewise, and less where the context leaves less
   temperature: Schema.optionalKey(Schema.Finite), // 0
   topK: Schema.optionalKey(Count),
   topP: Schema.optionalKey(Schema.Finite),
@@ -43,6 +45,7 @@ export const InferRequest = Schema.Struct({
   deadlineMillis: Schema.optionalKey(Positive), // from acceptance; then the session ends with what it has
   interestMillis: Schema.optionalKey(Millis), // the session is cancelled when nobody has said for so long that he reads it
   logprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // alternatives logged with each token; left out: not even the token's own
+  promptLogprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // likewise, with each token of the prompt but the first
   trace: Schema.optionalKey(Schema.Boolean), // whether each drafting iteration is told on the trace subject; false
 })
 export type InferRequest = typeof InferRequest.Type
@@ -52,24 +55,51 @@ export const TokenOrigin = Schema.Literals(["drafted", "corrected", "plain"])
 export type TokenOrigin = typeof TokenOrigin.Type
 
 /** A token that might have been chosen. Its text is its own, not what it would make of a character begun before. */
-const Alternative = Schema.Struct({ id: Count, logProb: Schema.Finite, text: Schema.String })
+const Alternative = Schema.Struct({ id: Count, logProb: Schema.Finite, text: Schema.String, bytes: Schema.Uint8Array })
 
 /** Log-probabilities are those of softmax(logits): the model's own, whatever the sampler makes of them. */
 const logProbs = {
   logProb: Schema.Finite,
   top: Schema.Array(Alternative), // as many as were asked for, the most probable first
 }
-const TokenLogProbs = Schema.Struct(logProbs)
+/** What a token is, beside what becomes of the text. */
+const own = {
+  bytes: Schema.Uint8Array, // may be a part of a character
+  control: Schema.optionalKey(Schema.Literal(true)), // its bytes are its name, and no part of the text
+}
+const TokenLogProbs = Schema.Struct({ ...own, ...logProbs })
 export type TokenLogProbs = typeof TokenLogProbs.Type
+
+/** The token that ended a generation, which is none of the answer's. */
+const EndToken = Schema.Struct({ id: Count, ...own, ...logProbs })
+export type EndToken = typeof EndToken.Type
+
+/** Of a prompt, where its log-probabilities were asked for. Nothing comes before the first, so it has none. */
+const PromptToken = Schema.Struct({
+  id: Count,
+  ...own,
+  logProb: Schema.optionalKey(logProbs.logProb),
+  top: Schema.optionalKey(logProbs.top),
+})
+export type PromptToken = typeof PromptToken.Type
 
 export const LoggedToken = Schema.Struct({
   id: Count,
   text: Schema.String, // what became whole with this token; may be empty in the middle of a character
   origin: TokenOrigin,
-  logProb: Schema.optionalKey(logProbs.logProb), // both only where logprobs were asked for
+  // Only where logprobs were asked for:
+  bytes: Schema.optionalKey(own.bytes),
+  control: own.control,
+  logProb: Schema.optionalKey(logProbs.logProb),
   top: Schema.optionalKey(logProbs.top),
 })
 export type LoggedToken = typeof LoggedToken.Type
+
+/** One where they were asked for, none otherwise. */
+export const logProbsOf = ({ bytes, control, logProb, top }: LoggedToken): ReadonlyArray<TokenLogProbs> =>
+  bytes === undefined || logProb === undefined || top === undefined
+    ? []
+    : [{ bytes, ...(control === undefined ? {} : { control }), logProb, top }]
 
 /** deadline: the time of the request was over; the answer is what there was by then. */
 export const FinishReason = Schema.Literals(["stop", "length", "deadline", "cancelled", "failed"])
@@ -130,6 +160,8 @@ const answer = {
   error: Schema.String, // why it failed; empty otherwise
   stats: GenerationStats,
   logProbs: Schema.optionalKey(Schema.Array(TokenLogProbs)), // one a token, where they were asked for
+  endToken: Schema.optionalKey(EndToken), // where they were, and a token ended it
+  prompt: Schema.optionalKey(Schema.Array(PromptToken)), // where its log-probabilities were asked for
 }
 /** All that a session says, when it has ended. */
 export const Answer = Schema.Struct(answer)
@@ -159,6 +191,8 @@ export const LogEntry = Schema.Union([
     seed: Seed,
     interestMillis: Schema.optionalKey(Millis), // as the request has it: how often readers have to say that they read
   }),
+  /** Tokens of the prompt from position `from` on, where they were asked for: all of them before the first of the answer. */
+  Schema.TaggedStruct("Prompt", { epoch: Count, at: Count, from: Count, tokens: Schema.Array(PromptToken) }),
   /** Another supervisor goes on from here: who wrote before cannot write any more. Says nothing to readers. */
   Schema.TaggedStruct("Owner", { epoch: Count, at: Count }),
   Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
@@ -170,6 +204,7 @@ export const LogEntry = Schema.Union([
     text: Schema.String, // what was held back: the rest of an unfinished character
     finishReason: FinishReason,
     error: Schema.String, // empty unless it failed
+    endToken: Schema.optionalKey(EndToken),
     stats: GenerationStats,
   }),
 ]).pipe(Schema.toTaggedUnion("_tag"))

@@ -54,13 +54,15 @@ const base = {
 }
 
 /** How many of the most probable tokens of each row are told besides the chosen one; left out: no log-probabilities at all. */
-const logprobs = Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 }))))
+const Alternatives = Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))
+const logprobs = Schema.optionalKey(Alternatives)
 
 /**
  * Exact pass over a chunk of the prompt, or of whatever the KV lacks; commits it. The first one opens the session: it has
  * `committed` 0, or begins with a copy of the first `committed` tokens' KV of another session, `from`, that has ended and
  * was not released. A rank that does not hold that answers UnknownSession. With `source` it is the same rank of another group
- * that has `from`, and sends it: a session, this one even, moves.
+ * that has `from`, and sends it: a session, this one even, moves. With `scored` the answer has the log-probabilities of the
+ * tokens that come after each of these, `following` after the last.
  */
 export const Prefill = Schema.TaggedStruct("Prefill", {
   ...base,
@@ -68,6 +70,7 @@ export const Prefill = Schema.TaggedStruct("Prefill", {
   source: Schema.optionalKey(Schema.Struct({ epoch: Count, group: Schema.NonEmptyString })),
   tokens: Tokens,
   sampling: Sampling,
+  scored: Schema.optionalKey(Schema.Struct({ following: Count, alternatives: Alternatives })),
 })
 
 /**
@@ -153,7 +156,7 @@ export const RowLogProbs = Schema.Struct({
 export type RowLogProbs = typeof RowLogProbs.Type
 const logProbs = Schema.optionalKey(RowLogProbs) // only where they were asked for
 
-export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, cost: PassCost })
+export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, logProbs, cost: PassCost })
 export const Decoded = Schema.TaggedStruct("Decoded", { pass: Count, tokens: Tokens, logProbs, cost: PassCost })
 /** `choices[i]`: the sampler's token after row i. */
 export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, logProbs, cost: PassCost })

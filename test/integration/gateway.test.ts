@@ -125,9 +125,73 @@ describe("completions", () => {
     expect(streamed.flatMap((logprobs) => logprobs?.text_offset ?? [])).toEqual(offsets)
   })
 
-  test("16 tokens are the default, as with OpenAI", async () => {
+  test("16 tokens are the default, as with OpenAI, and what the context leaves near its end", async () => {
     const { usage } = await openai.completions.create({ model, prompt: PROMPT, seed: 1 })
     expect(usage?.completion_tokens).toBeLessThanOrEqual(16)
+    const tokens = Array.from({ length: 505 }, (_, i) => 20 + (i % 50))
+    const near = await openai.completions.create({ model, prompt: tokens, temperature: 0 })
+    expect(near.choices[0]?.finish_reason).toBe("length")
+    expect(near.usage?.completion_tokens).toBe(7)
+  })
+
+  test("echo tells the prompt and its log-probabilities, whole and streamed, of texts and of tokens", async () => {
+    const own = await cluster.generate({ prompt: PROMPT, maxTokens: 6, temperature: 0, logprobs: 1, promptLogprobs: 1 })
+    const ids = (own.prompt ?? []).map(({ id }) => id)
+    const scores = [...(own.prompt ?? []), ...(own.logProbs ?? [])].map(({ logProb = null }) => logProb)
+    const asked = { ...request, max_tokens: 6, echo: true, logprobs: 1 }
+    for (const prompt of [PROMPT, ids]) {
+      const { choices, usage } = await openai.completions.create({ ...asked, prompt })
+      const [choice] = choices
+      const offset = choice?.logprobs?.text_offset ?? []
+      expect(choice?.text).toBe(PROMPT + own.text)
+      expect(choice?.logprobs?.token_logprobs).toEqual(scores)
+      expect(choice?.logprobs?.top_logprobs?.[0]).toBeNull()
+      expect(choice?.logprobs?.tokens?.join("")).toBe(PROMPT + own.text)
+      expect(offset.map((at, i) => (PROMPT + own.text).slice(at, offset[i + 1]))).toEqual(choice?.logprobs?.tokens)
+      expect(usage).toEqual(usageOf(ids.length, 6))
+      const chunks = await collect(await openai.completions.create({ ...asked, prompt, stream: true }))
+      const parts = chunks.flatMap(({ choices }) => choices)
+      expect(parts.map(({ text }) => text).join("")).toBe(PROMPT + own.text)
+      expect(parts.flatMap(({ logprobs }) => logprobs?.token_logprobs ?? [])).toEqual(scores)
+      expect(parts.flatMap(({ logprobs }) => logprobs?.text_offset ?? [])).toEqual(offset)
+    }
+    for (const prompt of [PROMPT, ids]) {
+      const [bare] = (await openai.completions.create({ ...request, max_tokens: 6, echo: true, prompt })).choices
+      expect([bare?.text, bare?.logprobs]).toEqual([PROMPT + own.text, null])
+    }
+  })
+
+  test("the prompt alone has log-probabilities too, those of an answer that would be", async () => {
+    const asked = { ...request, max_tokens: 0, echo: true, logprobs: 2 }
+    const before = await cluster.generate({ prompt: PROMPT, maxTokens: 0, promptLogprobs: 0 })
+    const ids = (before.prompt ?? []).map(({ id }) => id)
+    const answers = [alone.tokens, alone.tokens.slice(0, 9)]
+    const prompt = answers.map((tokens) => [...ids, ...tokens])
+    const { choices, usage } = await openai.completions.create({ ...asked, prompt })
+    expect(usage?.completion_tokens).toBe(0)
+    for (const [i, { text, finish_reason, logprobs }] of choices.entries()) {
+      expect([finish_reason, logprobs?.tokens?.length]).toEqual(["length", prompt[i]?.length])
+      expect(text).toBe(
+        PROMPT + Buffer.concat((logprobs?.tokens ?? []).slice(ids.length).map((one) => Buffer.from(one))),
+      )
+      // As lm-evaluation-harness finds out whether an answer is the greedy one.
+      const of = logprobs?.token_logprobs?.slice(ids.length) ?? []
+      expect(
+        of.every((one, at) => one === Math.max(...Object.values(logprobs?.top_logprobs?.[ids.length + at] ?? {}))),
+      ).toBe(true)
+    }
+  })
+
+  test("the usage comes with each event where it is asked for", async () => {
+    const stream_options = { include_usage: true, continuous_usage_stats: true }
+    const chunks = await collect(await openai.completions.create({ ...request, n: 2, stream: true, stream_options }))
+    const counts = chunks.map(({ usage }) => usage?.completion_tokens ?? -1)
+    expect(counts).toEqual(counts.toSorted((a, b) => a - b))
+    expect(counts[0]).toBeGreaterThan(0)
+    expect(counts.at(-1)).toBe(48)
+    const chat = { model, messages: [{ role: "user" as const, content: "x" }], max_tokens: 4 }
+    const told = await collect(await openai.chat.completions.create({ ...chat, stream: true, stream_options }))
+    expect(told.map(({ usage }) => usage?.prompt_tokens)).toEqual(told.map(() => told.at(-1)?.usage?.prompt_tokens))
   })
 })
 
@@ -160,6 +224,28 @@ describe("chat", () => {
     const [bare] = (await openai.chat.completions.create(asked)).choices
     expect(bare?.logprobs?.content?.map(({ logprob }) => logprob)).toEqual(content.map(({ logprob }) => logprob))
     expect(bare?.logprobs?.content?.flatMap(({ top_logprobs }) => top_logprobs)).toEqual([])
+  })
+
+  test("its template is told what chat_template_kwargs say, which cannot be structure", async () => {
+    const ask = (chat_template_kwargs: object) =>
+      openai.post<OpenAI.ChatCompletion>("/chat/completions", { body: { ...request, chat_template_kwargs } })
+    const { choices } = await ask({ kind: "interface ", other: { list: [1, null, true] } })
+    const prompt = "// user: Say something.\nexport interface "
+    const own = await cluster.generate({ prompt, maxTokens: 20, temperature: 0 })
+    expect(choices[0]?.message.content).toBe(own.text)
+    const refused = (wrong: object) => ask(wrong).catch((error: unknown) => error)
+    for (const wrong of [{ kind: "<|endoftext|>" }, { messages: [] }, { bos_token: "x" }]) {
+      expect(await refused(wrong)).toMatchObject({ status: 400, message: expect.stringMatching(/argument/) })
+    }
+    expect(await refused(Object("x"))).toMatchObject({ status: 400, param: "chat_template_kwargs" })
+  })
+
+  test("goes on to the end of the context where nobody says how long it may be", async () => {
+    const asked = { model, messages, temperature: 1.2, seed: 3 }
+    const { choices, usage } = await openai.chat.completions.create(asked)
+    const { finish_reason } = choices[0] ?? {}
+    expect(usage?.completion_tokens).toBeGreaterThan(256)
+    if (finish_reason === "length") expect(usage?.total_tokens).toBe(512)
   })
 
   test("the client's own streaming helper understands it", async () => {

@@ -103,7 +103,7 @@ const WRONG: Record<string, fc.Arbitrary<unknown>> = {
   min_p: fc.oneof(notNumber, outside(0, 1)),
   top_k: fc.oneof(notNumber, fraction, outside(0, 2 ** 31)),
   repetition_penalty: fc.oneof(notNumber, outside(0.01, 100)),
-  max_tokens: fc.oneof(notNumber, fraction, outside(1, 2 ** 31)),
+  max_tokens: fc.oneof(notNumber, fraction, outside(0, 2 ** 31)),
   n: fc.oneof(notNumber, fraction, outside(1, 16)),
   seed: fc.oneof(notNumber, fraction, outside(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)),
   stream: notBoolean,

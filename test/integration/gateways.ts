@@ -61,7 +61,7 @@ export const startGateway = async (
 
 /** <|endoftext|> stands in the demo pair's vocabulary as the only special token. */
 const TEMPLATE =
-  "{% for message in messages %}{{ '// ' + message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}export "
+  "{% for message in messages %}{{ '// ' + message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}export {{ kind | default('') }}"
 
 /** The demo base with a chat template, until it is disposed of. */
 export const chatModel = (): Disposable & { readonly path: string } => {

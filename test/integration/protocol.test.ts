@@ -8,7 +8,7 @@ import { Nats } from "../../src/bus/nats.ts"
 import { start as startServer } from "../../src/natsServer/natsServer.ts"
 import { TokenLog, type TokenLogOptions } from "../../src/store/tokenLog.ts"
 import { codec } from "../../src/wire/codec.ts"
-import { InferAnswer, InferRequest, type LoggedToken } from "../../src/wire/infer.ts"
+import { InferAnswer, InferRequest, type LoggedToken, logProbsOf } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 
@@ -86,7 +86,7 @@ describe("one deployment", () => {
     const plain = await tokensOf(cluster, { ...request, speculation: "none" })
     const speculated = await tokensOf(cluster, { ...request, speculation: TREE })
     expect(speculated.map(({ origin }) => origin)).toContain("drafted")
-    expect(speculated.map(logProbsOf)).toEqual(plain.map(logProbsOf))
+    expect(speculated.flatMap(logProbsOf)).toEqual(plain.flatMap(logProbsOf))
     for (const { id, logProb, top } of plain) {
       if (logProb === undefined || top === undefined) throw new Error(`token ${id} has none`)
       expect(top).toHaveLength(5)
@@ -98,14 +98,75 @@ describe("one deployment", () => {
       if (settings.temperature === undefined) expect(top[0]?.id).toBe(id) // argmax
     }
     const { answer } = await infer({ ...request, speculation: TREE })
-    expect(answer._tag === "Answered" && answer.logProbs).toEqual(plain.map(logProbsOf))
+    expect(answer._tag === "Answered" && answer.logProbs).toEqual(plain.flatMap(logProbsOf))
   })
 
   test("and the same bits where the base is a pipeline of two ranks", async () => {
     const request: InferRequest = { prompt: PROMPT, maxTokens: 12, temperature: 0.8, seed: 4n, logprobs: 3 }
     const alone = await tokensOf(cluster, request)
+    const prompt = { ...request, prompt: PROMPT.repeat(12), maxTokens: 2, promptLogprobs: 2 }
+    const scored = await cluster.client.complete(prompt)
     await using pipeline = await Cluster.start({ name: "pipeline", baseRanks: 2, draft: null })
-    expect((await tokensOf(pipeline, request)).map(logProbsOf)).toEqual(alone.map(logProbsOf))
+    expect((await tokensOf(pipeline, request)).flatMap(logProbsOf)).toEqual(alone.flatMap(logProbsOf))
+    expect((await pipeline.client.complete(prompt)).prompt).toEqual(scored.prompt)
+  })
+
+  test("those of a prompt are what they were when its tokens were chosen, over many chunks of it, and of no answer at all", async () => {
+    const request: InferRequest = { prompt: PROMPT, maxTokens: 150, temperature: 0.9, seed: 4n, logprobs: 3 }
+    const {
+      tokens: said,
+      logProbs = [],
+      promptTokens,
+    } = await cluster.client.complete({ ...request, promptLogprobs: 0 })
+    expect(said).toHaveLength(150)
+    const own = await cluster.client.complete({ prompt: PROMPT, maxTokens: 0, promptLogprobs: 3 })
+    expect(own).toMatchObject({ tokens: [], text: "", finishReason: "length", error: "" })
+    const ids = (own.prompt ?? []).map(({ id }) => id)
+    expect(own.prompt).toHaveLength(promptTokens)
+    expect(Buffer.concat((own.prompt ?? []).map(({ bytes }) => bytes)).toString()).toMatch(new RegExp(`${PROMPT}$`))
+    for (const speculation of ["none", TREE] as const) {
+      const tokens = [...ids, ...said]
+      const whole = await cluster.client.complete({ tokens, maxTokens: 4, promptLogprobs: 3, speculation })
+      expect(whole.prompt?.map(({ id }) => id)).toEqual(tokens)
+      expect(whole.prompt?.slice(0, promptTokens)).toEqual(own.prompt)
+      expect(whole.prompt?.slice(promptTokens).map(({ id: _, ...rest }) => rest)).toEqual(logProbs)
+      expect(Object.keys(whole.prompt?.[0] ?? {})).not.toContain("logProb")
+      expect(whole.logProbs).toBeUndefined()
+    }
+  })
+
+  test("a prompt of one token, and one as long as the context, are told too", async () => {
+    const one = await cluster.client.complete({ tokens: [70], maxTokens: 1, promptLogprobs: 1 })
+    expect(one.prompt).toMatchObject([{ id: 70 }])
+    const tokens = Array.from({ length: 512 }, (_, i) => 20 + (i % 50))
+    const full = await cluster.client.complete({ tokens, maxTokens: 0, promptLogprobs: 1 })
+    expect(full).toMatchObject({ finishReason: "length", tokens: [] })
+    expect(full.prompt?.map(({ id }) => id)).toEqual(tokens)
+    expect(await infer({ tokens, maxTokens: 1 })).toMatchObject({ code: "400" })
+    expect(await infer({ tokens: tokens.slice(5), mostTokens: 16, seed: 1n })).toMatchObject({
+      ...{ code: "", answer: { _tag: "Answered", finishReason: "length", tokens: { length: 5 } } },
+    })
+  })
+
+  test("where nobody says how long an answer may be, it goes on to its end, or to the context's", async () => {
+    const { finishReason, tokens, promptTokens } = await cluster.client.complete({
+      prompt: PROMPT,
+      temperature: 1.2,
+      seed: 3n,
+    })
+    expect(promptTokens + tokens.length).toBe(finishReason === "stop" ? expect.any(Number) : 512)
+    expect(tokens.length).toBeGreaterThan(256)
+  })
+
+  test("the token that ends an answer is told, and is none of it", async () => {
+    const ended = await endedByItself(cluster)
+    expect(ended.endToken).toMatchObject({ control: true, top: { length: 1 } })
+    expect(Buffer.from(ended.endToken?.bytes ?? []).toString()).toBe("<|endoftext|>")
+    expect(ended.tokens).not.toContain(ended.endToken?.id)
+    expect(ended.logProbs).toHaveLength(ended.tokens.length)
+    const tokens = [...(ended.prompt ?? []).map(({ id }) => id), ...ended.tokens, ended.endToken?.id ?? 0]
+    const scored = await cluster.client.complete({ tokens, maxTokens: 0, promptLogprobs: 1 })
+    expect(scored.prompt?.at(-1)).toEqual(ended.endToken)
   })
 
   test("only as many as were asked for: none, or the chosen token's own", async () => {
@@ -164,7 +225,15 @@ const tokensOf = async ({ client }: Cluster, request: InferRequest): Promise<Rea
   return tokens
 }
 
-const logProbsOf = ({ logProb, top }: LoggedToken) => ({ logProb, top })
+/** An answer that is no longer than the context leaves, of the first seed that gives one. */
+const endedByItself = async ({ client }: Cluster) => {
+  for (let seed = 1n; seed < 40n; seed++) {
+    const request: InferRequest = { prompt: "}\n", temperature: 1.5, seed, logprobs: 1, promptLogprobs: 0 }
+    const answer = await client.complete(request)
+    if (answer.finishReason === "stop") return answer
+  }
+  throw new Error("no answer has ended by itself")
+}
 
 const withServer = async (use: (url: string) => Promise<void>): Promise<void> => {
   const scope = Scope.makeUnsafe()

@@ -33,7 +33,12 @@ export interface Predicted {
 }
 
 /** What the model says after some tokens: all of it anew, by nobody's KV. */
-export const predict = (tokens: ReadonlyArray<number>, { layers, salt }: ModelShape): Predicted => {
+export const predict = (tokens: ReadonlyArray<number>, model: ModelShape): Predicted => {
+  const h = stateAfter(tokens, model)
+  return { token: tokenOf(h), logProb: logProbOf(h) }
+}
+
+const stateAfter = (tokens: ReadonlyArray<number>, { layers, salt }: ModelShape): number => {
   const seen = new Array<number>(layers).fill(NOTHING)
   let h = 0
   for (const token of tokens) {
@@ -44,8 +49,12 @@ export const predict = (tokens: ReadonlyArray<number>, { layers, salt }: ModelSh
       h = mix(h, a)
     }
   }
-  return { token: tokenOf(h), logProb: logProbOf(h) }
+  return h
 }
+
+/** What it says of each token of a prompt but the first. */
+export const scores = (prompt: ReadonlyArray<number>, { layers, salt }: ModelShape): ReadonlyArray<number> =>
+  prompt.slice(1).map((token, i) => logProbOf(mix(stateAfter(prompt.slice(0, i + 1), { layers, salt }), token)))
 
 /** All that it says after a prompt, with nobody to disturb it. */
 export const answer = (prompt: ReadonlyArray<number>, most: number, model: ModelShape): ReadonlyArray<Predicted> => {
@@ -307,11 +316,15 @@ class HashPass {
     this.#h = this.#h.map((h, row) => mix(h, said[row] ?? 0))
   }
 
-  #head({ rows, want, k = 1 }: Extract<Op, { readonly op: "head" }>) {
+  #head({ rows, want, k = 1, given }: Extract<Op, { readonly op: "head" }>) {
     const states = [...rows].map((row) => this.#h[row] ?? 0)
     const [tokens, logProbs]: [Array<number>, Array<number>] = [[], []]
-    for (const h of states) {
-      if (want === "tokens") {
+    for (const [i, h] of states.entries()) {
+      const known = given?.[i]
+      if (known !== undefined) {
+        tokens.push(known)
+        logProbs.push(logProbOf(mix(h, known)))
+      } else if (want === "tokens") {
         tokens.push(tokenOf(h))
         logProbs.push(logProbOf(h))
       } else {

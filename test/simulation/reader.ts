@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { Position } from "../../src/client/position.ts"
 import { isRewritten } from "../../src/store/logReader.ts"
 import type { Logged } from "../../src/store/tokenLog.ts"
-import type { FinishReason, LoggedToken } from "../../src/wire/infer.ts"
+import type { FinishReason, LoggedToken, PromptToken } from "../../src/wire/infer.ts"
 import type { LogServer } from "./log.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
@@ -13,6 +13,7 @@ import type { Process } from "./world.ts"
 export interface Reader {
   readonly session: string
   readonly tokens: ReadonlyArray<LoggedToken>
+  readonly prompt: ReadonlyArray<PromptToken>
   readonly end: { readonly finishReason: FinishReason; readonly error: string } | null
   readonly expired: boolean
 }
@@ -31,7 +32,8 @@ const QUIET_MILLIS = 5_000
 export const startReader = ({ process, network, log, session, mutation }: ReaderOptions): Reader => {
   const { random } = process.world
   const tokens: Array<LoggedToken> = []
-  const reader = { session, tokens, end: null as Reader["end"], expired: false }
+  const prompt: Array<PromptToken> = []
+  const reader = { session, tokens, prompt, end: null as Reader["end"], expired: false }
   let position = new Position(0)
   let newest: Logged | null = null
   let heardAt = 0
@@ -44,10 +46,11 @@ export const startReader = ({ process, network, log, session, mutation }: Reader
     const naive = mutation === "readers take every entry as new"
     if (naive && entry._tag === "Tokens") tokens.push(...entry.tokens)
     else if (taken._tag === "Tokens") tokens.push(...taken.tokens)
+    if (taken._tag === "Prompt") prompt.push(...taken.tokens)
     if (taken._tag === "End") reader.end = taken.end
     if (taken._tag === "Expired") reader.expired = true
     if (taken._tag === "Gap") newest = null
-    return taken._tag === "Tokens" ? "on" : taken._tag === "Gap" ? "again" : "over"
+    return taken._tag === "Tokens" || taken._tag === "Prompt" ? "on" : taken._tag === "Gap" ? "again" : "over"
   }
 
   const ask = <A>(serve: () => A) => network.call(process, serve, () => 0)
@@ -66,6 +69,7 @@ export const startReader = ({ process, network, log, session, mutation }: Reader
     if (random.chance(0.01)) {
       // Somebody who has gone and come back: with what he has, and without a place in the log.
       position = new Position(tokens.length)
+      prompt.length = 0
       newest = null
     }
     return false

@@ -216,6 +216,7 @@ const drawSession = (random: Random, session: string, { begin, calmAt, common }:
       },
       speculation: random.pick<GenerateRequest["speculation"]>(["none", "adaptive", shape, shape]),
       fuzzy: random.integer(1, 3),
+      promptLogprobs: prompt.length % 5 === 0 ? 0 : null,
       ...{ trace: false, logprobs: 0, model: "hash", client: null, acceptedAt: 0 },
       ...{ deadlineMillis: null, interestMillis: null, answerTo: null, after: 0 },
     },

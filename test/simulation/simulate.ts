@@ -13,7 +13,7 @@
 import type { GenerateRequest } from "../../src/generation/state.ts"
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
 import { type Client, Cluster } from "./cluster.ts"
-import { answer, type ModelShape } from "./engine.ts"
+import { answer, type ModelShape, scores } from "./engine.ts"
 import type { Mutation } from "./mutation.ts"
 import { Random } from "./random.ts"
 import type { Reader } from "./reader.ts"
@@ -162,6 +162,7 @@ const told = (client: Client, model: ModelShape, troubles: number): ReadonlyArra
   const circumstances = { cancelled: cancelledAt !== null, deadline: request.deadlineMillis !== null }
   return client.readers.flatMap((reader) => [
     ...tokensWrong(reader, whole),
+    ...promptWrong(reader, request, model),
     ...endWrong(reader, { ...circumstances, troubles, length: whole.length }),
   ])
 }
@@ -171,6 +172,16 @@ const tokensWrong = ({ session, tokens }: Reader, whole: ReadonlyArray<LoggedTok
   if (wrong === -1) return []
   const said = (tokens: ReadonlyArray<LoggedToken>) => tokens.map(({ id }) => id).join(" ")
   return [`a reader of ${session} has ${said(tokens)}, and not ${said(whole)}: token ${wrong}`]
+}
+
+/** Before the first token, and before a good end, all of the prompt was told where that was asked for. */
+const promptWrong = (reader: Reader, request: GenerateRequest, model: ModelShape): ReadonlyArray<string> => {
+  const { session, prompt, tokens, end } = reader
+  const ended = end?.finishReason === "stop" || end?.finishReason === "length"
+  if (request.promptLogprobs === null || (tokens.length === 0 && !ended)) return []
+  const told = JSON.stringify(prompt.map(({ id, logProb = null }) => [id, logProb]))
+  const all = [null, ...scores(request.prompt, model)].map((logProb, i) => [request.prompt[i], logProb])
+  return told === JSON.stringify(all) ? [] : [`a reader of ${session} is told another prompt: ${told}`]
 }
 
 interface Circumstances {

@@ -143,7 +143,11 @@ export const alike = (one: ReadonlyArray<Op>, other: ReadonlyArray<Op>): boolean
   return true
 }
 
-const sameAnswer = (a: Head, b: Head): boolean => a.want === b.want && a.k === b.k && (a.top ?? 0) === (b.top ?? 0)
+const sameAnswer = (a: Head, b: Head): boolean =>
+  a.want === b.want &&
+  a.k === b.k &&
+  (a.top ?? 0) === (b.top ?? 0) &&
+  (a.given === undefined) === (b.given === undefined)
 
 /** A head is the last one. */
 const stepsOf = (ops: ReadonlyArray<Op>): number => ops.length - (headOf(ops) === undefined ? 0 : 1)
@@ -182,13 +186,17 @@ const mergedHead = (stretches: ReadonlyArray<Stretch>): Head | undefined => {
   let head: Head | undefined
   let begin = 0
   const rows: Array<number> = []
+  const given: Array<number> = []
   for (const stretch of stretches) {
     const one = headOf(stretch.ops)
     head ??= one
     for (const row of one?.rows ?? []) rows.push(begin + row)
+    given.push(...(one?.given ?? []))
     begin += rowsOf(stretch)
   }
-  return head === undefined ? undefined : { ...head, rows: Int32Array.from(rows) }
+  if (head === undefined) return undefined
+  const tokens = head.given === undefined ? {} : { given: Int32Array.from(given) }
+  return { ...head, rows: Int32Array.from(rows), ...tokens }
 }
 
 /** What each stretch gets of the one result. The device's time is shared out by rows. */

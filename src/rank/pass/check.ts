@@ -15,7 +15,8 @@ export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest |
       return (
         checkTokens(bounds, "tokens", command.tokens, command.committed) ??
         checkFrom(command) ??
-        checkSampling(bounds, command)
+        checkSampling(bounds, command) ??
+        checkScored(bounds, command)
       )
     case "Decode":
       return checkDecode(bounds, command) ?? checkKeep(command)
@@ -77,6 +78,11 @@ const checkSampling = ({ vocab }: Bounds, { sampling: { bias = [], barred } }: P
     `is ${barred?.tokens[outside]}, the vocabulary has ${vocab} tokens`,
   )
 }
+
+const checkScored = ({ vocab }: Bounds, { scored }: Prefill) =>
+  scored === undefined || scored.following < vocab
+    ? null
+    : invalid("scored.following", `is ${scored.following}, the vocabulary has ${vocab} tokens`)
 
 const checkTree = ({ tokens, parents }: Verify) => {
   if (parents.length !== tokens.length)

@@ -15,7 +15,7 @@ import type {
 import { chain } from "../device/chain.ts"
 import { draft } from "../strategy/draftLoop.ts"
 import { packFrontier, unpackFrontier } from "../strategy/frontier.ts"
-import type { Course, Place, RunError, Strategy } from "../strategy/strategy.ts"
+import type { Course, Head, Place, RunError, Strategy } from "../strategy/strategy.ts"
 import { type Meter, meter } from "./meter.ts"
 import { type Member, type PrepareError, prepare } from "./prepare.ts"
 
@@ -72,8 +72,10 @@ const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, sessions: Readonl
 })
 
 const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
-  if (command.tokens.length > 0) yield* commitChain(strategy, course, command, command.tokens)
-  return leads(strategy, course) ? ({ _tag: "Prefilled", pass: command.pass, cost: cost.read() } as const) : null
+  const told = command.tokens.length > 0 ? yield* commitChain(strategy, course, command) : null
+  if (!leads(strategy, course)) return null
+  const logProbs = logProbsOf(command.scored?.alternatives, told === null ? [] : [told])
+  return { _tag: "Prefilled", pass: command.pass, ...logProbs, cost: cost.read() } as const
 })
 
 /** Every rank runs every step, so after each but the last the leader tells the others what it chose. */
@@ -94,12 +96,18 @@ const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: C
     if (last || isEnd(token)) break
   }
   if (!leads(strategy, course)) return null
-  return { _tag: "Decoded", pass: command.pass, tokens, ...logProbsOf(command, told), cost: cost.read() } as const
+  return {
+    _tag: "Decoded",
+    pass: command.pass,
+    tokens,
+    ...logProbsOf(command.logprobs, told),
+    cost: cost.read(),
+  } as const
 })
 
 /** What the log-probabilities of a command's rows add to its answer; nothing where none were asked for. */
 const logProbsOf = (
-  { logprobs }: Decode | Verify,
+  logprobs: number | undefined,
   results: ReadonlyArray<StretchResult>,
 ): { logProbs?: RowLogProbs } => {
   if (logprobs === undefined) return {}
@@ -137,21 +145,28 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
   const result = yield* strategy.exact(course, [rows], head)
   if (!leads(strategy, course)) return null
   const choices = Array.from(result?.tokens ?? [])
-  const logProbs = logProbsOf(command, result === null ? [] : [result])
+  const logProbs = logProbsOf(command.logprobs, result === null ? [] : [result])
   return { _tag: "Verified", pass: command.pass, choices, ...logProbs, cost: cost.read() } as const
 })
 
 const commitChain = Effect.fnUntraced(function* (
   strategy: Strategy,
   course: Course,
-  { session, committed }: SessionCommand,
-  tokens: ReadonlyArray<number>,
+  { session, committed, tokens, scored }: Prefill,
 ) {
-  yield* strategy.exact(course, [chain(session, committed, tokens)], null)
+  const head: Head | null =
+    scored === undefined
+      ? null
+      : {
+          ...{ op: "head", want: "tokens", rows: Int32Array.from(tokens.keys()) },
+          ...{ top: scored.alternatives, given: Int32Array.from([...tokens.slice(1), scored.following]) },
+        }
+  const result = yield* strategy.exact(course, [chain(session, committed, tokens)], head)
   yield* course.compute.commit(
     session,
     Int32Array.from(tokens, (_, row) => committed + row),
   )
+  return result
 })
 
 const leads = (strategy: Strategy, { place }: Pick<Course, "place">): boolean =>

@@ -46,7 +46,7 @@ const begin: LogEntry = { _tag: "Begin", epoch: 1, at: 0, promptTokens: 3, seed:
 const owner = (at: number): LogEntry => ({ _tag: "Owner", epoch: 2, at })
 const tokens = (at: number, ...ids: ReadonlyArray<number>): LogEntry => ({
   ...{ _tag: "Tokens", epoch: 1, at },
-  tokens: ids.map((id) => ({ id, text: "x", origin: "plain" })),
+  tokens: ids.map((id) => ({ id, text: "x", origin: "plain" as const })),
 })
 const stats = {
   ...{ promptTokens: 3, reusedTokens: 0, tokens: 5, millis: 1, firstTokenMillis: 1, tokensPerSecond: 1 },

@@ -5,7 +5,7 @@ import type { LogEntry } from "../../../src/wire/infer.ts"
 
 const tokens = (at: number, ...ids: ReadonlyArray<number>): LogEntry => ({
   ...{ _tag: "Tokens", epoch: 1, at },
-  tokens: ids.map((id) => ({ id, text: "", origin: "plain" })),
+  tokens: ids.map((id) => ({ id, text: "", origin: "plain" as const })),
 })
 const owner: LogEntry = { _tag: "Owner", epoch: 2, at: 2 }
 

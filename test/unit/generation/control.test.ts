@@ -9,7 +9,7 @@ const request: GenerateRequest = {
   ...{ session: "s", prompt: [0, ...PROMPT], maxTokens: 2000, stop: [], speculation: "adaptive", fuzzy: 1 },
   ...{ deadlineMillis: null, interestMillis: null, minTokens: 0, ignoreEos: false },
   sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n },
-  ...{ trace: false, logprobs: null, after: 0, model: "m", client: null, answerTo: null },
+  ...{ trace: false, logprobs: null, promptLogprobs: null, after: 0, model: "m", client: null, answerTo: null },
 }
 
 /** Milliseconds of a call over so many rows: the weights are read once, and each row takes some computing. */

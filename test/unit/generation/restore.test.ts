@@ -7,7 +7,7 @@ import type { LogEntry } from "../../../src/wire/infer.ts"
 const begin: LogEntry = { _tag: "Begin", epoch: 1, at: 0, promptTokens: 3, seed: 0n }
 const tokens = (epoch: number, at: number, ...ids: ReadonlyArray<number>): LogEntry => ({
   ...{ _tag: "Tokens", epoch, at },
-  tokens: ids.map((id) => ({ id, text: `${id}`, origin: "plain" })),
+  tokens: ids.map((id) => ({ id, text: `${id}`, origin: "plain" as const })),
 })
 const owner = (epoch: number, at: number): LogEntry => ({ _tag: "Owner", epoch, at })
 
@@ -43,7 +43,7 @@ describe("a journal", () => {
   })
 
   test("is empty where all of it was lost, and is none where its beginning is", () => {
-    expect(journalOf([])).toEqual({ tokens: [], end: null, losses: { at: 0, count: 0 }, epoch: 0, last: 0 })
+    expect(journalOf([])).toEqual({ tokens: [], prompt: [], end: null, losses: { at: 0, count: 0 }, epoch: 0, last: 0 })
     expect(journalOf(logOf(tokens(1, 3, 8)))).toBeNull()
   })
 })

@@ -1,6 +1,7 @@
 // Chat templates: from each of the files that may hold one, and what they may not do.
 import { Effect } from "effect"
 import { describe, expect, test } from "vitest"
+import type { RenderOptions } from "../../../src/model/chat.ts"
 import type { Model } from "../../../src/model/index.ts"
 import { opened, refused, tinyTokenizer, writeFolder, writeGguf } from "./fixtures.ts"
 
@@ -22,7 +23,7 @@ const tokenizer = {
 const folder = (files: Record<string, string>) =>
   writeFolder({ tokenizer, files: { "tokenizer_config.json": JSON.stringify(NAMES), ...files } })
 
-const rendered = async (model: Model, options?: { addGenerationPrompt: boolean }) => {
+const rendered = async (model: Model, options?: RenderOptions) => {
   const parts = await Effect.runPromise(model.chatTemplate?.render(conversation, options) ?? Effect.succeed([]))
   return parts.map(({ text }) => text).join("")
 }
@@ -60,6 +61,24 @@ describe("a template is found", () => {
   test("or is not there", async () => {
     expect((await opened(folder({}))).chatTemplate).toBeNull()
   })
+})
+
+describe("a template is told", () => {
+  const template = `{{ bos_token }}{{ mood | default('calm') }}{% if thinks is defined and not thinks %}!{% endif %}{{ more | tojson }}`
+  const opening = () => opened(folder({ "chat_template.jinja": template }))
+
+  test("what stands in its arguments, of any kind", async () => {
+    const told = { mood: "wild", thinks: false, more: { a: [1, null, "x"] } }
+    expect(await rendered(await opening(), { arguments: told })).toBe('<s>wild!{"a": [1, null, "x"]}')
+  })
+
+  test.each([{ mood: "</s>" }, { more: [{ "<s>": 1 }] }, { bos_token: "x" }, { messages: [] }])(
+    "nothing of the request's own, and no control token: %j",
+    async (told) => {
+      const render = (await opening()).chatTemplate?.render(conversation, { arguments: told }) ?? Effect.succeed([])
+      expect(String(await Effect.runPromise(Effect.flip(render)))).toMatch(/argument/)
+    },
+  )
 })
 
 describe("a template fails", () => {
