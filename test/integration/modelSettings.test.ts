@@ -47,6 +47,11 @@ const cases: ReadonlyArray<readonly [why: string, model: () => string, message: 
     () => withConfig({ use_sliding_window: true, max_window_layers: 0, sliding_window: 8 }),
     "sliding_window is 8",
   ],
+  [
+    "a pre-tokenizer in tokenizer.json",
+    () => writeFolder({ tokenizer: { ...tinyTokenizer(), pre_tokenizer: { type: "Metaspace" } } }),
+    "its pre-tokenizer is Metaspace; implemented are ByteLevel",
+  ],
   ["experts in config.json", () => withConfig({ num_experts: 4 }), "num_experts is 4"],
   ["a folder with an adapter", adapter, "it holds an adapter (adapter_config.json)"],
   ["a folder with a GGUF", besideGguf, "give the path of the GGUF file in it, model.gguf"],
@@ -62,7 +67,7 @@ test.each(cases)("%s is refused with the reason", async (_, model, message) => {
 })
 
 test("settings that change nothing, and defaults that are left out, are taken; a missing tokenizer.ggml.pre is said", async () => {
-  const options = ["--max-tokens", "3", "--threads", "1", "--prompt", "xy", "--context", "32", "--json"]
+  const options = ["--max-tokens", "3", "--threads", "1", "--prompt", "ab", "--context", "32", "--json"]
   const run = async (path: string) => chorus.run(["generate", "--base", path, ...options])
   const tokenizer = tinyTokenizer()
   const folder = writeFolder({

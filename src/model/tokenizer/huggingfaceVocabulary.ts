@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { Schema } from "effect"
 import { ModelCorrupt, ModelUnreadable, ModelUnsupported } from "../errors.ts"
 import { decodeJson, readJson } from "../formats/json.ts"
+import { checkTokenizer } from "./tokenizerCheck.ts"
 import { endsOf, type SpecialKind, type Vocabulary } from "./vocabulary.ts"
 
 const Id = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
@@ -75,6 +76,13 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
     throw new ModelUnsupported({ file, reason: `its tokenizer is ${kind}; BPE with decoder ByteLevel is implemented` })
   }
   const added = json.added_tokens ?? []
+  const definition = {
+    added_tokens: rawAddedTokens(raw).map((token) => ({ ...token, special: isControl(token) })),
+    normalizer: json.normalizer ?? null,
+    pre_tokenizer: json.pre_tokenizer ?? null,
+    model: isObject(raw) && isObject(raw.model) ? raw.model : json.model,
+  }
+  checkTokenizer(file, { ...definition, model: { ...definition.model, ...json.model } })
   const tokens = tokensOf(file, json.model.vocab, added, rows)
   const config = readJson(join(folder, "tokenizer_config.json"), TokenizerConfig) ?? {}
   const ids = readJson(join(folder, "config.json"), Generation) ?? {}
@@ -96,12 +104,7 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
     eos,
     ...(adds ? around : asConfigured(config, { bos, eos })),
     ends: endsOf(tokens, [eos, ids.eos_token_id, generation.eos_token_id].flat()),
-    definition: () => ({
-      added_tokens: rawAddedTokens(raw).map((token) => ({ ...token, special: isControl(token) })),
-      normalizer: json.normalizer ?? null,
-      pre_tokenizer: json.pre_tokenizer ?? null,
-      model: isObject(raw) && isObject(raw.model) ? raw.model : json.model,
-    }),
+    definition: () => definition,
   }
 }
 

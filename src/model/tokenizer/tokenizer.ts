@@ -1,8 +1,9 @@
-// Text to tokens and tokens to bytes. Merging is @huggingface/tokenizers'; bytes are our own affair, because a stream has
-// to be exact to the byte.
-import { Tokenizer as Encoder } from "@huggingface/tokenizers"
+// Text to tokens and tokens to bytes; a stream has to be exact to the byte.
 import { ModelUnsupported } from "../errors.ts"
 import type { Part } from "../template/structure.ts"
+import { fromByteLevel } from "./byteLevel.ts"
+import { stripped } from "./components.ts"
+import { type Encode, encodersOf } from "./encoder.ts"
 import type { Vocabulary } from "./vocabulary.ts"
 
 export interface EncodeOptions {
@@ -14,7 +15,7 @@ export interface EncodeOptions {
 
 export class Tokenizer {
   readonly vocabulary: Vocabulary
-  #encoders: ReturnType<typeof encodersOf> | null = null
+  #encoders: ReturnType<typeof built> | null = null
   readonly #bytes: Array<Uint8Array | undefined> = []
 
   constructor(vocabulary: Vocabulary) {
@@ -40,7 +41,7 @@ export class Tokenizer {
     const { prefix, suffix } = this.vocabulary
     const ids = parts.map((part, i) => {
       const text = this.#stripped(part, parts[i - 1], parts[i + 1])
-      return this.#encoder(part.structure).encode(text, { add_special_tokens: false }).ids
+      return this.#encoder(part.structure)(text)
     })
     return Int32Array.from(addSpecialTokens ? [prefix, ids, suffix].flat(2) : ids.flat())
   }
@@ -49,8 +50,8 @@ export class Tokenizer {
   #stripped({ text, structure }: Part, before: Part | undefined, after: Part | undefined): string {
     if (structure || (before === undefined && after === undefined)) return text
     const { left, right } = this.#built().taking
-    const begun = before?.structure === true && right.has(before.text) ? text.trimStart() : text
-    return after?.structure === true && left.has(after.text) ? begun.trimEnd() : begun
+    const begun = before?.structure === true && right.has(before.text)
+    return stripped(text, begun, after?.structure === true && left.has(after.text))
   }
 
   /** The bytes that a token stands for; a control token's are its name. None for an id without a token. */
@@ -80,56 +81,25 @@ export class Tokenizer {
   }
 
   #built() {
-    this.#encoders ??= encodersOf(this.vocabulary)
+    this.#encoders ??= built(this.vocabulary)
     return this.#encoders
   }
 
-  #encoder(special: boolean): Encoder {
+  #encoder(special: boolean): Encode {
     const { special: reading, plain } = this.#built()
     return special ? reading : plain
   }
 }
 
-const encodersOf = (vocabulary: Vocabulary) => {
+const built = (vocabulary: Vocabulary) => {
   try {
-    return buildEncoders(vocabulary)
+    const definition = vocabulary.definition()
+    const named = (flag: "lstrip" | "rstrip") =>
+      new Set(definition.added_tokens.flatMap((token) => (token[flag] === true ? [token.content] : [])))
+    return { ...encodersOf(definition), taking: { left: named("lstrip"), right: named("rstrip") } }
   } catch (error) {
     if (error instanceof ModelUnsupported) throw error
     const reason = `no tokenizer can be built from it: ${error instanceof Error ? error.message : String(error)}`
     throw new ModelUnsupported({ file: vocabulary.file, reason })
   }
-}
-
-/** Two encoders over one merge table; the plain one does not know the control tokens. */
-const buildEncoders = (vocabulary: Vocabulary) => {
-  const definition = vocabulary.definition()
-  const rest = { ...definition, post_processor: null, decoder: null }
-  const special = new Encoder(rest, {})
-  const added_tokens = definition.added_tokens.filter((token) => !token.special)
-  const plain = new Encoder({ ...rest, added_tokens, model: { type: "BPE", vocab: {}, merges: [] } }, {})
-  plain.model = special.model
-  const named = (flag: "lstrip" | "rstrip") =>
-    new Set(definition.added_tokens.flatMap((token) => (token[flag] === true ? [token.content] : [])))
-  return { special, plain, taking: { left: named("lstrip"), right: named("rstrip") } }
-}
-
-/** GPT-2's alphabet: every byte as a printable character. Printable ones stand for themselves, the others follow U+0100. */
-const byteOfCharacter: ReadonlyMap<string, number> = (() => {
-  const printable = (byte: number) =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
-  const alphabet = new Map<string, number>()
-  let next = 0x100
-  for (let byte = 0; byte < 256; byte++) alphabet.set(String.fromCharCode(printable(byte) ? byte : next++), byte)
-  return alphabet
-})()
-
-/** Characters outside the alphabet, which a sound vocabulary does not have, stand for themselves. */
-const fromByteLevel = (token: string): Uint8Array => {
-  const bytes: Array<number> = []
-  for (const character of token) {
-    const byte = byteOfCharacter.get(character)
-    if (byte === undefined) bytes.push(...new TextEncoder().encode(character))
-    else bytes.push(byte)
-  }
-  return Uint8Array.from(bytes)
 }

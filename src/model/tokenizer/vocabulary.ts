@@ -22,6 +22,8 @@ export interface AddedToken {
   readonly special?: boolean
   readonly lstrip?: unknown // whether it takes the white space before it
   readonly rstrip?: unknown // and behind it
+  readonly single_word?: unknown // whether it is found only where no letter or digit is beside it
+  readonly normalized?: unknown // whether it is looked for in the normalized text
 }
 
 /** The parts of a tokenizer.json that an encoder is built from. */

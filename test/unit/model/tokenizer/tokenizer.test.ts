@@ -9,6 +9,7 @@ import {
   demo,
   type GgufValue,
   opened,
+  refused,
   tinyGgufTensors,
   tinyTokenizer,
   writeFolder,
@@ -237,10 +238,61 @@ describe("encoding and decoding", () => {
     expect(detokenize(tokenizer, tokens, { control: true })).toBe("a<|endoftext|>b")
   })
 
-  test("a tokenizer that cannot be built says so when it is used", async () => {
-    const pre_tokenizer = { type: "Split", pattern: { Regex: "(" }, behavior: "Isolated" }
-    const { tokenizer } = await opened(writeFolder({ tokenizer: { ...tinyTokenizer(), pre_tokenizer } }))
-    expect(() => tokenizer.encode("a")).toThrow(/tokenizer\.json is not supported: no tokenizer can be built from it/)
+  test("a merge that makes no token of a GGUF leaves its characters, as in llama.cpp", async () => {
+    const { tokenizer } = await opened(writeGguf()) // it merges a and b, and has no ab
+    expect(Array.from(tokenizer.encode("xaby"))).toEqual([120, 97, 98, 121])
+  })
+})
+
+describe("a tokenizer.json that is refused when the model is opened", () => {
+  const model = (settings: Record<string, unknown>) => ({
+    model: {
+      type: "BPE",
+      vocab: Object.fromEntries(byteAlphabet().map((token, id) => [token, id])),
+      merges: [],
+      ...settings,
+    },
+  })
+  const cutBy = (pre_tokenizer: unknown) => ({ pre_tokenizer })
+  const normalizedBy = (normalizer: unknown) => ({ normalizer })
+  const cases: ReadonlyArray<readonly [why: string, change: Record<string, unknown>, message: string]> = [
+    ...["Metaspace", "Whitespace", "BertPreTokenizer", "UnicodeScripts", "FixedLength", "Invented"].map(
+      (type) => [type, cutBy({ type }), `its pre-tokenizer is ${type}; implemented are ByteLevel, Split`] as const,
+    ),
+    ...["BertNormalizer", "Precompiled", "StripAccents", "Nmt"].map(
+      (type) => [type, normalizedBy({ type }), `its normalizer is ${type}; implemented are NFC`] as const,
+    ),
+    [
+      "one in a sequence",
+      cutBy({ type: "Sequence", pretokenizers: [{ type: "ByteLevel" }, { type: "Metaspace" }] }),
+      "its pre-tokenizer is Metaspace",
+    ],
+    [
+      "a behaviour that nobody knows",
+      cutBy({ type: "Split", pattern: { String: "a" }, behavior: "Sideways" }),
+      "its pre-tokenizer Split has settings that are not known here",
+    ],
+    [
+      "an expression that cannot be",
+      cutBy({ type: "Split", pattern: { Regex: "(" }, behavior: "Isolated" }),
+      "an expression in it cannot be used here",
+    ],
+    ["dropout", model({ dropout: 0.1 }), "its model's dropout is 0.1"],
+    ["a suffix of words", model({ end_of_word_suffix: "</w>" }), 'its model\'s end_of_word_suffix is "</w>"'],
+    ["a fallback to bytes", model({ byte_fallback: true, vocab: { a: 0 } }), "its model's byte_fallback is true"],
+    ["a merge without a token", model({ merges: ["a b"] }), 'its merge "a b" makes a token that the vocabulary lacks'],
+    ["a merge of three", model({ merges: [["a", "b", "c"]] }), "is no pair of tokens"],
+    [
+      "an added token with another id",
+      { added_tokens: [{ id: 250, content: "é" }] },
+      'the added token "é" has the id 250, the vocabulary gives it 233',
+    ],
+  ]
+  test.each(cases)("%s", async (_, change, message) => {
+    const folder = writeFolder({ tokenizer: { ...tinyTokenizer(), ...change } })
+    const error = await refused(folder)
+    expect(error.message).toContain(message)
+    expect(error.message).toContain(`${folder}/tokenizer.json`)
   })
 })
 
