@@ -19,16 +19,22 @@ export const located = Effect.fnUntraced(function* <Flags extends Pick<Placement
     })
   const found = { base: yield* find(flags.base), draft: yield* find(flags.draft) }
   const names = Object.values(found).flatMap((one) => (one?._tag === "Elsewhere" ? [one.name] : []))
-  const brought = names.length === 0 ? [] : yield* bring(names, progress)
+  const paths = names.length === 0 ? [] : yield* bring(names, progress)
   const pathOf = (one: Located | null): Option.Option<string> => {
     if (one === null) return Option.none()
-    return Option.some(one._tag === "Here" ? one.path : (brought[names.indexOf(one.name)] ?? ""))
+    return Option.some(one._tag === "Here" ? one.path : (paths[names.indexOf(one.name)] ?? ""))
   }
   return { ...flags, base: pathOf(found.base), draft: pathOf(found.draft) }
 })
 
 /** Brings models from the hub into the models folder, after saying how large they are; gives their paths. */
-export const bring = Effect.fnUntraced(function* (names: ReadonlyArray<RepositoryName>, progress: Progress) {
+export const bring = (names: ReadonlyArray<RepositoryName>, progress: Progress) =>
+  Effect.ensuring(
+    brought(names, progress),
+    Effect.sync(() => progress.clear()),
+  )
+
+const brought = Effect.fnUntraced(function* (names: ReadonlyArray<RepositoryName>, progress: Progress) {
   // Loaded here, for models that are here need no hub.
   const { hubOf, select } = yield* Effect.promise(() => import("../hub/repository.ts"))
   const { order, pull } = yield* Effect.promise(() => import("../hub/pull.ts"))
@@ -45,10 +51,14 @@ export const bring = Effect.fnUntraced(function* (names: ReadonlyArray<Repositor
     yield* Console.error(`chorus: ${one.repository} is ${bytes(all)}${rest}: from ${hub.hubUrl} into ${models}`)
   }
   for (const one of orders) {
-    const report = (file: { readonly path: string }, fraction: number) =>
-      progress.report(`bringing ${one.repository}, ${file.path}`, fraction)
+    const report = ({ path }: { readonly path: string }, fraction: number) =>
+      progress.report(`bringing ${shortened(path)}`, fraction)
     yield* pull(one, { hub, models, report })
   }
-  progress.clear()
   return orders.map(({ path }) => path)
 })
+
+/** So that the bar has room behind it. */
+const LONGEST = 40
+
+const shortened = (path: string): string => (path.length <= LONGEST ? path : `…${path.slice(1 - LONGEST)}`)

@@ -56,7 +56,7 @@ describe("pull", () => {
     const { code, stdout, stderr } = await pull("tiny/Demo")
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringContaining(join(models, "tiny/Demo")) })
     expect(stderr).toMatch(/tiny\/Demo is 10\.6 MiB: from http:.* into \//)
-    expect(stderr).toContain("bringing tiny/Demo, model.safetensors ...")
+    expect(stderr).toContain("bringing model.safetensors ...")
     expect(files()).toEqual(
       ["tiny", "tiny/Demo", ...Object.keys(demoFiles).map((file) => `tiny/Demo/${file}`)].toSorted(),
     )

@@ -17,7 +17,7 @@ const [HTTP] = blocksOf(README, "HTTP")
 const [SCRIPT] = blocksOf(README, "HTTP", "js")
 const [FILE] = blocksOf(README, "Deployments that come and go", "json")
 
-const model = gguf()
+const model = gguf({ metadata: { "llama.context_length": 512 } })
 const of = (size: string) => ({
   [`Qwen/Qwen2.5-Coder-${size}-Instruct-GGUF`]: {
     files: { [`qwen2.5-coder-${size.toLowerCase()}-instruct-q4_k_m.gguf`]: model, "README.md": Buffer.from("# Qwen") },
