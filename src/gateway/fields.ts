@@ -14,6 +14,15 @@ const MAX_ALTERNATIVES = 20
 
 const Stop = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(1_000)))
 
+/** JSON's numbers keep 53 bits of an integer: one that has more comes as a bigint (requestBody.ts). */
+const Seed = Schema.Union([
+  Schema.Int,
+  Schema.BigInt.pipe(Schema.check(Schema.isBetweenBigInt({ minimum: -(2n ** 63n), maximum: 2n ** 64n - 1n }))),
+]).annotate({ message: "has to be an integer from -2^63 to 2^64 - 1" })
+
+/** Which tokens there are the model knows. */
+const Biases = Schema.Record(Schema.String, between(-100, 100))
+
 const STREAM_OPTIONS = {
   include_usage: supported(optional(Schema.Boolean), "a last event with the usage"),
   continuous_usage_stats: supported(
@@ -42,22 +51,35 @@ const SHARED = {
     optional(Schema.Union([Stop, Schema.Array(Stop).pipe(Schema.check(Schema.isMaxLength(MOST_STOPS)))])),
     "one text, or up to 16",
   ),
-  // JSON's numbers keep 53 bits of an integer.
   seed: supported(
-    optional(int(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)),
-    "the same request and seed give the same tokens",
+    optional(Seed),
+    "the same request and seed give the same tokens; an integer of 64 bits, with a sign or without",
   ),
-  top_k: supported(optional(int(0, MOST_TOKENS)), "0 is off", "vLLM"),
+  frequency_penalty: supported(optional(between(-2, 2)), "of the answer's tokens, for each time that they came"),
+  presence_penalty: supported(optional(between(-2, 2)), "of the answer's tokens, for having come"),
+  logit_bias: supported(
+    optional(Biases),
+    "by a token's number, at most 1,024 of them; -100 bans it at any temperature, 100 makes it come",
+  ),
+  top_k: supported(optional(int(-1, MOST_TOKENS)), "0 and -1 are off", "vLLM"),
   min_p: supported(optional(between(0, 1)), "0 is off", "vLLM"),
-  repetition_penalty: supported(optional(between(0.01, 100)), "1 is off", "vLLM"),
+  repetition_penalty: supported(optional(between(0.01, 100)), "of prompt and answer; 1 is off", "vLLM"),
+  repeat_penalty: supported(optional(between(0.01, 100)), "the same, where that is left out", "llama.cpp"),
+  min_tokens: supported(
+    optional(int(0, MOST_TOKENS)),
+    "before which neither the model's end nor a stop ends the answer",
+    "vLLM",
+  ),
+  ignore_eos: supported(
+    optional(Schema.Boolean),
+    "the model's ends are tokens like others, without text: it goes on to the last token that it may have",
+    "vLLM",
+  ),
   add_special_tokens: supported(
     optional(Schema.Boolean),
     "what the model's files put around a text, such as bos: true for a prompt, false for a chat",
     "vLLM",
   ),
-  frequency_penalty: refused({ but: [0] }),
-  presence_penalty: refused({ but: [0] }),
-  logit_bias: refused({ but: [{}] }),
   user: ignored("nothing is kept of users"),
   metadata: ignored("nothing is kept of answers"),
   store: ignored("nothing is kept of answers"),

@@ -44,10 +44,21 @@ const json = Effect.gen(function* () {
     Effect.mapError((error) => (isOverflow(error) ? tooLarge(bodyLimit) : unreadable("it ended too early"))),
   )
   return yield* Effect.try({
-    try: (): unknown => JSON.parse(utf8.decode(bytes)),
+    try: (): unknown => parse(utf8.decode(bytes)),
     catch: (error) => unreadable(error instanceof Error ? error.message.slice(0, 200) : "not JSON"),
   })
 })
+
+/** A seed has 64 bits and a number 53: one that a number cannot hold is a bigint. Looked for where there may be one. */
+const parse = (text: string): unknown =>
+  /"seed"\s*:\s*-?\d{16}/.test(text) ? JSON.parse(text, exactSeed) : JSON.parse(text)
+
+/** ECMAScript's source text access: what stands in the JSON for a value. The types of the language do not know it yet. */
+function exactSeed(this: unknown, key: string, value: unknown, ...[context]: ReadonlyArray<unknown>): unknown {
+  if (key !== "seed" || typeof value !== "number" || Number.isSafeInteger(value)) return value
+  const source = typeof context === "object" && context !== null && "source" in context ? String(context.source) : ""
+  return /^-?\d{1,20}$/.test(source) ? BigInt(source) : value
+}
 
 const unreadable = (reason: string): ApiError =>
   apiError(400, "invalid_json", `the body is not JSON in UTF-8: ${reason}`)

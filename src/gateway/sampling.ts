@@ -10,14 +10,20 @@ const TEMPERATURE = 1
 /** What goes on to a supervisor. */
 export const requestOf = (asked: Shared, client: string): InferRequest => {
   const { stop, seed } = asked
+  const repetition = asked.repetition_penalty ?? asked.repeat_penalty
   return {
     client: client.slice(0, MOST_NAME),
     temperature: asked.temperature ?? TEMPERATURE,
     ...(asked.max_tokens == null ? {} : { maxTokens: asked.max_tokens }),
     ...(asked.top_p == null ? {} : { topP: asked.top_p }),
-    ...(asked.top_k == null ? {} : { topK: asked.top_k }),
+    ...(asked.top_k == null ? {} : { topK: Math.max(0, asked.top_k) }),
     ...(asked.min_p == null ? {} : { minP: asked.min_p }),
-    ...(asked.repetition_penalty == null ? {} : { repetitionPenalty: asked.repetition_penalty }),
+    ...(repetition == null ? {} : { repetitionPenalty: repetition }),
+    ...(asked.presence_penalty == null ? {} : { presencePenalty: asked.presence_penalty }),
+    ...(asked.frequency_penalty == null ? {} : { frequencyPenalty: asked.frequency_penalty }),
+    ...(asked.logit_bias == null ? {} : { logitBias: asked.logit_bias }),
+    ...(asked.min_tokens == null ? {} : { minTokens: asked.min_tokens }),
+    ...(asked.ignore_eos == null ? {} : { ignoreEos: asked.ignore_eos }),
     ...(stop == null ? {} : { stop: typeof stop === "string" ? [stop] : stop }),
     ...(asked.add_special_tokens == null ? {} : { addSpecialTokens: asked.add_special_tokens }),
     ...(seed == null ? {} : { seed: BigInt.asUintN(64, BigInt(seed)) }),

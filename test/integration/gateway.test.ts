@@ -1,10 +1,13 @@
 // The gateway as OpenAI's own client for Node sees it: a real cluster on the demo pair, and what the answers have to be is
 // what Chorus's own client gets.
+import { Effect } from "effect"
 import OpenAI from "openai"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Ending } from "../../src/client/index.ts"
+import { open } from "../../src/model/index.ts"
+import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
-import { Cluster } from "./cluster.ts"
+import { Cluster, DEMO } from "./cluster.ts"
 import { chatModel, type Gateway, startGateway } from "./gateways.ts"
 
 const PROMPT = "export class Queue<T> {\n"
@@ -94,6 +97,66 @@ describe("completions", () => {
     const negative = await openai.completions.create({ ...sampled, seed: -1 })
     const own = await cluster.generate({ prompt: PROMPT, maxTokens: 24, temperature: 1, seed: 2n ** 64n - 1n })
     expect(negative.choices[0]?.text).toBe(own.text)
+  })
+
+  test("take seeds of 64 bits as they are, with a sign or without", async () => {
+    const ask = async (seed: string) => {
+      const body = JSON.stringify({ ...request, temperature: 1, seed: 0 }).replace('"seed":0', `"seed": ${seed}`)
+      const answer = await fetch(`${cluster.local.http}/v1/completions`, {
+        ...{ method: "POST", body, headers: { "content-type": "application/json" } },
+      })
+      return [answer.status, await answer.json()]
+    }
+    for (const seed of ["9007199254740993", "18446744073709551615", "-9223372036854775808", "9007199254740992"]) {
+      const asked = { prompt: PROMPT, maxTokens: 24, temperature: 1, seed: BigInt.asUintN(64, BigInt(seed)) }
+      const { text } = await cluster.generate(asked)
+      expect(await ask(seed)).toMatchObject([200, { choices: [{ text }] }])
+    }
+    for (const seed of ["18446744073709551616", "-9223372036854775809", "1e30", "0.5"]) {
+      const error = {
+        param: "seed",
+        message: expect.stringMatching(/^seed: has to be an integer from -2\^63 to 2\^64 - 1/),
+      }
+      expect(await ask(seed)).toMatchObject([400, { error }])
+    }
+  })
+
+  test("have penalties, biases, a least number of tokens and ends that are ignored, as over NATS", async () => {
+    const [end = 0] = (await Effect.runPromise(open(DEMO.base))).ends
+    const free = await cluster.generate({ prompt: PROMPT, maxTokens: 24, temperature: 0.9, seed: 4n })
+    const same: ReadonlyArray<readonly [object, InferRequest]> = [
+      [
+        { presence_penalty: 1.5, frequency_penalty: -0.5 },
+        { presencePenalty: 1.5, frequencyPenalty: -0.5 },
+      ],
+      [{ repeat_penalty: 1.3 }, { repetitionPenalty: 1.3 }],
+      [{ repeat_penalty: 1.3, repetition_penalty: 1.5 }, { repetitionPenalty: 1.5 }],
+      [{ logit_bias: { 13: -100, 285: 4.5 } }, { logitBias: { 13: -100, 285: 4.5 } }],
+      [
+        { logit_bias: { [end]: 50 }, min_tokens: 9 },
+        { logitBias: { [end]: 50 }, minTokens: 9 },
+      ],
+      [
+        { logit_bias: { [end]: 30 }, ignore_eos: true },
+        { logitBias: { [end]: 30 }, ignoreEos: true },
+      ],
+    ]
+    const texts = new Set([free.text])
+    for (const [asked, over] of same) {
+      const sampled = { ...request, temperature: 0.9, seed: 4, ...asked }
+      const { choices, usage } = await openai.post<OpenAI.Completion>("/completions", { body: sampled })
+      const { text, tokens, finishReason } = await cluster.generate({
+        ...{ prompt: PROMPT, maxTokens: 24, temperature: 0.9, seed: 4n, ...over },
+      })
+      expect(choices).toMatchObject([{ text, finish_reason: finishReason }])
+      expect(usage?.completion_tokens).toBe(tokens.length)
+      texts.add(text)
+    }
+    expect(texts.size).toBeGreaterThan(4) // they were at work
+    const all = await openai.post<OpenAI.Completion>("/completions", {
+      body: { ...request, temperature: 0.9, seed: 4, top_k: -1 },
+    })
+    expect(all.choices[0]?.text).toBe(free.text)
   })
 
   test("take several prompts, and tokens instead of text", async () => {
@@ -307,6 +370,21 @@ describe("refusals", () => {
     ["a prompt that is none", { prompt: { text: "x" } }, 400, { param: "prompt" }, /a text, a list of tokens/],
     ["a value out of range", { temperature: 3 }, 400, { param: "temperature" }, /between 0 and 2/],
     ["a value of another type", { max_tokens: "8" }, 400, { param: "max_tokens" }, /expected number/],
+    ["a penalty out of range", { presence_penalty: -2.5 }, 400, { param: "presence_penalty" }, /between -2 and 2/],
+    [
+      "a bias of no token",
+      { logit_bias: { 50257: 1 } },
+      400,
+      { param: "logit_bias.50257" },
+      /^400 logit_bias\.50257: is not a token: the vocabulary has \d+ tokens/,
+    ],
+    [
+      "more tokens at least than at most",
+      { max_tokens: 4, min_tokens: 5 },
+      400,
+      { param: "min_tokens" },
+      /more than the 4 tokens/,
+    ],
     ["what a supervisor refuses", { prompt: [1, 999_999] }, 400, { param: "prompt[1]" }, /vocabulary/],
     ["more than the context", { max_tokens: 600 }, 400, { code: "context_length_exceeded" }, /lower max_tokens/],
   ]

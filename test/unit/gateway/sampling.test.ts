@@ -21,7 +21,18 @@ test("the first choice has the seed itself, and no two have the same", () => {
 })
 
 test("null is as good as left out", () => {
-  const fields = ["stop", "seed", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"]
+  const fields = [
+    "stop",
+    "seed",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "repeat_penalty",
+    ...["presence_penalty", "frequency_penalty", "logit_bias", "min_tokens", "ignore_eos"],
+  ]
   const nulls = Object.fromEntries(fields.map((field) => [field, null]))
   expect(requestOf({ ...request, ...nulls }, "c")).toEqual(requestOf(request, "c"))
 })

@@ -30,7 +30,7 @@ const prefill: PassCommand = {
 
 test("a command survives the wire, its seed in all 64 bits", () => {
   expect(Result.getOrThrow(commands.decode(commands.encode(prefill)))).toEqual(prefill)
-  for (const seed of [0n, 1n, 2n ** 63n]) {
+  for (const seed of [0n, 1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n]) {
     const command = { ...prefill, sampling: { ...sampling, seed } }
     expect(Result.getOrThrow(commands.decode(commands.encode(command)))).toEqual(command)
   }
