@@ -1,6 +1,6 @@
 // An answer, from the request to its last token.
 import { Effect } from "effect"
-import { connect, type Ending } from "../client/index.ts"
+import { connect, type Ending, type SampledWith } from "../client/index.ts"
 import type { InferRequest } from "../wire/infer.ts"
 import type { Cluster, LocalCluster } from "./cluster.ts"
 import { CommandFailed } from "./errors.ts"
@@ -13,6 +13,7 @@ const FAREWELL_MILLIS = 2_000
 
 export interface Answer extends Ending {
   readonly seed: bigint
+  readonly sampling: SampledWith | null
 }
 
 /** Asks, and writes the text out as it comes. Interruption cancels the session. */
@@ -55,7 +56,8 @@ const ask = async (
   }
   progress.clear()
   output.end()
-  return { ...(await generation.ending()), seed: generation.seed }
+  const { seed, sampling } = generation
+  return { ...(await generation.ending()), seed, sampling }
 }
 
 const failed = (error: unknown): CommandFailed =>
@@ -68,8 +70,8 @@ export const failureOf = ({ finishReason, error }: Answer): CommandFailed | unde
 }
 
 /** What --json prints. A seed has 64 bits, more than a JSON number keeps. */
-export const objectOf = ({ text, tokens, finishReason, error, seed, stats }: Answer) => ({
-  ...{ text, tokens, finishReason, seed: `${seed}` },
+export const objectOf = ({ text, tokens, finishReason, error, seed, sampling, stats }: Answer) => ({
+  ...{ text, tokens, finishReason, seed: `${seed}`, sampling },
   ...(error === "" ? {} : { error }),
   stats: statsObject(stats),
 })

@@ -143,23 +143,29 @@ export const sampling = {
     Flag.optional,
   ),
   temperature: finite("temperature", 0, 100).pipe(
-    described("0 takes the most probable token (default), 1 samples the model's own distribution", "T"),
+    described(
+      "0 takes the most probable token, 1 samples the model's own distribution (default: what the model's files want, else 0)",
+      "T",
+    ),
     Flag.optional,
   ),
   "top-k": int("top-k", 0).pipe(
-    described("sample from the K most probable tokens (default: 0, all)", "K"),
+    described("sample from the K most probable tokens (default: the model's, else 0, all)", "K"),
     Flag.optional,
   ),
   "top-p": finite("top-p", 0, 1).pipe(
-    described("sample from the fewest tokens whose probabilities reach P (default: 1, all)", "P"),
+    described("sample from the fewest tokens whose probabilities reach P (default: the model's, else 1, all)", "P"),
     Flag.optional,
   ),
   "min-p": finite("min-p", 0, 1).pipe(
-    described("leave out tokens less than P times as probable as the best (default: 0, none)", "P"),
+    described("leave out tokens less than P times as probable as the best (default: the model's, else 0, none)", "P"),
     Flag.optional,
   ),
   "repetition-penalty": finite("repetition-penalty", 0.01, 100).pipe(
-    described("above 1 makes tokens that were there less probable, in the prompt too (default: 1)", "X"),
+    described(
+      "above 1 makes tokens that were there less probable, in the prompt too (default: the model's, else 1)",
+      "X",
+    ),
     Flag.optional,
   ),
   "presence-penalty": finite("presence-penalty", -2, 2).pipe(

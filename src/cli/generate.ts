@@ -14,6 +14,7 @@ import { deploymentOf, modelsOf, placementGiven } from "./placement.ts"
 import { type Progress, progressOn } from "./progress.ts"
 import { readPrompt } from "./prompt.ts"
 import { requestOf } from "./request.ts"
+import { sampledLine } from "./sampling.ts"
 import { keysFor } from "./server.ts"
 import { summary } from "./summary.ts"
 
@@ -118,5 +119,6 @@ const tell = Effect.fnUntraced(function* (given: Options, answer: Answer) {
   if (given.json) yield* Console.log(JSON.stringify(objectOf(answer)))
   if (!given.stats) return
   if (wantsColour(process.stdout, process.env) && !given.json) yield* Console.error(`\n${legend(true)}`)
+  yield* Console.error(sampledLine(answer))
   for (const line of summary(answer.stats)) yield* Console.error(line)
 })

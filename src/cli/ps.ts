@@ -2,10 +2,12 @@
 // itself in its heartbeats: device, shard, memory, sessions.
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { type Census, census, type HostSeen } from "./census.ts"
+import { samplingOf } from "../wire/samplingDefaults.ts"
+import { type Census, census, type HostSeen, type ServiceSeen } from "./census.ts"
 import { CommandFailed } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { bytes, counted, milliseconds } from "./quantities.ts"
+import { samplingText } from "./sampling.ts"
 import { at, keysFor, type Server, serversHere } from "./server.ts"
 import { table } from "./table.ts"
 
@@ -49,9 +51,9 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
   const { hosts, services, ranks } = server
   if (hosts.length + services.length + ranks.length === 0) return [`${server.nats}: no actor of Chorus answers there`]
   const actors = table(
-    ["deployment", "actor", "id", "requests", "errors"].map((title, index) => ({
+    ["deployment", "actor", "id", "requests", "errors", "samples with"].map((title, index) => ({
       title,
-      align: index < 3 ? "left" : "right",
+      align: index < 3 || index > 4 ? "left" : "right",
     })),
     services.map((service) => [
       service.deployment,
@@ -59,6 +61,7 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
       service.id,
       String(sum(service.endpoints.map((endpoint) => endpoint.num_requests))),
       String(sum(service.endpoints.map((endpoint) => endpoint.num_errors))),
+      samplesWith(service),
     ]),
   )
   const titles = [
@@ -97,6 +100,10 @@ const pageOf = (server: { readonly nats: string } & Census): ReadonlyArray<strin
   const pages = tables.filter((_, index) => index < 2 || ranks.length > 0).filter((lines) => lines.length > 0)
   return [`${server.nats}: ${counts.join(", ")}`, ...pages.flatMap((lines) => ["", ...lines])]
 }
+
+/** What the model's files want where a request does not say; only supervisors know it. */
+const samplesWith = ({ metadata }: ServiceSeen): string =>
+  metadata.sampling === undefined ? "" : samplingText(samplingOf(metadata)) || "the request's settings"
 
 const hostTable = (hosts: ReadonlyArray<HostSeen>): ReadonlyArray<string> =>
   table(

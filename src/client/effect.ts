@@ -23,7 +23,7 @@ const ClientError = Schema.Union([
 export type ClientError = typeof ClientError.Type
 
 /** A session that was accepted. Its tokens can be read once, or its ending waited for. */
-export interface Session extends Pick<Generation, "session" | "promptTokens" | "seed"> {
+export interface Session extends Pick<Generation, "session" | "promptTokens" | "seed" | "sampling"> {
   readonly tokens: Stream.Stream<LoggedToken, ClientError>
   readonly ending: Effect.Effect<Ending, ClientError>
 }
@@ -68,6 +68,7 @@ const open = Effect.fnUntraced(function* (options: ClientOptions) {
     session: generation.session,
     promptTokens: generation.promptTokens,
     seed: generation.seed,
+    sampling: generation.sampling,
     tokens: readingOf(generation),
     ending: attempt(() => generation.ending()),
   })

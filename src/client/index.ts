@@ -9,14 +9,22 @@ import { insist, onEvent } from "../bus/nats.ts"
 import { traceHeaders } from "../bus/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
-import { type Answer, InferAnswer, InferRequest, SessionProgress } from "../wire/infer.ts"
+import { type Answer, InferAnswer, InferRequest, type SampledWith, SessionProgress } from "../wire/infer.ts"
 import type { Role } from "../wire/permissions.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { Disconnected, NoAnswer, typed } from "./errors.ts"
 import { type ServedModel, servedModels } from "./models.ts"
 import { beginningOf, type From, type Reading, read } from "./reading.ts"
 
-export type { EndToken, FinishReason, GenerationStats, InferRequest, LoggedToken, PromptToken } from "../wire/infer.ts"
+export type {
+  EndToken,
+  FinishReason,
+  GenerationStats,
+  InferRequest,
+  LoggedToken,
+  PromptToken,
+  SampledWith,
+} from "../wire/infer.ts"
 export type { Ending } from "./reading.ts"
 
 const requests = codec("infer request", InferRequest)
@@ -61,6 +69,7 @@ export interface Generation extends Reading {
   readonly session: string
   readonly promptTokens: number
   readonly seed: bigint
+  readonly sampling: SampledWith | null // null where its log does not say
   readonly cancel: () => void
 }
 
@@ -69,6 +78,7 @@ export interface Completion extends Answer {
   readonly session: string
   readonly promptTokens: number
   readonly seed: bigint
+  readonly sampling: SampledWith | null
 }
 
 export interface Client extends AsyncDisposable {
@@ -115,7 +125,7 @@ const over = (line: Line, deployment: string): Client => {
     signal?.throwIfAborted()
     const answer = await ask(line, deployment, { ...request, stream: true }, traceparent)
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
-    const { session, promptTokens, seed } = answer
+    const { session, promptTokens, seed, sampling = null } = answer
     const abort = (): void => cancel(session)
     if (signal?.aborted) abort()
     signal?.addEventListener("abort", abort, { once: true })
@@ -128,18 +138,19 @@ const over = (line: Line, deployment: string): Client => {
         progress?.unsubscribe()
       },
     })
-    return { session, promptTokens, seed, cancel: abort, ...reading }
+    return { session, promptTokens, seed, sampling, cancel: abort, ...reading }
   }
   const find = async (session: string): Promise<Generation> => {
     const place = { connection, url, deployment, session }
     const begun = await beginningOf(place)
-    const { promptTokens, seed } = begun
-    return { session, promptTokens, seed, cancel: () => cancel(session), ...read({ ...place, from: "start", begun }) }
+    const { promptTokens, seed, sampling = null } = begun
+    const known = { session, promptTokens, seed, sampling, cancel: () => cancel(session) }
+    return { ...known, ...read({ ...place, from: "start", begun }) }
   }
   const complete = async (request: InferRequest, options: GenerateOptions = {}): Promise<Completion> => {
     const generation = await generate(request, options)
-    const { session, promptTokens, seed } = generation
-    return { session, promptTokens, seed, ...(await generation.ending()) }
+    const { session, promptTokens, seed, sampling } = generation
+    return { session, promptTokens, seed, sampling, ...(await generation.ending()) }
   }
   const close = (): Promise<void> => connection.close()
   return {

@@ -41,8 +41,11 @@ const SHARED = {
   ),
   stream: supported(optional(Schema.Boolean), "server-sent events"),
   stream_options: supported(optional(Schema.Struct(schemasOf(STREAM_OPTIONS))), "see below"),
-  temperature: supported(optional(between(0, 2)), "0 takes the most probable token"),
-  top_p: supported(optional(between(0, 1)), "1 is off"),
+  temperature: supported(
+    optional(between(0, 2)),
+    "0 takes the most probable token; where it is left out the model's, else 1",
+  ),
+  top_p: supported(optional(between(0, 1)), "1 is off; where it is left out the model's"),
   n: supported(
     optional(int(1, MOST_CHOICES)),
     "the first choice has the seed itself, the others seeds that follow from it",
@@ -61,9 +64,13 @@ const SHARED = {
     optional(Biases),
     "by a token's number, at most 1,024 of them; -100 bans it at any temperature, 100 makes it come",
   ),
-  top_k: supported(optional(int(-1, MOST_TOKENS)), "0 and -1 are off", "vLLM"),
-  min_p: supported(optional(between(0, 1)), "0 is off", "vLLM"),
-  repetition_penalty: supported(optional(between(0.01, 100)), "of prompt and answer; 1 is off", "vLLM"),
+  top_k: supported(optional(int(-1, MOST_TOKENS)), "0 and -1 are off; where it is left out the model's", "vLLM"),
+  min_p: supported(optional(between(0, 1)), "0 is off; where it is left out the model's", "vLLM"),
+  repetition_penalty: supported(
+    optional(between(0.01, 100)),
+    "of prompt and answer; 1 is off; where it is left out the model's",
+    "vLLM",
+  ),
   repeat_penalty: supported(optional(between(0.01, 100)), "the same, where that is left out", "llama.cpp"),
   min_tokens: supported(
     optional(int(0, MOST_TOKENS)),

@@ -1,9 +1,11 @@
 // GET /v1/models, and one by its name: the deployments that are served now.
 import { Effect } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
+import { samplingOf } from "../wire/samplingDefaults.ts"
 import { api } from "./api.ts"
 import { Deployments, type ServedModel } from "./deployments.ts"
 import { apiError } from "./errors.ts"
+import { defaultsOf } from "./sampling.ts"
 
 export const models = api("GET", "/v1/models", () =>
   Effect.gen(function* () {
@@ -27,4 +29,5 @@ export const model = api("GET", "/v1/models/:model", () =>
 const objectOf = ({ name, created, metadata }: ServedModel) => ({
   ...{ id: name, object: "model", created: Math.floor(created / 1000), owned_by: "chorus" },
   ...(metadata.context === undefined ? {} : { context_length: Number(metadata.context) }),
+  default_sampling: defaultsOf(samplingOf(metadata)),
 })

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { type Cause, Effect, Layer, Queue, Result, Schedule, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { traces } from "../bus/traces.ts"
-import type { Client, Ending, InferRequest, LoggedToken } from "../client/index.ts"
+import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { IterationTrace } from "../wire/trace.ts"
 import { api } from "./api.ts"
@@ -66,9 +66,9 @@ const PlaygroundRequest = Schema.Struct({
   model: Schema.NonEmptyString,
   prompt: Schema.optionalKey(Schema.String),
   messages: Schema.optionalKey(Schema.Array(Schema.Struct({ role: Schema.String, content: Schema.String }))),
-  temperature: Schema.Finite,
-  top_p: Schema.Finite,
-  top_k: Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0))),
+  temperature: Schema.optionalKey(Schema.Finite),
+  top_p: Schema.optionalKey(Schema.Finite),
+  top_k: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))),
   max_tokens: Count,
   // A seed has 64 bits, more than a JSON number keeps.
   seed: Schema.optionalKey(
@@ -98,7 +98,11 @@ const generate = api("POST", "/playground/generate", (caller) =>
 
 const inferRequestOf = (asked: typeof PlaygroundRequest.Type): InferRequest => {
   const { model: _, top_p, top_k, max_tokens, seed, ...rest } = asked
-  const renamed = { topP: top_p, topK: top_k, maxTokens: max_tokens }
+  const renamed = {
+    ...(top_p === undefined ? {} : { topP: top_p }),
+    ...(top_k === undefined ? {} : { topK: top_k }),
+    maxTokens: max_tokens,
+  }
   return { ...rest, ...renamed, ...(seed === undefined ? {} : { seed: BigInt(seed) }) }
 }
 
@@ -108,7 +112,7 @@ const KIND = "playground"
 const RESUMABLE = { resumable: true }
 
 type PlaygroundEvent =
-  | { readonly _tag: "Accepted"; readonly session: string; readonly promptTokens: number; readonly seed: string }
+  | ({ readonly _tag: "Accepted"; readonly seed: string } & Pick<Generation, "session" | "promptTokens" | "sampling">)
   | ({ readonly _tag: "Token" } & LoggedToken)
   | IterationTrace
   | ({ readonly _tag: "End" } & Pick<Ending, "finishReason" | "stats">)
@@ -124,10 +128,10 @@ const events = Effect.fnUntraced(function* (client: Client, deployment: string, 
   const traced = yield* listen(client, deployment, queue)
   const [known] = from?.choices ?? []
   const opened = yield* known === undefined ? accepted(client, request) : found(client, known.session)
-  const { session, promptTokens, seed } = opened.generation
+  const { session, promptTokens, seed, sampling } = opened.generation
   const place: Place = from ?? { kind: KIND, created: Math.floor(Date.now() / 1000), choices: [{ session, had: 0 }] }
   traced.session = session
-  yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}` })
+  yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}`, sampling })
   yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
   // What is told of iterations is nowhere kept.
   const chunkOf = (data: PlaygroundEvent): Chunk => ({ choice: data._tag === "Iteration" ? null : 0, data })

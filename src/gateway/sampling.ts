@@ -1,11 +1,21 @@
 // What chats and completions share on their way to a supervisor.
 import type { InferRequest } from "../client/index.ts"
+import type { SamplingDefaults } from "../wire/samplingDefaults.ts"
 import type { Shared } from "./fields.ts"
 
 const MOST_NAME = 256 // characters, on the wire
 
-/** Where nothing is said: OpenAI's defaults, and otherwise the deployment's. */
+/** OpenAI's default, where neither the request nor the model says anything. */
 const TEMPERATURE = 1
+
+/** What a request without settings is sampled with. */
+export const defaultsOf = ({ temperature, topK, topP, minP, repetitionPenalty }: SamplingDefaults) => ({
+  temperature: temperature ?? TEMPERATURE,
+  top_p: topP ?? 1,
+  top_k: topK ?? 0,
+  min_p: minP ?? 0,
+  repetition_penalty: repetitionPenalty ?? 1,
+})
 
 /** What goes on to a supervisor. */
 export const requestOf = (asked: Shared, client: string): InferRequest => {
@@ -13,7 +23,7 @@ export const requestOf = (asked: Shared, client: string): InferRequest => {
   const repetition = asked.repetition_penalty ?? asked.repeat_penalty
   return {
     client: client.slice(0, MOST_NAME),
-    temperature: asked.temperature ?? TEMPERATURE,
+    ...(asked.temperature == null ? { fallbackTemperature: TEMPERATURE } : { temperature: asked.temperature }),
     ...(asked.max_tokens == null ? {} : { maxTokens: asked.max_tokens }),
     ...(asked.top_p == null ? {} : { topP: asked.top_p }),
     ...(asked.top_k == null ? {} : { topK: Math.max(0, asked.top_k) }),

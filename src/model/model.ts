@@ -3,6 +3,7 @@ import { statSync } from "node:fs"
 import { basename, join, resolve } from "node:path"
 import { Effect, Schema } from "effect"
 import type { Shape, TensorSource } from "../../native/index.ts"
+import type { SamplingDefaults } from "../wire/samplingDefaults.ts"
 import type { Architecture } from "./architecture.ts"
 import { ChatTemplate, ChatTemplateField, defaultTemplate } from "./chat.ts"
 import { ContextTooLong, ModelError, ModelUnreadable, VocabularyMismatch } from "./errors.ts"
@@ -10,6 +11,7 @@ import { attempt } from "./formats/fileCursor.ts"
 import { readGgufModel } from "./formats/ggufModel.ts"
 import { readHuggingFace } from "./formats/huggingface.ts"
 import { readJson, readText } from "./formats/json.ts"
+import { folderSampling, ggufSampling } from "./sampling.ts"
 import { ggufVocabulary, vocabularyWarnings } from "./tokenizer/ggufVocabulary.ts"
 import { huggingFaceVocabulary } from "./tokenizer/huggingfaceVocabulary.ts"
 import { Tokenizer } from "./tokenizer/tokenizer.ts"
@@ -28,6 +30,7 @@ export interface Model {
   readonly bos: number | null
   readonly ends: ReadonlySet<number> // tokens that end a generation
   readonly bytes: number // of the weight files
+  readonly sampling: SamplingDefaults // where a request does not say
   readonly warnings: ReadonlyArray<string> // what the files leave open, for whoever chose the model; each names the file
 }
 
@@ -73,7 +76,7 @@ const readFolder = (path: string): Described => {
     shape,
     tensors,
     bytes,
-    warnings: [],
+    ...folderSampling(path),
     ...texts(path, vocabulary, template),
   }
 }
@@ -93,9 +96,10 @@ const readFile = (path: string): Described => {
   const stored = metadata.get("tokenizer.chat_template")
   const template = typeof stored === "string" ? stored : null
   const name = basename(path, ".gguf")
-  const warnings = vocabularyWarnings(path, metadata)
+  const { sampling, warnings } = ggufSampling(path, metadata)
   return {
-    ...{ name, path, format: "gguf", architecture, shape, tensors, bytes, warnings },
+    ...{ name, path, format: "gguf", architecture, shape, tensors, bytes, sampling },
+    warnings: [...vocabularyWarnings(path, metadata), ...warnings],
     ...texts(path, vocabulary, template),
   }
 }

@@ -7,18 +7,20 @@ import { type Answer, InferAnswer } from "../wire/infer.ts"
 
 const answers = codec("infer answer", InferAnswer)
 
-export const accepted = ({ session, prompt, sampling }: GenerateRequest, subject: string): Reply => ({
-  bytes: answers.encode({ _tag: "Accepted", session, subject, promptTokens: prompt.length, seed: sampling.seed }),
+export const accepted = (request: GenerateRequest, subject: string): Reply => ({
+  bytes: answers.encode({ _tag: "Accepted", session: request.session, subject, ...begun(request) }),
 })
 
+/** What is told of a session that begins, in the answer and in its log. */
+export const begun = ({ prompt, sampling }: Pick<GenerateRequest, "prompt" | "sampling">) => {
+  const { seed, temperature, topK, topP, minP, repetitionPenalty } = sampling
+  return { promptTokens: prompt.length, seed, sampling: { temperature, topK, topP, minP, repetitionPenalty } }
+}
+
 /** The whole answer, or where it is to be found if it is more than a message may have. */
-export const answered = (
-  { session, prompt, sampling }: GenerateRequest,
-  answer: Answer,
-  limit = Number.POSITIVE_INFINITY,
-): Reply => {
-  const about = { session, promptTokens: prompt.length, seed: sampling.seed }
-  const bytes = answers.encode({ _tag: "Answered", ...about, ...answer })
+export const answered = (request: GenerateRequest, answer: Answer, limit = Number.POSITIVE_INFINITY): Reply => {
+  const { session } = request
+  const bytes = answers.encode({ _tag: "Answered", session, ...begun(request), ...answer })
   if (bytes.byteLength <= limit) return { bytes }
   return refusal(new AnswerTooLarge({ session, bytes: bytes.byteLength, limit }))
 }

@@ -89,11 +89,12 @@ interface Sampled {
 }
 
 const samplingOf = Effect.fnUntraced(function* (request: InferRequest, { prompt, base }: Sampled) {
+  const { sampling: own } = base
   const settings = {
-    temperature: request.temperature ?? 0,
-    topP: request.topP ?? 1,
-    minP: request.minP ?? 0,
-    repetitionPenalty: request.repetitionPenalty ?? 1,
+    temperature: request.temperature ?? own.temperature ?? request.fallbackTemperature ?? 0,
+    topP: request.topP ?? own.topP ?? 1,
+    minP: request.minP ?? own.minP ?? 0,
+    repetitionPenalty: request.repetitionPenalty ?? own.repetitionPenalty ?? 1,
     presencePenalty: request.presencePenalty ?? 0,
     frequencyPenalty: request.frequencyPenalty ?? 0,
   }
@@ -107,7 +108,7 @@ const samplingOf = Effect.fnUntraced(function* (request: InferRequest, { prompt,
   const bias = yield* biasOf(request, base.tokenizer.size)
   const sampling: Sampling = {
     ...rest,
-    topK: request.topK ?? 0,
+    topK: request.topK ?? own.topK ?? 0,
     ...(presence === 0 && frequency === 0 ? {} : { penalties: { presence, frequency, from: prompt } }),
     ...(bias.length === 0 ? {} : { bias }),
     ...(minTokens === 0 || ignoreEos ? {} : { barred: { tokens: [...base.ends], before: prompt + minTokens } }),

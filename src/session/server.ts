@@ -15,7 +15,7 @@ import { SessionFailed } from "../wire/errors.ts"
 import { InferAnswer, InferRequest, type LogEntry } from "../wire/infer.ts"
 import { documentOf } from "../wire/jsonSchema.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { accepted, answered, refusal } from "./answers.ts"
+import { accepted, answered, begun, refusal } from "./answers.ts"
 import { admissionOf } from "./capacity.ts"
 import type { Encoder } from "./encoder.ts"
 import { Endings } from "./lifetime.ts"
@@ -145,11 +145,10 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
 })
 
 const beginningOf = ({
-  prompt,
-  sampling,
   interestMillis,
+  ...request
 }: Pick<GenerateRequest, "prompt" | "sampling" | "interestMillis">): LogEntry => ({
-  ...{ _tag: "Begin", epoch: 1, at: 0, promptTokens: prompt.length, seed: sampling.seed },
+  ...{ _tag: "Begin", epoch: 1, at: 0, ...begun(request) },
   ...(interestMillis === null ? {} : { interestMillis }),
 })
 
@@ -175,5 +174,6 @@ const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deploy
   deterministic: `${deterministic}`,
   chat: `${model.chatTemplate !== null}`,
   context: `${context}`,
+  sampling: JSON.stringify(model.sampling), // its defaults
   pid: `${process.pid}`,
 })

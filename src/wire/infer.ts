@@ -21,8 +21,9 @@ export const InferRequest = Schema.Struct({
   addSpecialTokens: Schema.optionalKey(Schema.Boolean), // what the model's files put around a text, such as bos; true for a prompt, false for messages
   maxTokens: Schema.optionalKey(Count), // of the answer: it has to fit; all that the context leaves
   mostTokens: Schema.optionalKey(Count), // likewise, and less where the context leaves less
-  temperature: Schema.optionalKey(Schema.Finite), // 0
-  topK: Schema.optionalKey(Count),
+  temperature: Schema.optionalKey(Schema.Finite), // the model's; where it has none, fallbackTemperature, and else 0
+  fallbackTemperature: Schema.optionalKey(Schema.Finite),
+  topK: Schema.optionalKey(Count), // this one and the next three: the model's, and else off
   topP: Schema.optionalKey(Schema.Finite),
   minP: Schema.optionalKey(Schema.Finite),
   repetitionPenalty: Schema.optionalKey(Schema.Finite), // of what prompt and answer have
@@ -146,12 +147,23 @@ export const SessionProgress = Schema.TaggedStruct("Activating", {
 })
 export type SessionProgress = typeof SessionProgress.Type
 
+/** What a session samples with, of that which the model may have had a say in. */
+export const SampledWith = Schema.Struct({
+  temperature: Schema.Finite,
+  topK: Count, // 0: off
+  topP: Schema.Finite, // 1: off
+  minP: Schema.Finite, // 0: off
+  repetitionPenalty: Schema.Finite, // 1: off
+})
+export type SampledWith = typeof SampledWith.Type
+
 /** The immediate answer to a request with `stream`. */
 const InferAccepted = Schema.TaggedStruct("Accepted", {
   session: Schema.String,
   subject: Schema.String, // of the token log
   promptTokens: Count,
   seed: Seed,
+  sampling: Schema.optionalKey(SampledWith),
 })
 const answer = {
   text: Schema.String,
@@ -172,6 +184,7 @@ const InferAnswered = Schema.TaggedStruct("Answered", {
   session: Schema.String,
   promptTokens: Count,
   seed: Seed,
+  sampling: Schema.optionalKey(SampledWith),
   ...answer,
 })
 const InferRefused = Schema.TaggedStruct("Refused", { error: InferError })
@@ -189,6 +202,7 @@ export const LogEntry = Schema.Union([
     at: Count, // 0
     promptTokens: Count,
     seed: Seed,
+    sampling: Schema.optionalKey(SampledWith),
     interestMillis: Schema.optionalKey(Millis), // as the request has it: how often readers have to say that they read
   }),
   /** Tokens of the prompt from position `from` on, where they were asked for: all of them before the first of the answer. */

@@ -68,6 +68,7 @@ describe("generate", () => {
     expect(coloured.stdout).toContain("\u001b[32m")
     // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are what is taken away
     expect(coloured.stdout.replaceAll(/\u001b\[\d+m/g, "")).toBe(text)
+    expect(coloured.stderr).toMatch(/sampled with temperature 0, seed \d+\n/)
     expect(coloured.stderr).toMatch(/tokens\/s[\s\S]*mean accepted length[\s\S]*calibrate[\s\S]*draft[\s\S]*verify/)
   })
 
@@ -157,6 +158,7 @@ describe("up", () => {
     const page = (await chorus.run(["ps"])).stdout
     expect(page).toMatch(/attention \d/)
     expect(page).toMatch(/CPU/)
+    expect(page).toMatch(/samples with/)
 
     const again = await chorus.run(["up", "--port", "0"])
     expect(again.stderr).toMatch(/demo runs here already, as process \d+/)

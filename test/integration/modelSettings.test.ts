@@ -74,11 +74,17 @@ test("settings that change nothing, and defaults that are left out, are taken; a
     config: { ...tinyConfig("qwen2"), rms_norm_eps: undefined, use_sliding_window: true, sliding_window: 8 },
     tokenizer,
   })
+  // How it is sampled is in its files too, and holds where the options do not say.
+  writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ temperature: 0.7, top_k: 5, top_p: 0.9 }))
   const taken = await run(folder)
   expect(taken).toMatchObject({ code: 0 })
+  const off = { minP: 0, repetitionPenalty: 1 }
+  expect(JSON.parse(taken.stdout).sampling).toEqual({ temperature: 0.7, topK: 5, topP: 0.9, ...off })
   expect(JSON.parse(taken.stdout).tokens).toHaveLength(3)
-  const metadata = { "llama.attention.head_count_kv": [2, 2], "tokenizer.ggml.pre": undefined }
+  const sampling = { "general.sampling.temp": 0.6, "general.sampling.top_k": 5 }
+  const metadata = { "llama.attention.head_count_kv": [2, 2], "tokenizer.ggml.pre": undefined, ...sampling }
   const warned = await run(writeGguf({ metadata }))
   expect(warned).toMatchObject({ code: 0 })
+  expect(JSON.parse(warned.stdout).sampling).toEqual({ temperature: 0.6, topK: 5, topP: 1, ...off })
   expect(warned.stderr.match(/tokenizer\.ggml\.pre is missing/g)).toHaveLength(1)
 })

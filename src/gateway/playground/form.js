@@ -44,9 +44,19 @@ export class Form {
   }
 
   /** Offers what the chosen deployment can do, as its supervisor says. @param {Record<string, string>} metadata */
-  offer({ draft, chat }) {
+  offer({ draft, chat, sampling }) {
     this.#offerDrafts(draft !== "none")
     this.#offerChat(chat === "true")
+    this.#showDefaults(sampling)
+  }
+
+  /** What the model's files want holds where nothing is said, and shows there. @param {string | undefined} sampling as JSON */
+  #showDefaults(sampling = "{}") {
+    const { temperature = 0, topP = 1, topK = 0 } = JSON.parse(sampling)
+    for (const [name, value] of Object.entries({ temperature, top_p: topP, top_k: topK })) {
+      const field = this.#field(name)
+      if (field !== null) field.placeholder = String(value)
+    }
   }
 
   /** @param {boolean} drafts */
@@ -89,7 +99,9 @@ export class Form {
     const speculation = this.#value("speculation")
     return {
       ...{ model: this.#value("model"), ...what },
-      ...{ temperature: this.#number("temperature"), top_p: this.#number("top_p"), top_k: this.#number("top_k") },
+      ...this.#given("temperature"),
+      ...this.#given("top_p"),
+      ...this.#given("top_k"),
       max_tokens: this.#number("max_tokens"),
       ...(seed === "" ? {} : { seed }),
       speculation: speculation === "tree" ? this.#tree() : speculation,
@@ -133,6 +145,11 @@ export class Form {
   #value(name) {
     if (name === "speculation" && this.#field(name)?.disabled) return "none" // the form leaves disabled fields out
     return String(new FormData(this.form).get(name) ?? "")
+  }
+
+  /** Left out where nothing is said. @param {string} name */
+  #given(name) {
+    return this.#value(name) === "" ? {} : { [name]: this.#number(name) }
   }
 
   /** @param {string} name */

@@ -8,7 +8,7 @@ import { events } from "./events.js"
  *   key: string, signal: AbortSignal }} options
  */
 export const generate = async (request, { answer, iterations, status, key, signal }) => {
-  let seed = ""
+  let settings = ""
   let ending = ""
   let broke = false
   const broken = () => {
@@ -18,7 +18,7 @@ export const generate = async (request, { answer, iterations, status, key, signa
   for await (const event of events("/playground/generate", { body: request, key, signal, broken })) {
     switch (event._tag) {
       case "Accepted":
-        seed = event.seed
+        settings = settingsOf(event)
         status.textContent = `Reading ${event.promptTokens} tokens of prompt.`
         break
       case "Token":
@@ -31,7 +31,7 @@ export const generate = async (request, { answer, iterations, status, key, signa
         iterations.add(event)
         break
       case "End":
-        ending = endingOf(event, seed)
+        ending = endingOf(event, settings)
         iterations.stats(event.stats)
         break
     }
@@ -46,10 +46,21 @@ const HOW = {
   cancelled: "Cancelled",
 }
 
-/** @param {{ finishReason: keyof typeof HOW, stats: any }} end @param {string} seed */
-const endingOf = ({ finishReason, stats }, seed) => {
+/** What it is sampled with, as far as it is on. @param {{ sampling: Record<string, number> | null, seed: string }} accepted */
+const settingsOf = ({ sampling, seed }) => {
+  const { temperature, topP = 1, topK = 0 } = sampling ?? {}
+  return [
+    ...(temperature === undefined ? [] : [`temperature ${temperature}`]),
+    ...(topP === 1 ? [] : [`top-p ${topP}`]),
+    ...(topK === 0 ? [] : [`top-k ${topK}`]),
+    `seed ${seed}`,
+  ].join(", ")
+}
+
+/** @param {{ finishReason: keyof typeof HOW, stats: any }} end @param {string} settings */
+const endingOf = ({ finishReason, stats }, settings) => {
   const { tokens, promptTokens, millis, tokensPerSecond, firstTokenMillis } = stats
   const times = `${(millis / 1000).toFixed(2)} s, the first after ${Math.round(firstTokenMillis)} ms`
   const speed = `${tokensPerSecond.toFixed(1)} tokens/s`
-  return `${HOW[finishReason]}: ${tokens} tokens after ${promptTokens} of prompt in ${times}; ${speed}; seed ${seed}.`
+  return `${HOW[finishReason]}: ${tokens} tokens after ${promptTokens} of prompt in ${times}; ${speed}; ${settings}.`
 }
