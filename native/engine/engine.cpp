@@ -48,17 +48,6 @@ std::vector<int32_t> history_of(const Session & s, const std::vector<int> & ance
     return history;
 }
 
-// log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
-double log_mass(const float * logits, int vocab, float best) {
-    const float floor = best - 20.0f;
-    const int vectors = has_words() ? vocab / WORDS : 0;
-    double mass = mass_of(logits, vectors, best, floor);
-    for (int v = vectors * WORDS; v < vocab; ++v) {
-        if (logits[v] > floor) mass += std::exp(double(logits[v] - best));
-    }
-    return std::log(mass);
-}
-
 // A logit that is no number, or minus infinity, has the lowest of numbers as its log-probability.
 float finite(double log_prob) {
     const double lowest = std::numeric_limits<float>::lowest();

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <iterator>
 #include <limits>
 
 #include "sampler_kernels.hpp"
@@ -51,7 +49,22 @@ constexpr double BAN = -100;
 // Temperatures whose inverse a float holds with room for a logit.
 constexpr double COLDEST = 1e-6;
 
+// So many of the best are found while the logits are passed by once; more are sorted.
+constexpr int FEW = 1024;
+
+// The sum of exp((logit - best) / temperature) over all logits that are numbers.
+double mass(const float * logits, int vocab, float best, double temperature, float floor) {
+    const int vectors = has_words() ? vocab / WORDS : 0;
+    double sum = mass_of(logits, vectors, best, float(1 / temperature), floor);
+    for (int v = vectors * WORDS; v < vocab; ++v) {
+        if (logits[v] > floor) sum += std::exp(double(logits[v] - best) / temperature);
+    }
+    return sum;
+}
+
 }  // namespace
+
+double log_mass(const float * logits, int vocab, float best) { return std::log(mass(logits, vocab, best, 1, best - 20.0f)); }
 
 int argmax(const float * logits, int vocab) {
     const int vectors = has_words() ? vocab / WORDS : 0;
@@ -61,6 +74,17 @@ int argmax(const float * logits, int vocab) {
         if (logits[v] > highest) highest = logits[best = v];
     }
     return best;
+}
+
+bool Sampler::higher_score(const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
+
+// The k best of `ranked`, whose scores are in units of `unit` logits. Fewer than k: the rest cannot be chosen.
+void Sampler::tell(const std::vector<Scored> & ranked, double unit, double log_mass, int k, Candidate * out) {
+    for (size_t i = 0; i < size_t(k); ++i) {
+        const bool there = i < ranked.size() && ranked[i].score > NEVER;
+        out[i] = there ? Candidate{ranked[i].token, float((ranked[i].score - ranked[0].score) * unit - log_mass)}
+                       : Candidate{ranked.empty() ? 0 : ranked[0].token, -std::numeric_limits<float>::infinity()};
+    }
 }
 
 // What a request changes of the logits before anything is cut. Each step leaves a float, as in the reference.
@@ -97,43 +121,51 @@ void Sampler::penalise(float * logits, int vocab, const Sampling & s, const std:
 // Leaves in kept_ the tokens that top-k, then top-p, then min-p let through and that can win. Each cut keeps the best of what
 // the one before left, so none needs more than the tokens within reach, but for the mass that top-p takes its share of.
 void Sampler::survivors(const float * logits, int vocab, int top, const Sampling & s) {
-    const double best = logits[top];
-    const auto weight = [&](float logit) { return std::isnan(logit) ? 0 : std::exp((double(logit) - best) / s.temperature); };
-    const double floor = best - REACH * s.temperature;
-    kept_.resize(size_t(vocab));
-    size_t count = 0;
-    for (int v = 0; v < vocab; ++v) {
-        kept_[count] = {logits[v], v, 0};
-        count += logits[v] >= floor;
-    }
-    kept_.resize(count);
-    if (s.top_k > 0 || s.top_p < 1) {
-        std::sort(kept_.begin(), kept_.end(), [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); });
-    }
-    const bool reached = s.top_k > 0 && kept_.size() >= size_t(s.top_k);  // the k best are all within reach
-    if (reached) kept_.resize(size_t(s.top_k));
-    if (s.top_p < 1) {
-        double mass = 0;
-        if (reached) {
-            for (const auto & c : kept_) mass += weight(c.logit);
-        } else {
-            sorted_.clear();
-            std::copy_if(logits, logits + vocab, std::back_inserter(sorted_), [](float logit) { return !std::isnan(logit); });
-            if (s.top_k > 0 && sorted_.size() > size_t(s.top_k)) {
-                std::nth_element(sorted_.begin(), sorted_.begin() + s.top_k, sorted_.end(), std::greater<float>());
-                sorted_.resize(size_t(s.top_k));
-            }
-            for (const float logit : sorted_) mass += weight(logit);
+    const double best_logit = logits[top];
+    const double floor = best_logit - REACH * s.temperature;
+    if (s.top_k > 0) best(logits, vocab, s.top_k, best_);
+    kept_.clear();
+    if (s.top_k > 0) {
+        for (const int32_t v : best_) kept_.push_back({logits[v], v, 0});
+        while (!kept_.empty() && !(kept_.back().logit >= floor)) kept_.pop_back();
+    } else {
+        kept_.resize(size_t(vocab));
+        size_t count = 0;
+        for (int v = 0; v < vocab; ++v) {
+            kept_[count] = {logits[v], v, 0};
+            count += logits[v] >= floor;
         }
-        double seen = 0;
-        size_t keep = 0;
-        while (keep < kept_.size() && (keep == 0 || seen < s.top_p * mass)) seen += weight(kept_[keep++].logit);
-        kept_.resize(keep);
+        kept_.resize(count);
     }
+    if (s.top_p < 1) nucleus(logits, vocab, top, s);
+    const auto weight = [&](const Scored & c) { return std::exp((double(c.logit) - best_logit) / s.temperature); };
     if (s.min_p > 0) {
-        kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return weight(c.logit) < s.min_p; }), kept_.end());
+        kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const Scored & c) { return weight(c) < s.min_p; }), kept_.end());
     }
-    for (auto & c : kept_) c.score = (double(c.logit) - best) / s.temperature;  // without its variate
+    for (auto & c : kept_) c.score = (double(c.logit) - best_logit) / s.temperature;  // without its variate
+}
+
+// The best of kept_ until they have top_p of the mass of all that top-k has left. They are put in order as far as they are needed.
+void Sampler::nucleus(const float * logits, int vocab, int top, const Sampling & s) {
+    const double best_logit = logits[top];
+    const auto weight = [&](float logit) { return std::exp((double(logit) - best_logit) / s.temperature); };
+    double all = 0;
+    if (s.top_k > 0) {
+        for (const int32_t v : best_) all += weight(logits[v]);
+    } else {
+        all = mass(logits, vocab, logits[top], s.temperature, -std::numeric_limits<float>::infinity());
+    }
+    const auto higher = [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); };
+    double seen = 0;
+    size_t keep = 0, sorted = s.top_k > 0 ? kept_.size() : 0;
+    while (keep < kept_.size() && (keep == 0 || seen < s.top_p * all)) {
+        if (keep == sorted) {
+            sorted = std::min(kept_.size(), std::max<size_t>(64, 8 * sorted));
+            std::partial_sort(kept_.begin() + std::ptrdiff_t(keep), kept_.begin() + std::ptrdiff_t(sorted), kept_.end(), higher);
+        }
+        seen += weight(kept_[keep++].logit);
+    }
+    kept_.resize(keep);
 }
 
 // The random word of each kept token.
@@ -193,39 +225,78 @@ int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t 
 
 void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out) {
     adjust(logits, vocab, s, position, history);
-    if (s.temperature == 0) {
-        kept_.clear();
-        for (int v = 0; v < vocab; ++v) {
-            if (!std::isnan(logits[v])) kept_.push_back({logits[v], v, logits[v]});
-        }
-    } else {
-        survivors(logits, vocab, argmax(logits, vocab), s);
-        draw(s.seed, position);
-        for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
-    }
-    const auto higher = [](const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); };
+    if (s.temperature == 0) return greedy_candidates(logits, vocab, k, out);
+    const int top = argmax(logits, vocab);
+    const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
+    if (!cuts && has_words() && s.temperature >= COLDEST && std::isfinite(logits[top])) return perturbed_candidates(logits, vocab, top, s, position, k, out);
+    survivors(logits, vocab, top, s);
+    draw(s.seed, position);
+    for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
     const size_t count = std::min(size_t(k), kept_.size());
-    std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(count), kept_.end(), higher);
-    const double unit = s.temperature == 0 ? 1 : s.temperature;  // of the scores, in logits
+    std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(count), kept_.end(), higher_score);
     const double best = kept_.empty() ? NEVER : kept_[0].score;
     double mass = 0;
-    for (const auto & c : kept_) mass += std::exp((c.score - best) * unit);
-    for (size_t i = 0; i < size_t(k); ++i) {
-        // Fewer survivors than k: the rest cannot be chosen.
-        const bool there = i < count && kept_[i].score > NEVER;
-        out[i] = there ? Candidate{kept_[i].token, float((kept_[i].score - best) * unit - std::log(mass))}
-                       : Candidate{kept_.empty() ? 0 : kept_[0].token, -std::numeric_limits<float>::infinity()};
+    for (const auto & c : kept_) mass += std::exp((c.score - best) * s.temperature);
+    tell(kept_, s.temperature, std::log(mass), k, out);
+}
+
+void Sampler::greedy_candidates(const float * logits, int vocab, int k, Candidate * out) {
+    best(logits, vocab, k, best_);
+    kept_.clear();
+    for (const int32_t v : best_) kept_.push_back({logits[v], v, logits[v]});
+    tell(kept_, 1, kept_.empty() ? 0 : log_mass(logits, vocab, kept_[0].logit), k, out);
+}
+
+// Of all tokens: those alone get an exact variate that may be among the k best, which score no less than the k best logits.
+void Sampler::perturbed_candidates(const float * logits, int vocab, int top, const Sampling & s, uint32_t position, int k, Candidate * out) {
+    const int vectors = vocab / WORDS;
+    const double best_logit = logits[top];
+    const auto score = [&](int32_t token, uint32_t word) { return (double(logits[token]) - best_logit) / s.temperature + gumbel_of(word); };
+    best(logits, vocab, k, best_);
+    double least = std::numeric_limits<double>::infinity();
+    for (const int32_t v : best_) least = std::min(least, score(v, word_of(s.seed, position, uint32_t(v))));
+    least -= 1e-3 + 1e-6 * std::abs(least);  // for what floats lose
+    const float lowest = std::numeric_limits<float>::lowest();
+    const Contest contest{lowest, float(best_logit), float(1 / s.temperature), float(least), s.seed, position};
+    tokens_.resize(size_t(vocab));
+    words_.resize(size_t(vocab));
+    int count = contenders_of(logits, vectors, contest, tokens_.data(), words_.data());
+    kept_.clear();
+    for (int i = 0; i < count; ++i) kept_.push_back({0, tokens_[size_t(i)], score(tokens_[size_t(i)], words_[size_t(i)])});
+    for (int32_t v = vectors * WORDS; v < vocab; ++v) {
+        if (logits[v] >= lowest) kept_.push_back({0, v, score(v, word_of(s.seed, position, uint32_t(v)))});
     }
+    std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(std::min(size_t(k), kept_.size())), kept_.end(), higher_score);
+    const double highest = kept_[0].score;
+    double mass = perturbed_mass_of(logits, vectors, float(best_logit), float(s.temperature), float(highest), s.seed, position);
+    for (int32_t v = vectors * WORDS; v < vocab; ++v) {
+        if (logits[v] >= lowest) mass += std::exp(s.temperature * (score(v, word_of(s.seed, position, uint32_t(v))) - highest));
+    }
+    tell(kept_, s.temperature, std::log(mass), k, out);
 }
 
 void Sampler::best(const float * logits, int vocab, int k, std::vector<int32_t> & out) {
     const auto better = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
     out.clear();
-    for (int32_t v = 0; v < vocab; ++v) {  // k is small: most tokens meet the worst of those kept and go no further
-        if (std::isnan(logits[v]) || (int(out.size()) == k && !better(v, out.back()))) continue;
+    if (k > FEW) {
+        for (int32_t v = 0; v < vocab; ++v) {
+            if (!std::isnan(logits[v])) out.push_back(v);
+        }
+        const size_t count = std::min(size_t(k), out.size());
+        std::partial_sort(out.begin(), out.begin() + std::ptrdiff_t(count), out.end(), better);
+        return out.resize(count);
+    }
+    const auto meet = [&](int32_t v) {  // k is small: most tokens meet the worst of those kept and go no further
+        if (std::isnan(logits[v]) || (int(out.size()) == k && !better(v, out.back()))) return;
         out.insert(std::upper_bound(out.begin(), out.end(), v, better), v);
         if (int(out.size()) > k) out.pop_back();
+    };
+    const int vectors = has_words() ? vocab / WORDS : 0;
+    for (int i = 0; i < vectors; ++i) {
+        if (int(out.size()) == k && (i = next_above(logits, i, vectors, logits[out.back()])) == vectors) break;
+        for (int32_t v = i * WORDS; v < (i + 1) * WORDS; ++v) meet(v);
     }
+    for (int32_t v = vectors * WORDS; v < vocab; ++v) meet(v);
 }
 
 }  // namespace chorus

@@ -38,6 +38,9 @@ struct Candidate {
 // The lowest of the equally likely ones; 0 where there is nothing to choose from.
 int argmax(const float * logits, int vocab);
 
+// log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
+double log_mass(const float * logits, int vocab, float best);
+
 class Sampler {
   public:
     // logits [vocab], changed in place; history: the tokens before `position`, from the first on. A logit that is NaN is never
@@ -55,13 +58,18 @@ class Sampler {
         int32_t token;
         double score;
     };
+    static bool higher_score(const Scored & a, const Scored & b);
+    static void tell(const std::vector<Scored> & ranked, double unit, double log_mass, int k, Candidate * out);
     void adjust(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history);
     void penalise(float * logits, int vocab, const Sampling & sampling, const std::vector<int32_t> & history);
     int32_t sample_all(const float * logits, int vocab, int top, const Sampling & sampling, uint32_t position);
+    void greedy_candidates(const float * logits, int vocab, int k, Candidate * out);
+    void perturbed_candidates(const float * logits, int vocab, int top, const Sampling & sampling, uint32_t position, int k, Candidate * out);
     void survivors(const float * logits, int vocab, int top, const Sampling & sampling);
+    void nucleus(const float * logits, int vocab, int top, const Sampling & sampling);
     void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;
-    std::vector<float> sorted_;
+    std::vector<int32_t> best_;
     std::vector<int32_t> counts_;  // by token: 0, or one more than the times that it stands in the answer
     std::vector<int32_t> tokens_;
     std::vector<uint32_t> words_;  // of kept_, in its order

@@ -40,16 +40,79 @@ inline __m512i philox_of(__m512i tokens, uint32_t position, uint64_t seed) {
     return c0;
 }
 
+// log(2^n (1 + r)) for r in [-1/4, 1/2) (Cephes).
+inline __m512 log_of(__m512 n, __m512 r) {
+    const __m512 square = _mm512_mul_ps(r, r);
+    __m512 p = _mm512_set1_ps(7.0376836292e-2f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.1514610310e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.1676998740e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.2420140846e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.4249322787e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.6668057665e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.0000714765e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-2.4999993993e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(3.3333331174e-1f));
+    p = _mm512_fmadd_ps(_mm512_mul_ps(p, square), r, _mm512_mul_ps(square, _mm512_set1_ps(-0.5f)));
+    return _mm512_fmadd_ps(n, _mm512_set1_ps(0.69314718f), _mm512_add_ps(r, p));
+}
+
+// The two of them that a positive number consists of, each mantissa in [3/4, 3/2).
+inline void parts_of(__m512 x, __m512 & n, __m512 & r) {
+    const __m512 one = _mm512_set1_ps(1.0f), mantissa = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_zero);
+    n = _mm512_getexp_ps(x);
+    n = _mm512_mask_add_ps(n, _mm512_cmp_ps_mask(mantissa, one, _CMP_LT_OQ), n, one);
+    r = _mm512_sub_ps(mantissa, one);
+}
+
+// sampler.cpp's gumbel_of in floats. Near 1 a uniform has too few digits, and is taken by what it lacks.
+inline __m512 variate_of(__m512i word) {
+    const __m512 unit = _mm512_set1_ps(0x1p-32f), half = _mm512_set1_ps(0x1p-33f);
+    const __m512 uniform = _mm512_fmadd_ps(_mm512_cvtepu32_ps(word), unit, half);
+    const __m512 missing = _mm512_fmadd_ps(_mm512_cvtepu32_ps(_mm512_xor_si512(word, all(~0u))), unit, half);
+    const __mmask16 near = _mm512_cmp_epu32_mask(word, all(0xC0000000u), _MM_CMPINT_NLT);
+    __m512 n, r;
+    parts_of(uniform, n, r);
+    n = _mm512_maskz_mov_ps(_mm512_knot(near), n);
+    r = _mm512_mask_sub_ps(r, near, _mm512_setzero_ps(), missing);
+    const __m512 rate = _mm512_sub_ps(_mm512_setzero_ps(), log_of(n, r));
+    parts_of(rate, n, r);
+    return _mm512_sub_ps(_mm512_setzero_ps(), log_of(n, r));
+}
+
+inline __m512d add(__m512d sum, __m512 x) {
+    sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
+    return _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
+}
+
 }  // namespace
 
-double mass_of(const float * logits, int vectors, float best, float floor) {
+int next_above(const float * logits, int from, int vectors, float floor) {
+    const __m512 least = _mm512_set1_ps(floor);
+    while (from < vectors && _mm512_cmp_ps_mask(_mm512_loadu_ps(logits + from * WORDS), least, _CMP_GT_OQ) == 0) ++from;
+    return from;
+}
+
+double mass_of(const float * logits, int vectors, float best, float per_unit, float floor) {
     __m512d sum = _mm512_setzero_pd();
     for (int i = 0; i < vectors; ++i) {
         const __m512 x = _mm512_loadu_ps(logits + i * WORDS);
         const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(floor), _CMP_GT_OQ);
-        const __m512 e = _mm512_maskz_mov_ps(counts, exp_of(_mm512_sub_ps(x, _mm512_set1_ps(best))));
-        sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
-        sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
+        const __m512 behind = _mm512_mul_ps(_mm512_sub_ps(x, _mm512_set1_ps(best)), _mm512_set1_ps(per_unit));
+        sum = add(sum, _mm512_maskz_mov_ps(counts, exp_of(behind)));
+    }
+    return _mm512_reduce_add_pd(sum);
+}
+
+double perturbed_mass_of(const float * logits, int vectors, float best, float temperature, float highest, uint64_t seed, uint32_t position) {
+    const __m512 offset = _mm512_set1_ps(-temperature * highest), weight = _mm512_set1_ps(temperature);
+    __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512d sum = _mm512_setzero_pd();
+    for (int i = 0; i < vectors; ++i, token = _mm512_add_epi32(token, all(WORDS))) {
+        const __m512 x = _mm512_loadu_ps(logits + i * WORDS);
+        const __m512 behind = _mm512_add_ps(_mm512_sub_ps(x, _mm512_set1_ps(best)), offset);
+        const __m512 perturbed = _mm512_fmadd_ps(weight, variate_of(philox_of(token, position, seed)), behind);
+        const __mmask16 counts = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+        sum = add(sum, _mm512_maskz_mov_ps(counts, exp_of(_mm512_min_ps(perturbed, _mm512_setzero_ps()))));
     }
     return _mm512_reduce_add_pd(sum);
 }
@@ -100,7 +163,9 @@ bool has_words() { return false; }
 void words_of(uint64_t, uint32_t, const int32_t *, uint32_t *) {}
 int argmax_of(const float *, int) { return 0; }
 int contenders_of(const float *, int, const Contest &, int32_t *, uint32_t *) { return 0; }
-double mass_of(const float *, int, float, float) { return 0; }
+int next_above(const float *, int, int vectors, float) { return vectors; }
+double mass_of(const float *, int, float, float, float) { return 0; }
+double perturbed_mass_of(const float *, int, float, float, float, uint64_t, uint32_t) { return 0; }
 
 }  // namespace chorus
 

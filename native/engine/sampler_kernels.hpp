@@ -26,7 +26,15 @@ struct Contest {
 // Those tokens of so many whole vectors, and their words; gives how many. There is room for all.
 int contenders_of(const float * logits, int vectors, const Contest & contest, int32_t * tokens, uint32_t * words);
 
-// The sum of exp(logit - best) of so many whole vectors of WORDS logits; those not above `floor`, or none, count for nothing.
-double mass_of(const float * logits, int vectors, float best, float floor);
+// The first of the vectors from `from` on in which a logit is above `floor`; `vectors` where there is none.
+int next_above(const float * logits, int from, int vectors, float floor);
+
+// The sum of exp((logit - best) * per_unit) of so many whole vectors of WORDS logits; those not above `floor`, or none, count
+// for nothing.
+double mass_of(const float * logits, int vectors, float best, float per_unit, float floor);
+
+// The sum of exp(logit - best + temperature * (g - highest)) of so many whole vectors, with each token's own variate g, to four
+// digits: for a probability, not for a choice.
+double perturbed_mass_of(const float * logits, int vectors, float best, float temperature, float highest, uint64_t seed, uint32_t position);
 
 }  // namespace chorus

@@ -37,10 +37,19 @@ const ADJUSTED: Sampling = {
 const samplings: ReadonlyArray<readonly [string, Sampling]> = [
   ["greedy", argmax],
   ["at temperature 0.8", { ...argmax, temperature: 0.8, seed: 2n ** 63n + 5n }],
+  ["at temperature 0.05", { ...argmax, temperature: 0.05, seed: 11n }],
+  ["at temperature 5", { ...argmax, temperature: 5, seed: 12n }],
+  ["with a top-k of half the vocabulary", { ...argmax, temperature: 1, topK: 2_048, topP: 0.99, seed: 13n }],
+  ["with top-p alone", { ...argmax, temperature: 3, topP: 0.95, seed: 14n }],
   ["with every setting", { temperature: 1.3, topK: 50, topP: 0.9, minP: 0.01, repetitionPenalty: 1.3, seed: 7n }],
   ["with biases and penalties", ADJUSTED],
 ]
-const CUT = ["with every setting", "with biases and penalties"] // so that `perturbed` is not what is left
+const CUT = [
+  "with a top-k of half the vocabulary",
+  "with top-p alone",
+  "with every setting",
+  "with biases and penalties",
+] // so that `perturbed` is not what is left
 test.each(samplings)("%s", async (name, sampling) => {
   engine.open(name, sampling)
   const pass: Pass = engine.begin([{ session: name, tokens: prompt, parents: chain(0, prompt.length) }])
