@@ -1,7 +1,10 @@
 // Finds the models that the options name, and brings those that only the hub has.
+import { resolve } from "node:path"
 import { Console, Effect, Option } from "effect"
+import type { PullFailed } from "../hub/errors.ts"
 import { type Located, locate, modelsFolder } from "../hub/folder.ts"
 import type { RepositoryName } from "../hub/name.ts"
+import { CommandFailed } from "./errors.ts"
 import type { PlacementFlags } from "./placement.ts"
 import type { Progress } from "./progress.ts"
 import { bytes } from "./quantities.ts"
@@ -19,13 +22,17 @@ export const located = Effect.fnUntraced(function* <Flags extends Pick<Placement
     })
   const found = { base: yield* find(flags.base), draft: yield* find(flags.draft) }
   const names = Object.values(found).flatMap((one) => (one?._tag === "Elsewhere" ? [one.name] : []))
-  const paths = names.length === 0 ? [] : yield* bring(names, progress)
+  const paths = names.length === 0 ? [] : yield* Effect.mapError(bring(names, progress), neither)
   const pathOf = (one: Located | null): Option.Option<string> => {
     if (one === null) return Option.none()
     return Option.some(one._tag === "Here" ? one.path : (paths[names.indexOf(one.name)] ?? ""))
   }
   return { ...flags, base: pathOf(found.base), draft: pathOf(found.draft) }
 })
+
+/** Who meant a path is told so. */
+const neither = ({ repository, message }: PullFailed) =>
+  new CommandFailed({ reason: `${message}. Nor is there a file or folder ${resolve(repository)}` })
 
 /** Brings models from the hub into the models folder, after saying how large they are; gives their paths. */
 export const bring = (names: ReadonlyArray<RepositoryName>, progress: Progress) =>

@@ -9,7 +9,9 @@ import { isModelFile, ofQuant, quantOf, type RepositoryName, repositoryName } fr
 
 /** CHORUS_MODELS_DIR, by default chorus/models in the user's cache folder. */
 export const modelsFolder = (environment: NodeJS.ProcessEnv): string =>
-  environment.CHORUS_MODELS_DIR || join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus/models")
+  resolve(
+    environment.CHORUS_MODELS_DIR || join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus/models"),
+  )
 
 export interface StoredModel {
   readonly name: string // by which it is found

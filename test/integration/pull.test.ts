@@ -202,7 +202,9 @@ describe("a model by its name", () => {
   test("--base and --draft bring what only the hub has, after saying how large it is, and then ask it no more", async () => {
     const first = await generate("--base", "tiny/Demo", "--draft", "tiny/Gated", "--json")
     expect(first.stderr).toMatch(/tiny\/Demo is 10\.6 MiB/)
-    expect(first.stderr).toMatch(/Access to model tiny\/Gated is restricted/)
+    expect(first.stderr).toMatch(
+      /Access to model tiny\/Gated is restricted.*Nor is there a file or folder \/.*tiny\/Gated/,
+    )
     const once = await generate("--base", "tiny/Demo", "--json")
     expect(once.code).toBe(0)
     expect(JSON.parse(once.stdout).tokens).toHaveLength(4)
