@@ -61,10 +61,10 @@ export class ChatTemplate {
   ): Effect.Effect<ReadonlyArray<Part>, TemplateFailed> {
     return Effect.try({
       try: () => {
-        const { bos, eos } = this.#tokens
+        const { bos, eos, controls } = this.#tokens
         const told = this.#textsOf(options.arguments ?? {})
         const said = messages.flatMap(({ role, content }) => [role, content])
-        const marks = marksBeside([this.source, bos, eos, ...said, ...told])
+        const marks = marksBeside([this.source, bos, eos, ...controls, ...said, ...told])
         const now = new Date()
         const render: Render = (messages, literal) => this.#once(messages, { ...options, now }, literal)
         const parts = partsOf(render, messages, this.#names, marks)

@@ -29,6 +29,8 @@ interface Kinds {
   readonly CallExpression: { readonly callee: Node; readonly args: ReadonlyArray<Node> }
   readonly MemberExpression: { readonly object: Node; readonly property: Node; readonly computed: boolean }
   readonly KeywordArgumentExpression: { readonly key: Node; readonly value: Node }
+  readonly SpreadExpression: { readonly argument: Node }
+  readonly KeywordSpreadExpression: { readonly argument: Node }
   readonly Output: { readonly expression: Node } // ours: an expression whose value is printed
   readonly Value: { readonly value: Value } // ours: what has been evaluated
 }
@@ -38,6 +40,9 @@ const is = <Kind extends keyof Kinds>(node: Node | undefined, kind: Kind): node 
 
 /** A node of which the value is known; the library evaluates what it is given. */
 const known = (value: Value): Node & Kinds["Value"] => ({ type: "Value", value })
+
+/** A copy of one of the library's nodes. */
+const kept = <Copy extends Node>(node: Copy): Node => node
 
 const SILENT = new Set([
   "Set",
@@ -72,8 +77,11 @@ const prepare = (node: unknown, literal: (text: string) => string): void => {
   if ("defaultBlock" in node && Array.isArray(node.defaultBlock)) node.defaultBlock = node.defaultBlock.map(printed)
 }
 
-const printed = (node: Node): Node & Partial<Kinds["Output"]> =>
-  SILENT.has(node.type) ? node : { type: "Output", expression: node }
+/** Still one of the library's nodes, which it looks through. */
+const printed = (node: Node): Node =>
+  SILENT.has(node.type)
+    ? node
+    : Object.assign(Object.create(Object.getPrototypeOf(node)), { type: "Output", expression: node })
 
 /** break and continue, with the text that came before them. */
 class Jump extends Error {
@@ -209,8 +217,27 @@ export class PythonInterpreter extends Interpreter {
     return super.evaluate(key === undefined ? within : { ...within, property: known(key) }, environment)
   }
 
+  /** A macro of the template knows what the template knows, and nothing of where it is called. */
+  #function(node: Node & Kinds["CallExpression"], callee: Node, environment: Environment): Value {
+    const macro = this.evaluate(callee, environment)
+    if (this.evaluate(callee, this.global) !== macro) return super.evaluate(node, environment)
+    const args = node.args.map((argument) => this.#evaluated(argument, environment))
+    const call: Node & Kinds["CallExpression"] = { ...node, callee: known(macro), args }
+    return super.evaluate(call, this.global)
+  }
+
+  /** An argument of which the value is known. */
+  #evaluated(argument: Node, environment: Environment): Node {
+    const of = (node: Node) => known(this.evaluate(node, environment))
+    if (is(argument, "KeywordArgumentExpression")) return kept({ ...argument, value: of(argument.value) })
+    if (is(argument, "SpreadExpression")) return kept({ ...argument, argument: of(argument.argument) })
+    if (is(argument, "KeywordSpreadExpression")) return kept({ ...argument, argument: of(argument.argument) })
+    return of(argument)
+  }
+
   #called(node: Node & Kinds["CallExpression"], environment: Environment): Value {
     const { callee, args } = node
+    if (is(callee, "Identifier")) return this.#function(node, callee, environment)
     if (!is(callee, "MemberExpression")) return super.evaluate(node, environment)
     const object = this.evaluate(callee.object, environment)
     const name = !callee.computed && is(callee.property, "Identifier") ? callee.property.value : ""

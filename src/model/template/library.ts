@@ -19,6 +19,7 @@ export interface Node {
 }
 
 interface Evaluator {
+  readonly global: Environment
   run(program: Node): Value
   evaluate(node: Node | undefined, environment: Environment): Value
 }
