@@ -64,11 +64,14 @@ test.each([
     const base = { ...stored.base, strategy }
     await fleet.deploy({ ...stored, base })
     const client = await fleet.client(name)
-    const whole = await (await client.generate(REQUEST)).ending()
+    const request = { ...REQUEST, promptLogprobs: 2 }
+    const whole = await (await client.generate(request)).ending()
     await fleet.deploy({ ...stored, base, prefill: { ...base, name: "prefill" } })
     await fleet.until(name, ({ replicas }) => replicas.length === 0) // of what it was: nobody needs it
-    const ending = await (await client.generate(REQUEST)).ending()
+    const ending = await (await client.generate(request)).ending()
     expect(ending).toMatchObject({ error: "", tokens: whole.tokens })
+    expect(ending.prompt).toHaveLength(PROMPT.length)
+    expect(ending.prompt).toEqual(whole.prompt)
     const places = fleet.replicas(name).replicas.flatMap(({ ranks }) => ranks.map(({ group }) => group))
     expect(places.filter((group) => group === "prefill").length).toBe(ranks)
     // All chunks of the prompt, and one pass in which the base's ranks have got the KV.

@@ -4,6 +4,7 @@ import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { RankBeat, SupervisorBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
+import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
@@ -79,6 +80,12 @@ test("each turn of a chat finds the KV of the one before, and the answers are th
       tokens.push(...answer.tokens)
     }
   }
+  // Whose log-probabilities are wanted is computed, whatever is kept.
+  const scored: InferRequest = { tokens: chats[0] ?? [], maxTokens: 0, promptLogprobs: 1 }
+  const { prompt, stats } = await client.complete(scored)
+  expect(stats.reusedTokens).toBe(0)
+  expect(prompt).toHaveLength(chats[0]?.length ?? 0)
+  expect(prompt).toEqual((await plain.complete(scored)).prompt)
 })
 
 test("what is kept leaves when its room is needed, and nobody waits for it", async () => {
