@@ -490,17 +490,23 @@ describe("a client that goes away", () => {
         },
       })
     })
+    const overseer = await cluster.dial()
+    const spoken = new Promise<void>((resolve) => {
+      overseer.subscribe(subjects.tokens("*"), { callback: () => resolve() })
+    })
+    await overseer.flush()
     const controller = new AbortController()
     const asked = openai.completions.create({ ...long, n: 2, stream }, { signal: controller.signal })
     if (stream) {
       const answer = await asked
       if (Symbol.asyncIterator in answer) for await (const _ of answer) break // which hangs up
     } else {
-      await expect.poll(sessionsOnRanks).toContain(2)
+      await spoken
       controller.abort()
       await expect(asked).rejects.toThrow(OpenAI.APIUserAbortError)
     }
     await cancelled
+    await overseer.close()
     await expect.poll(sessionsOnRanks).toEqual([0, 0, 0])
   })
 })
