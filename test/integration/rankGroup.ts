@@ -149,11 +149,27 @@ export class RankGroup implements AsyncDisposable {
     return { epoch: this.epoch, pass: this.#pass, attempt: 0 }
   }
 
-  async prefill(session: string, tokens: ReadonlyArray<number>, sampling = GREEDY): Promise<ReadonlyArray<Prefilled>> {
+  /** With the token that comes after these, their log-probabilities are told. */
+  async prefill(
+    session: string,
+    tokens: ReadonlyArray<number>,
+    sampling = GREEDY,
+    following: number | null = null,
+  ): Promise<ReadonlyArray<Prefilled>> {
     const answers: Array<Prefilled> = []
     for (let committed = 0; committed === 0 || committed < tokens.length; committed += CHUNK) {
       const chunk = tokens.slice(committed, committed + CHUNK)
-      const command = { _tag: "Prefill" as const, session, ...this.next(), committed, tokens: chunk, sampling }
+      const next = tokens[committed + CHUNK] ?? following
+      const scored = following === null || next === null ? {} : { scored: { following: next, alternatives: 3 } }
+      const command = {
+        _tag: "Prefill" as const,
+        session,
+        ...this.next(),
+        committed,
+        tokens: chunk,
+        sampling,
+        ...scored,
+      }
       answers.push(expectTag(await this.command(command), "Prefilled"))
     }
     return answers

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Strategy } from "../../src/wire/deployment.ts"
+import { GREEDY, type RowLogProbs } from "../../src/wire/pass.ts"
 import { howToGet, isMissing, type Weights, weights } from "../weights.ts"
 import { RankGroup, Server } from "./rankGroup.ts"
 
@@ -51,13 +52,18 @@ const MOST_TIES = 1
 /** By model and answer, what the first placement chose after every row: all others choose the same. */
 const chosen = new Map<string, ReadonlyArray<number>>()
 
+/** Likewise, what it said of the prompt's own tokens. */
+const scored = new Map<string, ReadonlyArray<RowLogProbs | undefined>>()
+
 /** Tokens decoded one by one, all prompts at a time, and once more the whole answer as the rows of one pass. */
 const expectGreedy = async (group: RankGroup, model: string, answers: ReadonlyArray<Reference>, decode: number) => {
   const decoded = await Promise.all(answers.map(({ tokens }, i) => group.greedy(`decoded-${i}`, tokens, decode)))
   expect(decoded).toEqual(answers.map(({ greedy }) => greedy.slice(0, decode)))
   for (const [i, { tokens, greedy }] of answers.entries()) {
     const rows = [...tokens.slice(-1), ...greedy.slice(0, -1)]
-    await group.prefill(`verified-${i}`, tokens.slice(0, -1))
+    const prefilled = await group.prefill(`verified-${i}`, tokens.slice(0, -1), GREEDY, tokens.at(-1))
+    const told = prefilled.map(({ logProbs }) => logProbs)
+    expect(told.flatMap((chunk) => chunk?.chosen ?? [])).toHaveLength(tokens.length - 1)
     const { choices } = await group.verify(`verified-${i}`, {
       ...{ committed: tokens.length - 1, keep: [], tokens: rows },
       parents: rows.map((_, row) => row - 1),
@@ -66,6 +72,8 @@ const expectGreedy = async (group: RankGroup, model: string, answers: ReadonlyAr
     const key = `${model} ${i}`
     chosen.set(key, chosen.get(key) ?? choices)
     expect(choices).toEqual(chosen.get(key))
+    scored.set(key, scored.get(key) ?? told)
+    expect(told).toEqual(scored.get(key))
     group.control({ _tag: "Release", session: `verified-${i}` })
   }
 }
