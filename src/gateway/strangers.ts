@@ -64,4 +64,5 @@ const leftOut = (given: unknown, decoded: unknown, path: string): ReadonlyArray<
 const isObject = (value: unknown): value is object => typeof value === "object" && value !== null
 
 /** As a header can hold it. */
-const printable = (name: string): string => encodeURIComponent(name.slice(0, MOST_CHARACTERS).toWellFormed())
+const printable = (name: string): string =>
+  encodeURIComponent(name.slice(0, MOST_CHARACTERS).toWellFormed()).slice(0, MOST_CHARACTERS)
