@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { Effect } from "effect"
 import type { Device } from "../../native/index.ts"
 import { modelsFolder, storedModels } from "../hub/folder.ts"
+import { warningsOf } from "../model/index.ts"
 import { findNatsServer } from "../natsServer/natsServer.ts"
 import { DEMO_PAIR, root } from "./placement.ts"
 import { oneLine } from "./presenter.ts"
@@ -127,16 +128,15 @@ const demoPair = (): Finding => {
 }
 
 const otherModels = (folder: string): Finding => {
-  const models = storedModels(folder).map(({ name, bytes: size }) =>
-    size === null ? name : `${name} (${bytes(size)})`,
-  )
+  const stored = storedModels(folder)
+  const models = stored.map(({ name, bytes: size }) => (size === null ? name : `${name} (${bytes(size)})`))
   const there = models.length > 0
   return {
     part: "models",
     state: there ? "ok" : "absent",
     detail: there ? `${folder}: ${models.join(", ")}` : `none in ${folder}`,
     remedy: there
-      ? ""
+      ? stored.flatMap(({ path, bytes: size }) => (size === null ? [] : warningsOf(path))).join("; ")
       : "chorus pull OWNER/NAME brings one from the Hugging Face hub; or put GGUF files or Hugging Face folders there",
   }
 }

@@ -13,7 +13,7 @@ export {
   TensorMismatch,
   VocabularyMismatch,
 } from "./errors.ts"
-export { type Model, open, sameVocabulary } from "./model.ts"
+export { type Model, open, sameVocabulary, warningsOf } from "./model.ts"
 export { kvTypeOf, memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
 export { Detokenizer, detokenize } from "./tokenizer/detokenizer.ts"
 export { Tokenizer } from "./tokenizer/tokenizer.ts"

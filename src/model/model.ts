@@ -8,6 +8,7 @@ import type { Architecture } from "./architecture.ts"
 import { ChatTemplate, ChatTemplateField, defaultTemplate } from "./chat.ts"
 import { ContextTooLong, ModelError, ModelUnreadable, VocabularyMismatch } from "./errors.ts"
 import { attempt } from "./formats/fileCursor.ts"
+import { readGguf } from "./formats/gguf.ts"
 import { readGgufModel } from "./formats/ggufModel.ts"
 import { readHuggingFace } from "./formats/huggingface.ts"
 import { readJson, readText } from "./formats/json.ts"
@@ -101,6 +102,15 @@ const readFile = (path: string): Described => {
     ...{ name, path, format: "gguf", architecture, shape, tensors, bytes, sampling },
     warnings: [...vocabularyWarnings(path, metadata), ...warnings],
     ...texts(path, vocabulary, template),
+  }
+}
+
+/** What a GGUF leaves open, from its head alone; nothing of a file that cannot be read, which whoever opens it hears. */
+export const warningsOf = (path: string): ReadonlyArray<string> => {
+  try {
+    return vocabularyWarnings(path, readGguf(path).metadata)
+  } catch {
+    return []
   }
 }
 

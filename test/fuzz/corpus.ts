@@ -109,11 +109,35 @@ const smallTokenizer = (rows: number) => {
   return { json: { ...whole, model: { ...whole.model, vocab, merges } }, tokens, merges }
 }
 
+/** What a tokenizer.json may have beside the demo's, so that mutations reach it. */
+const richTokenizer = (rows: number) => {
+  const { json } = smallTokenizer(rows)
+  const pattern = { Regex: "(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)|\\s+" }
+  const flags = { single_word: true, lstrip: true, rstrip: true, normalized: true, special: false }
+  const split = { type: "Split", pattern, behavior: "MergedWithNext", invert: true }
+  const punctuation = { type: "Punctuation", behavior: "Contiguous" }
+  const digits = { type: "Digits", individual_digits: true }
+  const bytes = { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: false }
+  const replace = { type: "Replace", pattern: { String: "ä" }, content: "$&" }
+  const strip = { type: "Strip", strip_left: true, strip_right: false }
+  const prepend = { type: "Prepend", prepend: " " }
+  return {
+    ...json,
+    added_tokens: [...json.added_tokens, { id: rows - 1, content: "ange(", ...flags }],
+    normalizer: { type: "Sequence", normalizers: [{ type: "NFC" }, { type: "Lowercase" }, replace, strip, prepend] },
+    pre_tokenizer: { type: "Sequence", pretokenizers: [split, punctuation, digits, bytes] },
+  }
+}
+
 const configOf = (architecture: Architecture, size: Size) => ({
   ...JSON.parse(readFileSync(join(DEMO, "draft/config.json"), "utf8")),
   ...{ model_type: architecture, hidden_size: size.width, intermediate_size: size.ffn, head_dim: size.headDim },
   ...{ num_hidden_layers: size.layers, num_attention_heads: size.heads, num_key_value_heads: size.kvHeads },
   ...{ vocab_size: size.rows, max_position_embeddings: size.context },
+  ...(architecture === "qwen2" && {
+    rope_parameters: { rope_type: "linear", factor: 2.5, rope_theta: 20_000 },
+    ...{ use_sliding_window: true, sliding_window: 32, max_window_layers: size.layers },
+  }),
   ...(architecture === "llama" && {
     rope_scaling: {
       rope_type: "llama3",
@@ -154,7 +178,10 @@ const TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.co
 
 const filesOf = (architecture: Architecture, size: Size): Array<[string, Buffer]> => [
   ["config.json", Buffer.from(JSON.stringify(configOf(architecture, size)))],
-  ["tokenizer.json", Buffer.from(JSON.stringify(smallTokenizer(size.rows).json))],
+  [
+    "tokenizer.json",
+    Buffer.from(JSON.stringify(architecture === "qwen2" ? richTokenizer(size.rows) : smallTokenizer(size.rows).json)),
+  ],
   ["tokenizer_config.json", readFileSync(join(DEMO, "draft/tokenizer_config.json"))],
   ["generation_config.json", Buffer.from('{"eos_token_id": [0, 1]}')],
   ["chat_template.jinja", Buffer.from(TEMPLATE)],
@@ -218,11 +245,14 @@ const metadataOf = (architecture: Architecture, size: Size): Record<string, Entr
     [`${architecture}.embedding_length`]: size.width,
     [`${architecture}.feed_forward_length`]: size.ffn,
     [`${architecture}.attention.head_count`]: size.heads,
-    [`${architecture}.attention.head_count_kv`]: size.kvHeads,
+    [`${architecture}.attention.head_count_kv`]: new Array<number>(size.layers).fill(size.kvHeads),
     [`${architecture}.attention.key_length`]: size.headDim,
     [`${architecture}.attention.value_length`]: size.headDim,
     [`${architecture}.attention.layer_norm_rms_epsilon`]: 1e-5,
     [`${architecture}.rope.freq_base`]: 10_000.5,
+    [`${architecture}.rope.scaling.factor`]: 2.5,
+    [`${architecture}.attention.causal`]: true,
+    [`${architecture}.attention.sliding_window`]: size.context,
     [`${architecture}.rope.dimension_count`]: size.headDim - (size.headDim % 2),
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.pre": "llama-bpe",

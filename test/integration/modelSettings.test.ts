@@ -1,7 +1,7 @@
 // What the command line says of models that are not run as their files want it, and of files that are no models: refused at
 // once with the reason, and exit code 1.
 import { mkdirSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { afterEach, beforeEach, expect, test } from "vitest"
 import { gguf, temporaryFolder, tinyConfig, tinyTokenizer, writeFolder, writeGguf } from "../unit/model/fixtures.ts"
 import { type CommandLine, commandLine } from "./commandLine.ts"
@@ -83,8 +83,11 @@ test("settings that change nothing, and defaults that are left out, are taken; a
   expect(JSON.parse(taken.stdout).tokens).toHaveLength(3)
   const sampling = { "general.sampling.temp": 0.6, "general.sampling.top_k": 5 }
   const metadata = { "llama.attention.head_count_kv": [2, 2], "tokenizer.ggml.pre": undefined, ...sampling }
-  const warned = await run(writeGguf({ metadata }))
+  const unnamed = writeGguf({ metadata })
+  const warned = await run(unnamed)
   expect(warned).toMatchObject({ code: 0 })
   expect(JSON.parse(warned.stdout).sampling).toEqual({ temperature: 0.6, topK: 5, topP: 1, ...off })
   expect(warned.stderr.match(/tokenizer\.ggml\.pre is missing/g)).toHaveLength(1)
+  const doctor = await chorus.run(["doctor"], { env: { CHORUS_MODELS_DIR: dirname(unnamed) } })
+  expect(doctor.stdout).toContain(`${unnamed} does not say how texts are cut into tokens`)
 })

@@ -83,7 +83,7 @@ export const checkSettings = (file: string, metadata: Metadata, architecture: Ar
     const name = key.slice(architecture.length + 1)
     const setting = inGroups.get(name) ?? single.get(name)
     if (setting === undefined && (name.includes(".") || name.startsWith("expert"))) {
-      throw refuse(`metadata entry ${key} is not known here, and may change what the model computes`)
+      throw refuse(`metadata entry ${key.slice(0, 80)} is not known here, and may change what the model computes`)
     }
     if (setting !== undefined && !setting.harmless(value, context)) {
       throw refuse(`metadata entry ${key} is ${shown(value)}; implemented is ${setting.expected}`)
@@ -91,7 +91,7 @@ export const checkSettings = (file: string, metadata: Metadata, architecture: Ar
   }
 }
 
-const shown = (value: MetadataValue): string => (value instanceof MetadataArray ? "a list" : String(value))
+const shown = (value: MetadataValue): string => (value instanceof MetadataArray ? "a list" : String(value).slice(0, 80))
 
 /** By how much all frequencies of the rope are divided: 1, or what llama.cpp takes for linear scaling, its default. */
 export const linearScaling = (file: string, metadata: Metadata, architecture: Architecture): number => {

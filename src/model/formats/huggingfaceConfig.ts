@@ -5,6 +5,7 @@ import type { Shape } from "../../../native/index.ts"
 import type { Architecture } from "../architecture.ts"
 import { ModelCorrupt, ModelUnsupported } from "../errors.ts"
 import { checkFactors, dividedBy, llama3Factors } from "../rope.ts"
+import { shown } from "./json.ts"
 
 const optional = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
 
@@ -159,14 +160,12 @@ export const checkConfig = (file: string, architecture: Architecture, config: Co
 
 type Refuse = (reason: string) => ModelUnsupported
 
-const shown = (value: unknown): string => JSON.stringify(value) ?? String(value)
-
 /** A classifier or an embedder has the same layers, and no head that gives tokens. */
 const checkPurpose = (refuse: Refuse, { architectures }: Config): void => {
   if (!Array.isArray(architectures)) return
   const [first] = architectures
   if (typeof first === "string" && !/ForCausalLM$|LMHeadModel$/.test(first)) {
-    throw refuse(`it is a ${first} (architectures), which does not generate text`)
+    throw refuse(`it is a ${first.slice(0, 80)} (architectures), which does not generate text`)
   }
 }
 
@@ -197,7 +196,7 @@ const checkRope = (file: string, refuse: Refuse, config: Config): void => {
   if (typeof type !== "string" || !KINDS.includes(type)) {
     throw refuse(`rope scaling ${shown(type)}; "linear", "llama3" and none are implemented`)
   }
-  if (unknown !== undefined) throw refuse(`rope scaling has ${unknown}, which is not known here`)
+  if (unknown !== undefined) throw refuse(`rope scaling has ${unknown.slice(0, 80)}, which is not known here`)
   if (!isRope(raw)) throw new ModelCorrupt({ file, reason: "a value of its rope scaling is no number" })
   if ((raw.partial_rotary_factor ?? 1) !== 1) throw refuse("partial_rotary_factor is not 1")
   if (type === "default" && (raw.factor ?? 1) !== 1) {

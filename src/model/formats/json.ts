@@ -36,6 +36,16 @@ export const decodeJson = <S extends Schema.Decoder<unknown>>(file: string, json
   return decoded.success
 }
 
+const MAX_SHOWN = 80 // characters
+
+/** A value of a file for a message: short, and whatever it is. */
+export const shown = (value: unknown): string => {
+  if (typeof value === "string")
+    return JSON.stringify(value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}...` : value)
+  if (Array.isArray(value)) return "a list"
+  return typeof value === "object" && value !== null ? "an object" : String(value)
+}
+
 const parse = (file: string, text: string): unknown => {
   try {
     return JSON.parse(text)

@@ -1,11 +1,14 @@
 // Normalizers and pre-tokenizers of a tokenizer.json, with the results of the Rust library "tokenizers"; docs/MODELS.md says
 // what was compared. Of those that byte-level models do not use there is none: a file that names one is refused by its name.
 import { Schema } from "effect"
+import { shown } from "../formats/json.ts"
 import { toByteLevel } from "./byteLevel.ts"
 import { Behavior, cutAt, expressionOf, Pattern, stretchesOf } from "./pattern.ts"
 
 /** A part of a tokenizer.json that is not implemented; the message says which. */
 export class UnsupportedComponent extends Error {}
+
+const MAX_DEPTH = 16 // of sequences in one another
 
 export type Normalize = (text: string) => string
 export type Cut = (text: string) => ReadonlyArray<string>
@@ -35,7 +38,7 @@ const preTokenizers = "ByteLevel, Split, Digits, Punctuation and Sequence"
 /** Decodes a component, or throws with what there is and what is implemented. */
 const decoded = <A>(what: string, json: unknown, is: (json: unknown) => json is A, implemented: string): A => {
   if (is(json)) return json
-  const type = Schema.is(Typed)(json) ? json.type : JSON.stringify(json)
+  const type = Schema.is(Typed)(json) ? json.type.slice(0, 80) : shown(json)
   const reason = implemented.split(/, | and /).includes(type)
     ? `its ${what} ${type} has settings that are not known here`
     : `its ${what} is ${type}; implemented are ${implemented}`
@@ -44,8 +47,9 @@ const decoded = <A>(what: string, json: unknown, is: (json: unknown) => json is 
 
 const isNormalizer = Schema.is(Normalizer)
 
-export const normalizerOf = (json: unknown): Normalize => {
+export const normalizerOf = (json: unknown, depth = 0): Normalize => {
   if (json === null || json === undefined) return (text) => text
+  if (depth > MAX_DEPTH) throw new UnsupportedComponent("its normalizers are nested too deep")
   const normalizer = decoded("normalizer", json, isNormalizer, normalizers)
   switch (normalizer.type) {
     case "Lowercase": // by characters: a final sigma is no other than one inside
@@ -63,7 +67,7 @@ export const normalizerOf = (json: unknown): Normalize => {
     case "Strip":
       return (text) => stripped(text, normalizer.strip_left, normalizer.strip_right)
     case "Sequence": {
-      const all = normalizer.normalizers.map(normalizerOf)
+      const all = normalizer.normalizers.map((inner) => normalizerOf(inner, depth + 1))
       return (text) => all.reduce((changed, normalize) => normalize(changed), text)
     }
     default:
@@ -87,8 +91,9 @@ const PUNCTUATION = /[\p{P}!-/:-@[-`{-~]/gu
 
 const isPreTokenizer = Schema.is(PreTokenizer)
 
-export const preTokenizerOf = (json: unknown): Cut => {
+export const preTokenizerOf = (json: unknown, depth = 0): Cut => {
   if (json === null || json === undefined) return (text) => [text]
+  if (depth > MAX_DEPTH) throw new UnsupportedComponent("its pre-tokenizers are nested too deep")
   const cutter = decoded("pre-tokenizer", json, isPreTokenizer, preTokenizers)
   switch (cutter.type) {
     case "ByteLevel": {
@@ -110,7 +115,7 @@ export const preTokenizerOf = (json: unknown): Cut => {
     case "Punctuation":
       return (text) => cutAt(PUNCTUATION, cutter.behavior ?? "Isolated", false, text)
     case "Sequence": {
-      const all = cutter.pretokenizers.map(preTokenizerOf)
+      const all = cutter.pretokenizers.map((inner) => preTokenizerOf(inner, depth + 1))
       return (text) => all.reduce<ReadonlyArray<string>>((pieces, cut) => pieces.flatMap(cut), [text])
     }
   }

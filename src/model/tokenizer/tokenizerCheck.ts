@@ -1,6 +1,7 @@
 // What a tokenizer.json asks for and is not implemented is refused when the model is opened, by its name, rather than when
 // the first text comes.
 import { ModelCorrupt, ModelUnsupported } from "../errors.ts"
+import { shown } from "../formats/json.ts"
 import { byteLevelAlphabet } from "./byteLevel.ts"
 import { normalizerOf, preTokenizerOf, UnsupportedComponent } from "./components.ts"
 import type { AddedToken } from "./vocabulary.ts"
@@ -40,7 +41,7 @@ const checkModel = (file: string, model: TokenizerJson["model"]): void => {
     if (given === undefined || given === null || given === value) continue
     throw new ModelUnsupported({
       file,
-      reason: `its model's ${key} is ${JSON.stringify(given)}, which is not implemented`,
+      reason: `its model's ${key} is ${shown(given)}, which is not implemented`,
     })
   }
   const missing = byteLevelAlphabet.find((character) => !Object.hasOwn(model.vocab, character))
@@ -53,23 +54,21 @@ const checkModel = (file: string, model: TokenizerJson["model"]): void => {
 const checkAdded = (file: string, { added_tokens, model: { vocab } }: TokenizerJson): void => {
   for (const { id, content } of added_tokens) {
     if (!Object.hasOwn(vocab, content) || vocab[content] === id) continue
-    const reason = `the added token ${JSON.stringify(content)} has the id ${id}, the vocabulary gives it ${vocab[content]}`
+    const reason = `the added token ${shown(content)} has the id ${id}, the vocabulary gives it ${shown(vocab[content])}`
     throw new ModelUnsupported({ file, reason })
   }
 }
 
 /** A merge that makes no token would lose its text. */
 const checkMerges = (file: string, { vocab, merges }: TokenizerJson["model"]): void => {
+  const corrupt = (reason: string) => new ModelCorrupt({ file, reason })
   for (const merge of merges) {
-    const parts: unknown = typeof merge === "string" ? merge.split(" ") : merge
+    const parts: unknown = typeof merge === "string" ? merge.split(" ", 3) : merge
     const [left, right, more] = Array.isArray(parts) ? parts : []
     if (typeof left !== "string" || typeof right !== "string" || more !== undefined) {
-      throw new ModelCorrupt({ file, reason: `its merge ${JSON.stringify(merge)} is no pair of tokens` })
+      throw corrupt(`its merge ${shown(merge)} is no pair of tokens`)
     }
     if (Object.hasOwn(vocab, left + right)) continue
-    throw new ModelCorrupt({
-      file,
-      reason: `its merge ${JSON.stringify(merge)} makes a token that the vocabulary lacks`,
-    })
+    throw corrupt(`a merge of ${shown(left)} and ${shown(right)} makes a token that the vocabulary lacks`)
   }
 }

@@ -268,6 +268,13 @@ describe("a tokenizer.json that is refused when the model is opened", () => {
       "its pre-tokenizer is Metaspace",
     ],
     [
+      "sequences without end",
+      normalizedBy(
+        Array.from({ length: 20 }).reduce<unknown>((inner) => ({ type: "Sequence", normalizers: [inner] }), null),
+      ),
+      "its normalizers are nested too deep",
+    ],
+    [
       "a behaviour that nobody knows",
       cutBy({ type: "Split", pattern: { String: "a" }, behavior: "Sideways" }),
       "its pre-tokenizer Split has settings that are not known here",
@@ -280,7 +287,11 @@ describe("a tokenizer.json that is refused when the model is opened", () => {
     ["dropout", model({ dropout: 0.1 }), "its model's dropout is 0.1"],
     ["a suffix of words", model({ end_of_word_suffix: "</w>" }), 'its model\'s end_of_word_suffix is "</w>"'],
     ["a fallback to bytes", model({ byte_fallback: true, vocab: { a: 0 } }), "its model's byte_fallback is true"],
-    ["a merge without a token", model({ merges: ["a b"] }), 'its merge "a b" makes a token that the vocabulary lacks'],
+    [
+      "a merge without a token",
+      model({ merges: ["a b"] }),
+      'a merge of "a" and "b" makes a token that the vocabulary lacks',
+    ],
     ["a merge of three", model({ merges: [["a", "b", "c"]] }), "is no pair of tokens"],
     [
       "an added token with another id",
