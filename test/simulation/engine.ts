@@ -2,8 +2,10 @@
 // each layer, and the next token is that hash again. So a token shows whether every rank held exactly the KV that it
 // should; nothing that is wrong or missing goes unnoticed. It takes the engine's steps, so the product's strategies run on it.
 import { Effect, Semaphore } from "effect"
-import type { Op, Segment, StretchResult } from "../../native/index.ts"
+import type { Op, Sampling, Segment, StretchResult } from "../../native/index.ts"
+import type { GenerateRequest } from "../../src/generation/state.ts"
 import { type Batch, type Compute, ComputeFailed } from "../../src/rank/device/compute.ts"
+import { sample } from "../../src/speculation/sampler.ts"
 import type { Mutation } from "./mutation.ts"
 
 export const VOCABULARY = 24
@@ -25,6 +27,17 @@ const embedding = (token: number, salt: number): number => mix(token + 1, salt)
 /** What a layer keeps of a row: all that it has seen so far. */
 const attention = (seen: number, h: number, layer: number): number => mix(mix(seen, h), layer + 1)
 const tokenOf = (h: number): number => h % VOCABULARY
+
+/** Where the request changes nothing the token is the hash's; else the sampler's, by logits in which that one leads. */
+const chosen = (h: number, sampling: Sampling, history: () => ReadonlyArray<number>): number => {
+  const { penalties, bias, barred } = sampling
+  if (penalties === undefined && bias === undefined && barred === undefined) return tokenOf(h)
+  const lead = (token: number) => (token === tokenOf(h) ? 1 : 0)
+  const logits = Float32Array.from({ length: VOCABULARY }, (_, token) => lead(token) + (mix(h, token) % 1000) / 1000)
+  const said = history()
+  return sample(logits, sampling, said.length, said)
+}
+
 const logProbOf = (h: number): number => Math.fround(-(h % 9973) / 997)
 
 export interface Predicted {
@@ -33,10 +46,13 @@ export interface Predicted {
 }
 
 /** What the model says after some tokens: all of it anew, by nobody's KV. */
-export const predict = (tokens: ReadonlyArray<number>, model: ModelShape): Predicted => {
+export const predict = (tokens: ReadonlyArray<number>, model: ModelShape, sampling: Sampling): Predicted => {
   const h = stateAfter(tokens, model)
-  return { token: tokenOf(h), logProb: logProbOf(h) }
+  return { token: chosen(h, sampling, () => tokens), logProb: logProbOf(h) }
 }
+
+/** What of a request decides its answer. */
+type Asked = Pick<GenerateRequest, "prompt" | "maxTokens" | "sampling" | "ignoreEos">
 
 const stateAfter = (tokens: ReadonlyArray<number>, { layers, salt }: ModelShape): number => {
   const seen = new Array<number>(layers).fill(NOTHING)
@@ -57,22 +73,40 @@ export const scores = (prompt: ReadonlyArray<number>, { layers, salt }: ModelSha
   prompt.slice(1).map((token, i) => logProbOf(mix(stateAfter(prompt.slice(0, i + 1), { layers, salt }), token)))
 
 /** All that it says after a prompt, with nobody to disturb it. */
-export const answer = (prompt: ReadonlyArray<number>, most: number, model: ModelShape): ReadonlyArray<Predicted> => {
-  const tokens = [...prompt]
+export const answer = (
+  { prompt, maxTokens, sampling, ignoreEos }: Asked,
+  model: ModelShape,
+): ReadonlyArray<Predicted> => {
+  const tokens: Array<number> = [...prompt]
   const said: Array<Predicted> = []
-  while (said.length < most) {
-    const next = predict(tokens, model)
-    if (next.token === END) break
+  while (said.length < maxTokens) {
+    const next = predict(tokens, model, sampling)
+    if (next.token === END && !ignoreEos) break
     tokens.push(next.token)
     said.push(next)
   }
   return said
 }
 
-/** A row of KV: of each layer that it went through here. */
-type Slot = Array<number | undefined>
+/** Of each layer that a row went through here. */
+type Layers = Array<number | undefined>
+
+/** A row of KV. */
+interface Slot {
+  readonly token: number
+  readonly layers: Layers
+  readonly before: Slot | null // its parent
+}
+
+/** The tokens up to a row. */
+const pathTo = (slot: Slot): ReadonlyArray<number> => {
+  const path: Array<number> = []
+  for (let at: Slot | null = slot; at !== null; at = at.before) path.push(at.token)
+  return path.reverse()
+}
 
 interface Kv {
+  readonly sampling: Sampling
   readonly slots: Array<Slot>
   committed: number
   busy: number // passes that have not ended
@@ -113,8 +147,8 @@ export class HashEngine {
       bytesOfKvPerToken: () => PIECE_BYTES / ROWS_OF_PIECE,
       kvTokens: () => 1_000_000,
       computeMillis: () => 0,
-      open: (session) =>
-        this.#attempt(() => void this.#kv.set(session, { slots: [], committed: 0, busy: 0, carried: false })),
+      open: (session, sampling) =>
+        this.#attempt(() => void this.#kv.set(session, { sampling, slots: [], committed: 0, busy: 0, carried: false })),
       close: (session) => this.#rest.withPermits(1)(Effect.sync(() => this.#close(session))),
       holds: (session) => this.sessions().includes(session),
       sessions: () => this.sessions(),
@@ -184,7 +218,7 @@ export class HashEngine {
     const [first, ...others] = slots
     const beside = this.#mutation === "rows that come from elsewhere are put beside their place" && first !== undefined
     kv.slots.length = kv.committed
-    kv.slots.push(...(beside ? [...others, first] : slots))
+    append(kv, beside ? [...others, first] : slots)
     kv.committed = kv.slots.length
   }
 
@@ -203,7 +237,7 @@ export class HashEngine {
     const source = this.#kv.get(from)
     if (source === undefined || source.committed < length) return false
     const kv = this.#resting(to)
-    kv.slots.push(...source.slots.slice(0, length).map((slot) => [...slot]))
+    append(kv, source.slots.slice(0, length))
     kv.committed = length
     return true
   }
@@ -234,21 +268,23 @@ export class HashEngine {
     const kv = this.#still(session, this.#of(session))
     if (tokens.length > 0) kv.busy++
     return [...tokens].map((token, i): Row => {
-      const slot: Slot = []
       const parent = parents[i] ?? -1
       if (parent >= kv.slots.length) throw new Error(`${session} has no slot ${parent}`)
-      const before = parent === -1 ? null : (kv.slots[parent] ?? null)
+      const slot: Slot = { token, layers: [], before: parent === -1 ? null : (kv.slots[parent] ?? null) }
       kv.slots.push(slot)
-      return { token, slot, before, kv }
+      return { slot, kv }
     })
   }
 }
 
 interface Row {
-  readonly token: number
   readonly slot: Slot
-  readonly before: Slot | null // its parent's
   readonly kv: Kv
+}
+
+/** One after the other, as they were elsewhere. */
+const append = (kv: Kv, rows: ReadonlyArray<Pick<Slot, "token" | "layers">>): void => {
+  for (const { token, layers } of rows) kv.slots.push({ token, layers: [...layers], before: kv.slots.at(-1) ?? null })
 }
 
 /** A pass: h of each row, and what the attentions of a layer have said. */
@@ -270,7 +306,7 @@ class HashPass {
     for (const op of ops) {
       switch (op.op) {
         case "embed":
-          this.#h = this.#rows.map(({ token }) => embedding(token, this.#model.salt))
+          this.#h = this.#rows.map(({ slot }) => embedding(slot.token, this.#model.salt))
           break
         case "receive":
           this.#h = unpack(op.hidden)
@@ -304,10 +340,10 @@ class HashPass {
 
   /** A row's parent stands before it, so what it sees is there already. */
   #attend(layer: number): ReadonlyArray<number> {
-    return this.#rows.map(({ slot, before }, row) => {
-      const seen = before === null ? NOTHING : (before[layer] ?? 0)
+    return this.#rows.map(({ slot }, row) => {
+      const seen = slot.before === null ? NOTHING : (slot.before.layers[layer] ?? 0)
       const said = attention(seen, this.#h[row] ?? 0, layer)
-      slot[layer] = said
+      slot.layers[layer] = said
       return said
     })
   }
@@ -318,6 +354,10 @@ class HashPass {
 
   #head({ rows, want, k = 1, given }: Extract<Op, { readonly op: "head" }>) {
     const states = [...rows].map((row) => this.#h[row] ?? 0)
+    const choice = (i: number, h: number): number => {
+      const row = this.#rows[rows[i] ?? 0]
+      return row === undefined ? tokenOf(h) : chosen(h, row.kv.sampling, () => pathTo(row.slot))
+    }
     const [tokens, logProbs]: [Array<number>, Array<number>] = [[], []]
     for (const [i, h] of states.entries()) {
       const known = given?.[i]
@@ -325,12 +365,13 @@ class HashPass {
         tokens.push(known)
         logProbs.push(logProbOf(mix(h, known)))
       } else if (want === "tokens") {
-        tokens.push(tokenOf(h))
+        tokens.push(choice(i, h))
         logProbs.push(logProbOf(h))
       } else {
-        for (let i = 0; i < k; i++) {
-          tokens.push((tokenOf(h) + i * 5) % VOCABULARY)
-          logProbs.push(-(i + 1) / 4)
+        const first = choice(i, h)
+        for (let j = 0; j < k; j++) {
+          tokens.push((first + j * 5) % VOCABULARY)
+          logProbs.push(-(j + 1) / 4)
         }
       }
     }
@@ -346,20 +387,24 @@ class HashPass {
 /** Rows of KV, from one position on. */
 interface Rows {
   readonly from: number
-  readonly slots: ReadonlyArray<Slot>
+  readonly slots: ReadonlyArray<Pick<Slot, "token" | "layers">>
 }
 
 /** As numbers, in which a layer that is not this rank's is none. */
-const packRows = (from: number, slots: ReadonlyArray<Slot>, { layers }: ModelShape): Uint8Array => {
-  const rows = slots.flatMap((slot) => Array.from({ length: layers }, (_, layer) => slot[layer] ?? Number.NaN))
+const packRows = (from: number, slots: Rows["slots"], model: ModelShape): Uint8Array => {
+  const rows = slots.flatMap(({ token, layers }) => [
+    token,
+    ...Array.from({ length: model.layers }, (_, layer) => layers[layer] ?? Number.NaN),
+  ])
   return new Uint8Array(Float64Array.from([from, ...rows]).buffer)
 }
 
 const unpackRows = (bytes: Uint8Array, { layers }: ModelShape): Rows => {
   const [from = 0, ...rows] = new Float64Array(new Uint8Array(bytes).buffer)
-  const slots = Array.from({ length: rows.length / layers }, (_, row) =>
-    rows.slice(row * layers, (row + 1) * layers).map((value) => (Number.isNaN(value) ? undefined : value)),
-  )
+  const slots = Array.from({ length: rows.length / (layers + 1) }, (_, row) => {
+    const [token = 0, ...values] = rows.slice(row * (layers + 1), (row + 1) * (layers + 1))
+    return { token, layers: values.map((value) => (Number.isNaN(value) ? undefined : value)) }
+  })
   return { from, slots }
 }
 

@@ -3,7 +3,7 @@
 import type { GenerateRequest } from "../../src/generation/state.ts"
 import type { Limits } from "../../src/session/admission.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
-import { answer, VOCABULARY } from "./engine.ts"
+import { answer, END, VOCABULARY } from "./engine.ts"
 import type { Faults } from "./network.ts"
 import { Random } from "./random.ts"
 import type { ReplicaShape } from "./replica.ts"
@@ -67,7 +67,25 @@ export const draw = (seed: number, random: Random, drains: boolean): Scenario =>
   const apart = new Random(-1 - seed) // so that the rest of a scenario is what it was without
   const sessions = scenario.sessions.map((plan) => inTime(apart, plan))
   const limited = { ...copied(new Random(-2 - seed), scenario), sessions }
-  return apart.chance(0.6) ? draining(apart, limited) : limited
+  const drained = apart.chance(0.6) ? draining(apart, limited) : limited
+  const choosing = new Random(-3 - seed)
+  return { ...drained, sessions: drained.sessions.map((plan) => adjusted(choosing, plan)) }
+}
+
+/** What is chosen depends on more than the KV: on what the answer has said, and on how much that is. */
+const adjusted = (random: Random, plan: SessionPlan): SessionPlan => {
+  if (random.chance(0.6)) return plan
+  const { request } = plan
+  const { length: from } = request.prompt
+  const minTokens = random.chance(0.5) ? random.integer(0, request.maxTokens) : 0
+  const ignoreEos = random.chance(0.2)
+  const sampling = {
+    ...request.sampling,
+    penalties: { presence: random.between(-1, 1), frequency: random.between(-0.5, 1), from },
+    ...(random.chance(0.5) ? { bias: [[random.integer(0, VOCABULARY - 2), random.pick([-100, 0.5])] as const] } : {}),
+    ...(minTokens === 0 || ignoreEos ? {} : { barred: { tokens: [END], before: from + minTokens } }),
+  }
+  return { ...plan, request: { ...request, minTokens, ignoreEos, sampling } }
 }
 
 /** What is acknowledged is on two disks of three: no restart loses it. */
@@ -115,7 +133,8 @@ const MOST_TOKENS = 39 // the longest prompt and these have room everywhere
 const lasting = (random: Random, request: GenerateRequest, { base }: ReplicaShape): GenerateRequest => {
   const maxTokens = random.integer(request.maxTokens, MOST_TOKENS)
   const prompts = Array.from({ length: VOCABULARY - 1 }, (_, token) => withLast(request.prompt, token))
-  const [first, ...others] = prompts.map((prompt) => ({ prompt, length: answer(prompt, maxTokens, base.model).length }))
+  const lengthOf = (prompt: GenerateRequest["prompt"]) => answer({ ...request, maxTokens, prompt }, base.model).length
+  const [first, ...others] = prompts.map((prompt) => ({ prompt, length: lengthOf(prompt) }))
   const longest = others.reduce((best, one) => (one.length > (best?.length ?? 0) ? one : best), first)
   return { ...request, maxTokens, prompt: longest?.prompt ?? request.prompt }
 }

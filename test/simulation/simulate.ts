@@ -152,7 +152,7 @@ const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<st
 
 /** What an undisturbed session says. */
 const undisturbed = ({ plan: { request } }: Client, model: ModelShape): ReadonlyArray<LoggedToken> =>
-  answer(request.prompt, request.maxTokens, model).map(({ token, logProb }) => ({
+  answer(request, model).map(({ token, logProb }) => ({
     ...{ id: token, text: "", origin: "plain", logProb },
   }))
 

@@ -123,8 +123,8 @@ test("two sessions come from two groups at once, their parts in between one anot
   await fill(second, "t", other)
   const fetching = Promise.all([fetch(target, "s", 1, PROMPT.length), fetch(target, "t", 2, other.length)])
   expect(await stations.deliver(target, [1, 2], fetching)).toEqual([true, true])
-  expect(await next(target, "s", PROMPT.length, 7)).toBe(predict([...PROMPT, 7], MODEL).token)
-  expect(await next(target, "t", other.length, 7)).toBe(predict([...other, 7], MODEL).token)
+  expect(await next(target, "s", PROMPT.length, 7)).toBe(predict([...PROMPT, 7], MODEL, SAMPLING).token)
+  expect(await next(target, "t", other.length, 7)).toBe(predict([...other, 7], MODEL, SAMPLING).token)
 })
 
 test("an answer to an earlier question, for fewer rows, is not taken for the one that is waited for", async () => {
