@@ -95,7 +95,8 @@ export interface Segment {
  *  embed     h = the tokens' embeddings
  *  receive   h = `hidden`, f32 [tokens, width] as bytes of any alignment
  *  layers    for i in [from, to): h += A_i(h); h += MLP_i(h)
- *  attend    A_i(h) for the given layers of this shard, all from the same h; kept for `mlps` and returned in `attended`
+ *  attend    A_i(h) for the given layers of this shard, all from the same h; kept for `mlps`, and returned in
+ *            `attended` unless `returned` is false
  *  mlps      for each layer i in order: h += A_i; h += MLP_i(h). `attended[j]` is layer j's A as bytes, or null: the one
  *            that this shard's own `attend` kept last. A layer stands once in a list. `whole` is the ablation with whole layers in parallel:
  *            h += A_i + MLP_i(first + A_i), first being the h that `attend` read.
@@ -108,7 +109,7 @@ export type Op =
   | { readonly op: "embed" }
   | { readonly op: "receive"; readonly hidden: Uint8Array }
   | { readonly op: "layers"; readonly from: number; readonly to: number }
-  | { readonly op: "attend"; readonly layers: ReadonlyArray<number> }
+  | { readonly op: "attend"; readonly layers: ReadonlyArray<number>; readonly returned?: boolean }
   | {
       readonly op: "mlps"
       readonly layers: ReadonlyArray<number>
@@ -127,7 +128,7 @@ export type Op =
 
 export interface StretchResult {
   readonly hiddens: ReadonlyArray<Uint8Array> // of each `emit`, f32 [tokens, width]
-  readonly attended: ReadonlyArray<Uint8Array> // of each layer attended to, in order, f32 [tokens, width]
+  readonly attended: ReadonlyArray<Uint8Array> // of each layer attended to whose A is returned, in order, f32 [tokens, width]
   readonly tokens: Int32Array | null // head "tokens": [rows]; "candidates": [rows, k]
   readonly logProbs: Float32Array | null // head "tokens": of the chosen token under softmax(logits), [rows]; "candidates": [rows, k]
   readonly topTokens: Int32Array | null // head "tokens" with `top`: the most probable ones under softmax(logits), best first, [rows, top]

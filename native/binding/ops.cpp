@@ -75,6 +75,8 @@ Op op_of(const Napi::Object & o, const std::string & path) {
     } else if (kind == "attend") {
         op.kind = Op::Kind::attend;
         op.layers = argument::integers(o.Get("layers"), path + ".layers", 0, MOST_LAYERS, MOST_LAYERS);
+        const Napi::Value returned = o.Get("returned");
+        op.returned = returned.IsUndefined() || argument::boolean(returned, path + ".returned");
     } else if (kind == "emit") {
         op.kind = Op::Kind::emit;
     } else {

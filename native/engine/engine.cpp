@@ -204,8 +204,8 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
     pass.has_h = graph.h != nullptr;
     pass.has_first = has_first;
     for (ggml_tensor * tensor : graph.emitted) result.hiddens.push_back(bytes_of(tensor));
-    for (const auto & [layer, tensor] : graph.attended) {
-        result.attended.push_back(bytes_of(tensor));
+    for (const auto & [layer, tensor, returned] : graph.attended) {
+        if (returned) result.attended.push_back(bytes_of(tensor));
         auto & memory = pass.kept_memory[layer];
         if (!memory.first) {
             memory.first.reset(ggml_init({ggml_tensor_overhead() * 2, nullptr, true}));
@@ -213,7 +213,7 @@ StretchResult Engine::run(Pass & pass, std::vector<Op> & ops) {
             memory.second.reset(ggml_backend_alloc_ctx_tensors(memory.first.get(), backend_.get()));
             if (!memory.second) throw std::runtime_error("not enough memory for a pass");
         }
-        ggml_backend_tensor_set(pass.kept[layer], result.attended.back().data(), 0, result.attended.back().size());
+        ggml_backend_tensor_copy(tensor, pass.kept[layer]);
     }
     if (graph.head != nullptr) {
         const Op & op = *graph.head_op;

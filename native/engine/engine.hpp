@@ -44,6 +44,7 @@ struct Op {
     std::vector<uint8_t> hidden;                               // receive
     int from = 0, to = 0;                                      // layers
     std::vector<int> layers;                                   // attend, mlps
+    bool returned = true;                                      // attend: whether the host gets A too
     std::vector<std::optional<std::vector<uint8_t>>> attended;  // mlps
     bool whole = false;                                        // mlps
     std::vector<int32_t> rows;                                 // head

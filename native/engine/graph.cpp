@@ -45,7 +45,7 @@ void Graph::record(Op & op) {
             break;
         case Op::Kind::attend:
             for (const int i : op.layers) {
-                attended.emplace_back(i, copied(attention(i, h)));
+                attended.push_back({i, copied(attention(i, h)), op.returned});
             }
             ggml_build_forward_expand(graph, ggml_cpy(ctx_, h, pass_.first));
             break;
@@ -211,7 +211,7 @@ ggml_tensor * Graph::mlps(Op & op, ggml_tensor * x) {
 ggml_tensor * Graph::attended_of(Op & op, size_t index) {
     if (op.attended[index]) return input(GGML_TYPE_F32, options_.shape.width, pass_.rows(), op.attended[index]->data());
     for (auto at = attended.rbegin(); at != attended.rend(); ++at) {
-        if (at->first == op.layers[index]) return at->second;
+        if (at->layer == op.layers[index]) return at->a;
     }
     return pass_.kept.at(op.layers[index]);
 }

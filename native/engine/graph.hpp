@@ -19,7 +19,12 @@ class Graph {
     ggml_tensor * head = nullptr;  // [vocab, rows of the head]
     const Op * head_op = nullptr;
     std::vector<ggml_tensor *> emitted;
-    std::vector<std::pair<int, ggml_tensor *>> attended;
+    struct Attended {
+        int layer;
+        ggml_tensor * a;
+        bool returned;
+    };
+    std::vector<Attended> attended;
 
   private:
     ggml_tensor * embed();

@@ -144,8 +144,10 @@ for (const { name, path, choices, skip } of SUBJECTS) {
         const pass = engine.begin([line(engine, "s", TOKENS.slice(20, 25))])
         await pass.run([{ op: "embed" }])
         for (const layer of range(0, subject.layers)) {
-          const { attended } = await pass.run([{ op: "attend", layers: [layer] }])
-          const sent = layer % 2 === 0 ? attended : [null] // or the one that the pass has kept
+          const returned = layer % 2 === 0 // or the one that the pass has kept
+          const { attended } = await pass.run([{ op: "attend", layers: [layer], returned }])
+          expect(attended).toHaveLength(returned ? 1 : 0)
+          const sent = returned ? attended : [null]
           const { hiddens } = await pass.run([{ op: "mlps", layers: [layer], attended: sent }, { op: "emit" }])
           await pass.run([{ op: "receive", hidden: hiddens[0] ?? new Uint8Array() }])
         }

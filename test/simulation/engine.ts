@@ -318,7 +318,7 @@ class HashPass {
           for (const layer of op.layers) {
             const said = this.#attend(layer)
             this.#attended.set(layer, said)
-            attended.push(pack(said))
+            if (op.returned !== false) attended.push(pack(said))
           }
           break
         case "mlps":

@@ -155,7 +155,7 @@ const stepsOf = (ops: ReadonlyArray<Op>): number => ops.length - (headOf(ops) ==
 const sameStep = (a: Op | undefined, b: Op | undefined): boolean => {
   if (a === undefined || b === undefined || a.op !== b.op) return false
   if (a.op === "layers" && b.op === "layers") return a.from === b.from && a.to === b.to
-  if (a.op === "attend" && b.op === "attend") return same(a.layers, b.layers)
+  if (a.op === "attend" && b.op === "attend") return same(a.layers, b.layers) && a.returned === b.returned
   if (a.op === "mlps" && b.op === "mlps") return same(a.layers, b.layers) && !came(a) && !came(b)
   return a.op !== "head"
 }

@@ -128,10 +128,11 @@ const fuzzyGroups = Effect.fnUntraced(function* (
   for (const { layers, owners, listeners, hop } of gathers) {
     const mine = layers.filter((_, i) => owners[i] === rank)
     const others = hop === null ? [] : listeners.filter((listener) => listener !== rank)
-    const attend: ReadonlyArray<Op> = mine.length > 0 ? [{ op: "attend", layers: mine }] : []
+    const returned = others.length > 0 // else nobody but this rank's own MLPs wants them
+    const attend: ReadonlyArray<Op> = mine.length > 0 ? [{ op: "attend", layers: mine, returned }] : []
     pending = [...pending, ...attend]
     let own: Payload | null = null
-    if (mine.length > 0 && others.length > 0) {
+    if (mine.length > 0 && returned) {
       own = blocks(course, part, (yield* part.run(pending)).attended)
       pending = []
     }

@@ -74,7 +74,7 @@ export const groupOps = (group: ReadonlyArray<number>): ReadonlyArray<Op> => {
   if (first === undefined) return []
   if (group.length === 1) return [{ op: "layers", from: first, to: first + 1 }]
   return [
-    { op: "attend", layers: group },
+    { op: "attend", layers: group, returned: false },
     { op: "mlps", layers: group, attended: group.map(() => null) },
   ]
 }

@@ -181,6 +181,7 @@ describe("steps", () => {
       "ops[0].attended[0]: expected 768 bytes; got 0",
       () => run({ op: "mlps", layers: [1], attended: [new Uint8Array(0)] }),
     ],
+    ["ops[0].returned: expected true or false", () => run({ op: "attend", layers: [1], returned: 1 })],
     ["ops[0].whole: expected true or false", () => run({ op: "mlps", layers: [1], attended: [bytes], whole: "yes" })],
     ["ops[0].rows: expected 1 to 512 rows", () => run({ ...head, rows: new Int32Array(0) })],
     ["ops[0].rows[1]: expected a row of 0 to 1; got 2", () => run({ ...head, rows: Int32Array.of(0, 2) })],
