@@ -7,6 +7,7 @@ export interface RunOptions {
 
 export interface Report {
   readonly ratios: Readonly<Record<string, number>>
+  readonly failures?: ReadonlyArray<string> // what should hold and does not; with one, bench/RESULTS.md stays as it is
   readonly details: unknown // everything else of the JSON object
   readonly title: string
   readonly markdown: string // the section of RESULTS.md, without its title

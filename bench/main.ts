@@ -1,6 +1,7 @@
 // npm run bench -- NAME [--quick] [--json]
 import { parseArgs } from "node:util"
 import type { Benchmark } from "./benchmark.ts"
+import { clients } from "./clients.ts"
 import { coldStart } from "./coldStart.ts"
 import { durability } from "./durability.ts"
 import { easyspec } from "./easyspec.ts"
@@ -12,7 +13,7 @@ import { recovery } from "./recovery.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery, durability]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery, durability, clients]
 
 const help = () =>
   [
@@ -58,13 +59,14 @@ const main = async (args: ReadonlyArray<string>): Promise<void> => {
   const report = await benchmark.run({ quick, say: (line) => process.stderr.write(`${line}\n`) })
   const [machine, date] = [machineFacts(), new Date()]
   const section = sectionOf(benchmark.name, report, machine, date)
-  if (!quick) writeSection(benchmark.name, section)
-  const { ratios, details } = report
+  const { ratios, details, failures = [] } = report
+  if (!quick && failures.length === 0) writeSection(benchmark.name, section)
   process.stdout.write(
     values.json
       ? `${JSON.stringify({ benchmark: benchmark.name, date: date.toISOString(), quick, machine, ratios, details })}\n`
       : `${section}\n`,
   )
+  if (failures.length > 0) throw new BenchFailed(failures.join("\n"))
 }
 
 main(process.argv.slice(2)).catch((error: unknown) => {

@@ -22,7 +22,9 @@ const packagesOf = (lockfile: string): ReadonlyArray<readonly [string, Locked]> 
   return Object.entries(packages).filter(([path]) => path !== "")
 }
 
-describe.each(["package-lock.json", "bench/package-lock.json"])("%s", (lockfile) => {
+const LOCKFILES = ["package-lock.json", "bench/package-lock.json", "bench/clients/package-lock.json"]
+
+describe.each(LOCKFILES)("%s", (lockfile) => {
   test("knows every package by its content", () => {
     const unknown = packagesOf(lockfile).filter(([, { integrity }]) => !integrity?.startsWith("sha512-"))
     expect(unknown).toEqual([])
@@ -36,7 +38,7 @@ describe.each(["package-lock.json", "bench/package-lock.json"])("%s", (lockfile)
 test("nothing is run when packages are installed, and what would like to be is known", () => {
   expect(readFileSync(join(ROOT, ".npmrc"), "utf8")).toMatch(/^ignore-scripts=true$/m)
   expect(readFileSync(join(ROOT, "infra/packages.js"), "utf8")).toContain('"--ignore-scripts"')
-  const wishing = ["package-lock.json", "bench/package-lock.json"].flatMap((lockfile) =>
+  const wishing = LOCKFILES.flatMap((lockfile) =>
     packagesOf(lockfile).flatMap(([path, { hasInstallScript }]) => (hasInstallScript === true ? [path] : [])),
   )
   expect(wishing).toEqual(["node_modules/msgpackr-extract", "node_modules/node-llama-cpp"])
