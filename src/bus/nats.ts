@@ -8,7 +8,7 @@ import {
   RequestError,
 } from "@nats-io/transport-node"
 import { Context, Effect, Layer, PubSub, Stream, SubscriptionRef } from "effect"
-import { MalformedMessage } from "../wire/errors.ts"
+import { MalformedMessage, StorageRefused } from "../wire/errors.ts"
 import type { Role } from "../wire/permissions.ts"
 import { accessOf, OPEN } from "./access.ts"
 import { dial, dialError, NatsRefused } from "./dial.ts"
@@ -76,6 +76,9 @@ export const answered = async <A>(connection: NatsConnection, answer: Promise<A>
 
 /** How long a question is asked again, and the time between: a supervisor may have to be started first. */
 const PATIENCE_MILLIS = 60_000
+
+/** Where a storage refuses, somebody has to do something about it first. */
+const REFUSED_MILLIS = 10_000
 const ATTEMPT_AGAIN_MILLIS = 100
 
 /** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
@@ -85,7 +88,8 @@ export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Pr
     try {
       return await answered(connection, ask())
     } catch (error) {
-      const late = performance.now() - began > PATIENCE_MILLIS
+      const patience = error instanceof StorageRefused ? REFUSED_MILLIS : PATIENCE_MILLIS
+      const late = performance.now() - began > patience
       if (late || connection.isClosed() || error instanceof MalformedMessage || isForbidden(error)) throw error
       await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
     }

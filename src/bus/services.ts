@@ -48,7 +48,7 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
   service.addEndpoint(entry.endpoint, {
     subject: entry.subject,
     queue: entry.queue,
-    metadata: { ...endpointMetadata },
+    metadata: fitting(endpointMetadata, connection.info?.max_payload),
     handler: async (error, message) => {
       if (error !== null) return
       const began = performance.now()
@@ -63,6 +63,18 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
   })
   yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it
 })
+
+/** What is left of it where a message may not have all of it: whoever asks who serves has to get an answer. */
+const fitting = (metadata: Readonly<Record<string, string>>, limit = Number.POSITIVE_INFINITY) => {
+  let left = limit / 2 // the rest is the service's own
+  const kept = Object.entries(metadata).filter(([name, value]) => {
+    const bytes = JSON.stringify({ [name]: value }).length
+    if (bytes > left) return false
+    left -= bytes
+    return true
+  })
+  return Object.fromEntries(kept)
+}
 
 /** The package takes a request as done when its handler returns, which for a promise is at once; so times and errors are counted here. */
 class Counters {

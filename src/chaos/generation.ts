@@ -39,6 +39,7 @@ const REFUSALS = [
   "NotServed",
   "NoAnswer",
   "Disconnected",
+  "StorageRefused",
   "NoPlacement",
   "ActivationFailed",
   "GroupSilent",

@@ -70,7 +70,8 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     const next = change(value)
     const wrote = yield* options.replicas.replace(name, next, revision)
     if (wrote !== null) written.set(name, { value: next, revision: wrote })
-    return wrote !== null // otherwise the watch will tell what is true, and we look again
+    else written.delete(name) // the watch will tell what is true, in another bucket perhaps, and we look again
+    return wrote !== null
   })
   const setReplica = (name: string, epoch: number, state: Replica["state"]) =>
     write(name, (record) => ({
@@ -95,7 +96,10 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     }
     const epoch = recordOf(name).value.epoch + 1
     const replica = replicaOf(epoch, deployment, placement)
-    const mine = yield* write(name, (record) => ({ ...record, epoch, replicas: [...record.replicas, replica] }))
+    const mine = yield* write(name, (record) => ({ ...record, epoch, replicas: [...record.replicas, replica] })).pipe(
+      // Who waits for it has to know; without the replica the record may be small enough.
+      Effect.tapError((error) => (error.tooLarge ? fail(name, "placement", error.message) : Effect.void)),
+    )
     if (mine) yield* start(replica)
   })
 

@@ -2,7 +2,7 @@
 // clocks gave lies beside it; the workflow's code runs in one process, its owner. When that dies, another engine of the
 // namespace claims the record and runs the code again: what is recorded is read instead of done. It needs a NATS connection
 // and nothing else of Chorus.
-import { Context, Deferred, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 import { Workflow, WorkflowEngine } from "effect/workflow"
 import { changes } from "../bus/changes.ts"
 import { claims } from "./claims.ts"
@@ -10,7 +10,7 @@ import { ACTIVITY, payloadCodec, resultCodec } from "./codec.ts"
 import { type Execution, handedOver } from "./ownership.ts"
 import { Presence } from "./presence.ts"
 import { keepsJournal, type Owned, type Registered, runs, SUSPENDED } from "./runs.ts"
-import { CONFLICT_AGAIN_MILLIS, openStore, type Store } from "./store.ts"
+import { CONFLICT_AGAIN_MILLIS, EXECUTIONS, openStore, type Store } from "./store.ts"
 
 export interface EngineOptions {
   /** Of the executions: only engines of the same one take over from each other. A name that may stand in a subject. */
@@ -19,8 +19,10 @@ export interface EngineOptions {
   readonly keepMillis?: number // how long the result of an execution can be asked for; an hour
 }
 
-const BUCKET = "chorus_executions"
 const KEEP_MILLIS = 3_600_000
+
+/** Between two tries to begin a child whose record was refused. */
+const REFUSED_AGAIN_MILLIS = 1_000
 
 /** How long a hand-over may take when the scope closes: what is not handed over by then is found by the lease's end. */
 const HAND_OVER_MILLIS = 3_000
@@ -44,7 +46,7 @@ export class Executions extends Context.Service<
 >()("chorus/durable/Executions") {}
 
 /** Needs `Presence`, which a process has one of. */
-export const layer = ({ namespace, bucket = BUCKET, keepMillis = KEEP_MILLIS }: EngineOptions) =>
+export const layer = ({ namespace, bucket = EXECUTIONS, keepMillis = KEEP_MILLIS }: EngineOptions) =>
   Layer.effectContext(Effect.flatMap(openStore({ bucket, namespace, keepMillis }), make))
 
 /** On any store of that kind. */
@@ -70,9 +72,20 @@ const make = Effect.fnUntraced(function* (store: Store) {
     yield* store.replace(one.id, handedOver(one.recorded.execution), one.recorded.revision)
   })
 
+  /** An execution that others wait for begins as soon as its record is taken; one that is only asked for, at once or not at all. */
+  const createRecord = (id: string, execution: Execution) =>
+    execution.parent === null
+      ? Effect.orDie(store.create(id, execution))
+      : store
+          .create(id, execution)
+          .pipe(
+            Effect.retry({ schedule: Schedule.spaced(REFUSED_AGAIN_MILLIS), while: ({ tooLarge }) => !tooLarge }),
+            Effect.orDie,
+          )
+
   const create = Effect.fnUntraced(function* (id: string, execution: Execution) {
     for (;;) {
-      const revision = yield* store.create(id, execution)
+      const revision = yield* createRecord(id, execution)
       if (revision !== null) return { execution, revision }
       const there = yield* store.get(id) // perhaps our own, whose acknowledgement was lost
       if (there !== null) return there.execution.owner === owner && !owned.has(id) ? there : null
@@ -196,6 +209,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     changed,
   })
   yield* Effect.forkScoped(store.followDeferreds(running.completed))
+  yield* store.lost(running.recordAgain)
   const executions = Executions.of({
     idle: changed.until(() => owned.size === 0),
     left: (id) => changed.until(() => !owned.has(id)),

@@ -5,7 +5,9 @@ import { randomUUID } from "node:crypto"
 import { Context, Effect, Layer, PubSub, type Scope, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { watching } from "../store/bucket.ts"
-import { LEASES, openLeases, RENEW_MILLIS } from "../store/lease.ts"
+import { LEASES, makeLeases, openLeases, RENEW_MILLIS } from "../store/lease.ts"
+import { minded } from "../store/storageHealth.ts"
+import { keepUp, remaking } from "../store/upkeep.ts"
 import { Liveness, TICK_MILLIS } from "./liveness.ts"
 
 const KEYS = "owner"
@@ -30,7 +32,7 @@ export class Presence extends Context.Service<
 
 const present = Effect.gen(function* () {
   const nats = yield* Nats
-  const { connected } = nats
+  const { connection, connected } = nats
   const id = randomUUID()
   const key = `${KEYS}.${id}`
   const kv = yield* Effect.orDie(openLeases)
@@ -50,14 +52,28 @@ const present = Effect.gen(function* () {
       return died
     },
   )
-  const say = Effect.tryPromise(() => kv.put(key, "")).pipe(Effect.timeout("1 second"), Effect.ignore)
+  let said = true // while nobody hears us, we hear nobody either
+  const stream = `KV_${LEASES}`
+  const put = remaking(
+    makeLeases(connection),
+    Effect.tryPromise({ try: () => kv.put(key, ""), catch: (error) => error }),
+  )
+  const say = minded(connection, stream, put).pipe(
+    Effect.timeout("1 second"),
+    Effect.match({ onSuccess: () => (said = true), onFailure: () => (said = false) }),
+  )
+  const lives = yield* SubscriptionRef.make(0)
+  yield* keepUp({
+    ...{ stream, make: makeLeases(connection) },
+    remade: SubscriptionRef.update(lives, (life) => life + 1),
+  })
   yield* say
   yield* Effect.addFinalizer(() =>
     Effect.tryPromise(() => kv.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore),
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(RENEW_MILLIS), say)))
   yield* Effect.forkScoped(
-    watching(nats, { bucket: LEASES, key: `${KEYS}.*` }, ({ key, operation }) => {
+    watching(nats, { bucket: LEASES, key: `${KEYS}.*`, lives }, ({ key, operation }) => {
       const owner = key.slice(KEYS.length + 1)
       if (operation === "PUT") return Effect.sync(() => liveness.heard(owner))
       return Effect.andThen(
@@ -67,7 +83,7 @@ const present = Effect.gen(function* () {
     }),
   )
   const tick = Effect.suspend(() =>
-    SubscriptionRef.getUnsafe(connected) && liveness.tick() ? Effect.asVoid(died) : Effect.void,
+    said && SubscriptionRef.getUnsafe(connected) && liveness.tick() ? Effect.asVoid(died) : Effect.void,
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   return Presence.of({

@@ -27,6 +27,9 @@ type WorkflowResult = Workflow.Result<unknown, unknown>
 type Instance = WorkflowEngine.WorkflowInstance["Service"]
 export const SUSPENDED = new Workflow.Suspended({})
 
+/** Records that are written side by side. */
+const RECORDS = 8
+
 /** An execution that is owned here. */
 export interface Owned extends Registered {
   readonly id: string
@@ -52,6 +55,8 @@ export interface Runs {
   readonly noted: (one: Owned, recorded: Recorded) => Effect.Effect<void>
   /** It has another owner, or is gone: it leaves without a word. */
   readonly abandon: (one: Owned) => Effect.Effect<void>
+  /** The records are lost: those of the executions that run here are written again. */
+  readonly recordAgain: Effect.Effect<void>
   /** A deferred is completed, which may be what a run waits for. */
   readonly completed: (id: string, deferred: string) => Effect.Effect<void>
 }
@@ -187,6 +192,25 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
     yield* Effect.ensuring(Fiber.interrupt(one.fiber), gone(one.id))
   })
 
+  /** One that another has taken meanwhile goes on there. */
+  const recordOne = Effect.fnUntraced(function* (one: Owned) {
+    const { execution } = one.recorded
+    const revision = yield* store.create(one.id, execution)
+    const now = revision === null ? yield* store.get(one.id) : { execution, revision }
+    if (now?.execution.owner === execution.owner) one.recorded = now
+    else if (now !== null) yield* abandon(one)
+  })
+
+  const recordAgain = Effect.suspend(() =>
+    Effect.forEach(
+      [...owned.values()],
+      (one) => Effect.catch(recordOne(one), ({ message }) => Effect.logWarning(message)),
+      {
+        ...{ concurrency: RECORDS, discard: true },
+      },
+    ),
+  )
+
   const completed = (id: string, deferred: string): Effect.Effect<void> => {
     if (!owned.has(id)) return Effect.void
     wake(id, false)
@@ -195,7 +219,7 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
 
   const has = (id: string): boolean => owned.has(id) || leaving.has(id)
 
-  return { owned, has, start, wake, noted, abandon, completed }
+  return { owned, has, start, wake, noted, abandon, recordAgain, completed }
 }
 
 /** A safe interruption waits until the run would wait. */

@@ -1,9 +1,15 @@
 // Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
-// as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it.
-import { Effect, Result, Schedule, Schema } from "effect"
+// as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it; only an
+// execution does not begin where its record is refused.
+import type { NatsConnection } from "@nats-io/transport-node"
+import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { answered, Nats } from "../bus/nats.ts"
 import { keysOf, newest, openKv, watching, writeOver } from "../store/bucket.ts"
 import type { Change } from "../store/bucketChanges.ts"
+import { refusalOf } from "../store/refusal.ts"
+import { minded } from "../store/storageHealth.ts"
+import { keepUp, remaking } from "../store/upkeep.ts"
+import { StorageRefused } from "../wire/errors.ts"
 import { keyPart, nameOf } from "./key.ts"
 import { Execution } from "./ownership.ts"
 
@@ -23,12 +29,15 @@ export type Part = "activity" | "deferred" | "clock"
 const PARTS: ReadonlyArray<Part> = ["activity", "deferred", "clock"]
 
 export interface Store {
-  readonly create: (id: string, execution: Execution) => Effect.Effect<number | null>
+  /** Null where there is one. Fails at once where the storage does not take it. */
+  readonly create: (id: string, execution: Execution) => Effect.Effect<number | null, StorageRefused>
   readonly get: (id: string) => Effect.Effect<Recorded | null>
   /** Null where somebody was quicker. */
   readonly replace: (id: string, execution: Execution, revision: number) => Effect.Effect<number | null>
   /** Calls with every record, with each change, and with null when one is gone. */
   readonly follow: (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) => Effect.Effect<never>
+  /** The records were lost, and can be written again: told whenever that happens. */
+  readonly lost: (told: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /** Calls with each deferred that is completed. */
   readonly followDeferreds: (heard: (id: string, name: string) => Effect.Effect<void>) => Effect.Effect<never>
   readonly part: (part: Part, id: string, name: string) => Effect.Effect<unknown>
@@ -38,6 +47,9 @@ export interface Store {
   /** The execution is over; null leaves no result. */
   readonly end: (id: string, result: unknown) => Effect.Effect<void>
 }
+
+/** The bucket, unless an engine has one of its own. */
+export const EXECUTIONS = "chorus_executions"
 
 const AGAIN = Schedule.spaced("250 millis")
 
@@ -53,20 +65,38 @@ const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Execution))
 export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepMillis }: StoreOptions) {
   const nats = yield* Nats
   const { connection } = nats
-  const always = <A>(use: () => Promise<A>): Effect.Effect<A> =>
-    Effect.tryPromise(() => answered(connection, use())).pipe(
-      Effect.tapError((error) => Effect.logDebug(`${bucket} is asked again: ${error.message}`)),
-      Effect.retry({ schedule: AGAIN }),
+  const make = () => openKv(connection, bucket, { markerTTL: MARKER_MILLIS })
+  const makeResults = () => openKv(connection, `${bucket}_results`, { ttl: keepMillis })
+  const ask = <A>(use: () => Promise<A>, of = bucket) =>
+    remaking(
+      of === bucket ? make : makeResults,
+      Effect.tryPromise({ try: () => answered(connection, use()), catch: (error) => error }),
+    )
+  const minding = <A>(use: () => Promise<A>, of = bucket) => minded(connection, `KV_${of}`, ask(use, of))
+  /** A defect where it can never be: a storage that only refuses for now is asked until it takes what is written. */
+  const until = <A>(asked: Effect.Effect<A, unknown>): Effect.Effect<A> =>
+    asked.pipe(
+      Effect.tapError((error) => Effect.logDebug(`${bucket} is asked again: ${error}`)),
+      Effect.mapError((error) => refusalOf(`KV_${bucket}`, error) ?? error),
+      Effect.retry({ schedule: AGAIN, while: (error) => !(error instanceof StorageRefused && error.tooLarge) }),
       Effect.orDie,
     )
-  const records = yield* always(() => openKv(connection, bucket, { markerTTL: MARKER_MILLIS }))
-  const results = yield* always(() => openKv(connection, `${bucket}_results`, { ttl: keepMillis }))
-  const keyOf = (id: string) => `${namespace}.execution.${keyPart(id)}`
+  const always = <A>(use: () => Promise<A>, of = bucket) => until(ask(use, of))
+  const alwaysWrite = <A>(use: () => Promise<A>, of = bucket) => until(minding(use, of))
+  const records = yield* always(make)
+  const results = yield* always(makeResults, `${bucket}_results`)
+  const lives = yield* SubscriptionRef.make(0)
+  yield* keepUp({
+    ...{ stream: `KV_${bucket}`, make },
+    remade: SubscriptionRef.update(lives, (life) => life + 1),
+  })
+  yield* keepUp({ stream: `KV_${bucket}_results`, make: makeResults, remade: Effect.void }) // results that are gone are gone
+  const keyOf = (id: string) => recordKey(namespace, id)
   const partKey = (part: Part, id: string, name: string) => `${namespace}.${part}.${keyPart(id)}.${keyPart(name)}`
   const resultKey = (id: string) => `${namespace}.${keyPart(id)}`
 
-  const write = (id: string, execution: Execution, revision: number) =>
-    always(() => writeOver(connection, { bucket, key: keyOf(id) }, JSON.stringify(execution), revision))
+  const write = (id: string, execution: Execution, revision: number) => () =>
+    writeOver(connection, { bucket, key: keyOf(id) }, JSON.stringify(execution), revision)
 
   /** Two may write it, and neither may be told of a value that is not there yet. */
   const once = async (key: string, value: unknown): Promise<unknown> => {
@@ -80,17 +110,28 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
   }
 
   const store: Store = {
-    create: (id, execution) => write(id, execution, 0),
-    replace: write,
+    create: (id, execution) =>
+      minding(write(id, execution, 0)).pipe(
+        Effect.mapError((error) => refusalOf(`KV_${bucket}`, error)),
+        Effect.retry({ schedule: AGAIN, while: (refused) => refused === null }),
+        Effect.catch(
+          (refused): Effect.Effect<never, StorageRefused> => (refused === null ? Effect.never : Effect.fail(refused)),
+        ),
+      ),
+    replace: (id, execution, revision) => alwaysWrite(write(id, execution, revision)),
+    lost: (told) =>
+      Effect.asVoid(Effect.forkScoped(Stream.runForEach(Stream.drop(SubscriptionRef.changes(lives), 1), () => told))),
     get: (id) =>
       Effect.map(
         always(() => newest(connection, bucket, keyOf(id))),
         recordedOf,
       ),
     follow: (heard) =>
-      watching(nats, { bucket, key: `${namespace}.execution.*` }, (entry) => heard(idOf(entry), recordedOf(entry))),
+      watching(nats, { bucket, key: `${namespace}.execution.*`, lives }, (entry) =>
+        heard(idOf(entry), recordedOf(entry)),
+      ),
     followDeferreds: (heard) =>
-      watching(nats, { bucket, key: `${namespace}.deferred.>` }, (entry) => {
+      watching(nats, { bucket, key: `${namespace}.deferred.>`, lives }, (entry) => {
         const [, , id = "", name = ""] = entry.key.split(".")
         return entry.operation === "PUT" ? heard(nameOf(id), nameOf(name)) : Effect.void
       }),
@@ -99,24 +140,34 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
         always(() => newest(connection, bucket, partKey(part, id, name))),
         jsonOf,
       ),
-    writeOnce: (part, id, name, value) => always(() => once(partKey(part, id, name), value)),
+    writeOnce: (part, id, name, value) => alwaysWrite(() => once(partKey(part, id, name), value)),
     result: (id) =>
       Effect.map(
-        always(() => newest(connection, `${bucket}_results`, resultKey(id))),
+        always(() => newest(connection, `${bucket}_results`, resultKey(id)), `${bucket}_results`),
         jsonOf,
       ),
     end: Effect.fnUntraced(function* (id, result) {
       if (result !== null) {
-        yield* always(() => results.put(resultKey(id), JSON.stringify(result)))
+        yield* alwaysWrite(() => results.put(resultKey(id), JSON.stringify(result)), `${bucket}_results`)
         const filters = PARTS.map((part) => `${namespace}.${part}.${keyPart(id)}.>`)
         const keys = yield* always(() => keysOf(connection, bucket, filters))
-        yield* Effect.forEach(keys, (key) => always(() => records.purge(key, { ttl: MARKER_TTL })), { discard: true })
+        yield* Effect.forEach(keys, (key) => alwaysWrite(() => records.purge(key, { ttl: MARKER_TTL })), {
+          discard: true,
+        })
       }
-      yield* always(() => records.purge(keyOf(id), { ttl: MARKER_TTL }))
+      yield* alwaysWrite(() => records.purge(keyOf(id), { ttl: MARKER_TTL }))
     }),
   }
   return store
 })
+
+const recordKey = (namespace: string, id: string): string => `${namespace}.execution.${keyPart(id)}`
+
+/** Whether there is such an execution, which somebody runs or will. */
+export const isRecorded = async (connection: NatsConnection, namespace: string, id: string): Promise<boolean> => {
+  const entry = await newest(connection, EXECUTIONS, recordKey(namespace, id))
+  return entry?.operation === "PUT"
+}
 
 const jsonOf = (entry: Change | null): unknown =>
   entry === null || entry.operation !== "PUT" ? null : JSON.parse(entry.string())

@@ -4,6 +4,7 @@ import { InvalidArgumentError } from "@nats-io/transport-node"
 import { Schema } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { NotServed } from "../client/errors.ts"
+import { StorageRefused } from "../wire/errors.ts"
 
 export class ApiError extends Schema.TaggedError<ApiError>()("ApiError", {
   status: Schema.Int,
@@ -72,6 +73,7 @@ const STATUS: Readonly<Record<string, readonly [status: number, code: string]>> 
   ActivationFailed: [503, "activation_failed"],
   GroupSilent: [503, "generation_failed"],
   NoPlacement: [503, "no_placement"],
+  StorageRefused: [503, "storage_refused"],
 }
 
 /** How long to wait for somebody to serve again, where nobody knows. */
@@ -92,6 +94,7 @@ export const fromClient = (error: unknown): ApiError => {
       `the request is larger than a message of this NATS server may be: ${error.message}`,
     )
   }
+  if (error instanceof StorageRefused && error.tooLarge) return apiError(413, "storage_refused", error.message)
   const reason = inOpenAisWords(error instanceof Error ? error.message : String(error))
   const known = STATUS[tagOf(error)]
   if (known === undefined) return apiError(500, "internal_error", reason)

@@ -1,7 +1,9 @@
 // GET /healthz: the gateway is alive. GET /readyz: a request would be served, since some deployment has all its ranks ready
-// and a supervisor has had a pass through them, or has none and starts them with the next request.
+// and a supervisor has had a pass through them, or has none and starts them with the next request. Where no storage takes what
+// supervisors have to write, none would.
 import { Effect } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
+import type { SupervisorBeat } from "../wire/beat.ts"
 import { Beats, type RankHeard } from "./beats.ts"
 import { Deployments, type ServedModel } from "./deployments.ts"
 
@@ -14,22 +16,27 @@ export const readyz = HttpRouter.add(
     const served = yield* (yield* Deployments).served
     const beats = yield* Beats
     const heard = yield* beats.ranks
+    const supervisors = yield* beats.supervisors
     const serving = new Set(
-      (yield* beats.supervisors)
-        .filter(({ state, serving }) => state === "ready" && serving)
-        .map(({ deployment }) => deployment),
+      supervisors.filter(({ state, serving }) => state === "ready" && serving).map(({ deployment }) => deployment),
     )
     const deployments = served.map((model) => {
       const ranks = heard.filter(({ deployment }) => deployment === model.name)
-      return { name: model.name, state: stateOf(model, ranks, serving), ranks: ranks.length }
+      const storage = refusing(supervisors.filter(({ deployment }) => deployment === model.name))
+      const about = { name: model.name, state: stateOf(model, ranks, serving), ranks: ranks.length }
+      return storage === undefined ? about : { ...about, state: "storage" as const, storage }
     })
-    const ready = deployments.some(({ state }) => state !== "starting")
+    const ready = deployments.some(({ state }) => state === "ready" || state === "idle")
     return HttpServerResponse.jsonUnsafe(
       { status: ready ? "ready" : "not ready", deployments },
       { status: ready ? 200 : 503 },
     )
   }),
 )
+
+/** Why a deployment's supervisors cannot write; undefined where one of them can. */
+const refusing = (supervisors: ReadonlyArray<SupervisorBeat>): string | undefined =>
+  supervisors.every(({ storage }) => storage !== undefined) ? supervisors[0]?.storage : undefined
 
 type State = "ready" | "starting" | "idle"
 

@@ -35,6 +35,10 @@ const OF_SUPERVISORS: Told<SupervisorBeat> = [
     gauge("chorus_supervisor_ready", "1 where the supervisor is ready, 0 while it drains"),
     (beat) => Number(beat.state === "ready"),
   ],
+  [
+    gauge("chorus_supervisor_storage_ready", "1 where the storage takes what is written, 0 where it refuses"),
+    (beat) => Number(beat.storage === undefined),
+  ],
   [gauge("chorus_supervisor_sessions", "Sessions that run"), (beat) => beat.sessions],
   [gauge("chorus_supervisor_waiting", "Requests that wait for memory: the queue"), (beat) => beat.waiting],
   [

@@ -9,8 +9,10 @@ import type { Group } from "../group/group.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { accept } from "../speculation/acceptance.ts"
 import type { TreeShape } from "../speculation/tree.ts"
+import { TokenLog } from "../store/tokenLog.ts"
 import { GroupSilent } from "../wire/errors.ts"
 import { Answer, type FinishReason, type LoggedToken, logProbsOf, type TokenOrigin } from "../wire/infer.ts"
+import { GREEDY } from "../wire/pass.ts"
 import { commit, written } from "./commit.ts"
 import { decode } from "./decode.ts"
 import { catchUp, draft, firstLook } from "./draft.ts"
@@ -22,6 +24,7 @@ import type { Reuse } from "./prefixes.ts"
 import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
 import { begin, choose, learn, left, prepares, wonders } from "./speculationControl.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./state.ts"
+import { Tally } from "./stats.ts"
 import { trace } from "./trace.ts"
 import { verify } from "./verify.ts"
 
@@ -32,6 +35,25 @@ export const Generate = Workflow.make("Generate", {
   error: GenerateError,
   idempotencyKey: ({ session }) => session,
 }).annotate(OwnJournal, true)
+
+/** The least that is a request: the session alone makes the name. */
+const NAMELESS: Omit<GenerateRequest, "session"> = {
+  ...{ prompt: [0], maxTokens: 1, minTokens: 0, ignoreEos: false, sampling: GREEDY, stop: [], speculation: "none" },
+  ...{
+    fuzzy: 1,
+    trace: false,
+    logprobs: null,
+    promptLogprobs: null,
+    model: "",
+    client: null,
+    deadlineMillis: null,
+    interestMillis: null,
+  },
+  ...{ answerTo: null, after: 0 },
+}
+
+/** The name of a session's execution. */
+export const executionOf = (session: string): Effect.Effect<string> => Generate.executionId({ ...NAMELESS, session })
 
 /** How often a log that is not as it was left is read again. */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
@@ -49,10 +71,29 @@ export const generate = Effect.fnUntraced(
       fresh = false
       return Effect.scoped(Effect.flatMap(journal, (journal) => goOn(request, epoch, journal)))
     })
-    return yield* Effect.retry(run, { while: ({ _tag }) => _tag === "LogMoved", ...AFTER_MOVE })
+    return yield* Effect.retry(run, { while: ({ _tag }) => _tag === "LogMoved", ...AFTER_MOVE }).pipe(
+      Effect.catchTag("LogFailed", (error) =>
+        Effect.catchTags(endAsFailed(request, epoch, error.message), {
+          LogFailed: () => Effect.fail(error),
+          LogMoved: () => Effect.fail(error),
+        }),
+      ),
+    )
   },
   Effect.catchTag("OwnerChanged", () => giveUp),
 )
+
+/** An end after what the log holds, where it has not taken what came next. */
+export const endAsFailed = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number, error: string) {
+  const log = yield* TokenLog
+  const journal = yield* recover(request, epoch)
+  if (journal.end !== null) return answerOf(request, journal, journal.end)
+  const stats = new Tally(request.prompt.length).read(null)
+  const ending = { text: "", finishReason: "failed", error, stats } as const
+  const entry = { _tag: "End", epoch, at: journal.tokens.length, ...ending } as const
+  yield* log.append(request.session, entry, journal.last, { hurried: true })
+  return answerOf(request, journal, ending)
+})
 
 const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number, journal: Journal) {
   if (journal.end !== null) return answerOf(request, journal, journal.end)

@@ -61,14 +61,33 @@ export const standingOf = (journal: Journal, epoch: number): Standing => {
 }
 
 /** The journal as the owner of this epoch may go on from it. */
-export const recover = Effect.fnUntraced(function* ({ session }: GenerateRequest, epoch: number) {
+export const recover = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number) {
+  const { session } = request
   const log = yield* TokenLog
-  const journal = journalOf(yield* log.read(session))
-  if (journal === null) return yield* new SessionExpired({ session })
+  const read = journalOf(yield* log.read(session))
+  if (read === null) return yield* new SessionExpired({ session })
+  // The stream was lost, and made again: its readers find it as it began.
+  const journal =
+    read.last > 0 ? read : { ...read, epoch: 1, last: yield* log.append(session, beginningOf(request), 0) }
   const standing = standingOf(journal, epoch)
   if (standing._tag === "Fenced") return yield* new OwnerChanged({ session })
   if (standing._tag === "Ours") return journal
   return { ...journal, last: yield* log.append(session, standing.entry, journal.last) }
+})
+
+/** What is told of a session that begins, in the answer and in its log. */
+export const particularsOf = ({ prompt, sampling }: Pick<GenerateRequest, "prompt" | "sampling">) => {
+  const { seed, temperature, topK, topP, minP, repetitionPenalty } = sampling
+  return { promptTokens: prompt.length, seed, sampling: { temperature, topK, topP, minP, repetitionPenalty } }
+}
+
+/** The first entry of a session's log. */
+export const beginningOf = ({
+  interestMillis,
+  ...request
+}: Pick<GenerateRequest, "prompt" | "sampling" | "interestMillis">): LogEntry => ({
+  ...{ _tag: "Begin", epoch: 1, at: 0, ...particularsOf(request) },
+  ...(interestMillis === null ? {} : { interestMillis }),
 })
 
 /** Of a session that has just been accepted. */

@@ -1,6 +1,6 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
-import { Deferred, Effect, Layer, Scope, Stream, SubscriptionRef } from "effect"
+import { Deferred, Effect, Layer, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment } from "../bus/access.ts"
 import { Nats } from "../bus/nats.ts"
 import { type Observed, observe } from "../controller/observations.ts"
@@ -8,15 +8,20 @@ import { type Hosts, watchHosts } from "../host/hosts.ts"
 import { type ActorEnded, startServing } from "../host/process.ts"
 import { type Child, type ChildSpec, type GivenUp, supervised } from "../host/supervision.ts"
 import { openBuckets } from "../store/deployments.ts"
+import { SupervisorBeat } from "../wire/beat.ts"
+import { codec } from "../wire/codec.ts"
 import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { type HostedRank, placeKey } from "../wire/host.ts"
 import type { Role } from "../wire/permissions.ts"
 import { COLD, type Replica } from "../wire/replicas.ts"
+import { subjectsOf } from "../wire/subjects.ts"
 import { checkModels } from "./checkModels.ts"
 import type { Progress } from "./localCluster.ts"
 import { ownGateway } from "./ownGateway.ts"
 import { ownPlace, ownServer } from "./ownServer.ts"
+
+const supervisorBeats = codec("supervisor beat", SupervisorBeat)
 
 const LOOK_MILLIS = 250
 
@@ -82,6 +87,7 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
     { concurrency: "unbounded" },
   )
   yield* Effect.provide(tellRestarts(name, tell), fabric)
+  yield* Effect.provide(tellStorage(deployment.name, tell), fabric)
   const failed = Deferred.await(givenUp)
   const ranks = yield* Effect.raceFirst(Effect.provide(activated(deployment, progress), fabric), failed)
   const machine: Machine = {
@@ -125,6 +131,26 @@ const tellRestarts = Effect.fnUntraced(function* (host: string, tell: (line: str
   })
 })
 
+/** What the supervisor says of the storage that it writes to, when it says something else than before. */
+const tellStorage = Effect.fnUntraced(function* (deployment: string, tell: (line: string) => void) {
+  const { connection } = yield* Nats
+  let known = ""
+  const hear = (message: Uint8Array): void => {
+    const beat = supervisorBeats.decode(message)
+    if (Result.isFailure(beat) || (beat.success.storage ?? "") === known) return
+    known = beat.success.storage ?? ""
+    tell(known === "" ? "what is stored on NATS is taken again" : `a storage on NATS refuses: ${known}`)
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      connection.subscribe(subjectsOf(deployment).beat("supervisor.*"), {
+        callback: (error, { data }) => (error === null ? hear(data) : undefined),
+      }),
+    ),
+    (subscription) => Effect.sync(() => subscription.unsubscribe()),
+  )
+})
+
 /** Puts the deployment into the bucket until the scope closes, and waits until one replica of it is ready. */
 const activated = Effect.fnUntraced(function* (deployment: StoredDeployment, progress: Progress) {
   const { name } = deployment
@@ -163,6 +189,7 @@ const activated = Effect.fnUntraced(function* (deployment: StoredDeployment, pro
     Effect.catchTag("NoSuchElementError", () => Effect.never),
   )
   yield* deployments.put(name, deployment)
+  yield* deployments.uphold
   const pids = (group: string) => pidsOf(replica, group, observed)
   return { base: pids("base"), draft: pids("draft") }
 })

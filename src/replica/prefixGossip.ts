@@ -35,7 +35,10 @@ export const tellKept = Effect.fnUntraced(function* ({ deployment, alone, of }: 
     noted?.kept({ session, kv, tokens, base, draft })
   }
   const tell = (told: KeptNews): void => {
-    if (!alone() && !connection.isClosed()) connection.publish(subject, news.encode(told))
+    if (alone() || connection.isClosed()) return
+    const message = news.encode(told)
+    // One that a message may not have is no news: the others fill that prompt in themselves.
+    if (message.byteLength <= (connection.info?.max_payload ?? message.byteLength)) connection.publish(subject, message)
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>

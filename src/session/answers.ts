@@ -1,29 +1,40 @@
 // What a request is answered with.
 import type { Reply } from "../bus/services.ts"
+import { particularsOf } from "../generation/restore.ts"
 import type { GenerateRequest } from "../generation/state.ts"
+import { LogFailed } from "../store/append.ts"
 import { codec } from "../wire/codec.ts"
-import { AnswerTooLarge, type InferError } from "../wire/errors.ts"
+import { AnswerTooLarge, type InferError, SessionFailed, StorageRefused } from "../wire/errors.ts"
 import { type Answer, InferAnswer } from "../wire/infer.ts"
+import { ReadAnswer } from "../wire/read.ts"
 
 const answers = codec("infer answer", InferAnswer)
+const reads = codec("read answer", ReadAnswer)
 
 export const accepted = (request: GenerateRequest, subject: string): Reply => ({
-  bytes: answers.encode({ _tag: "Accepted", session: request.session, subject, ...begun(request) }),
+  bytes: answers.encode({ _tag: "Accepted", session: request.session, subject, ...particularsOf(request) }),
 })
-
-/** What is told of a session that begins, in the answer and in its log. */
-export const begun = ({ prompt, sampling }: Pick<GenerateRequest, "prompt" | "sampling">) => {
-  const { seed, temperature, topK, topP, minP, repetitionPenalty } = sampling
-  return { promptTokens: prompt.length, seed, sampling: { temperature, topK, topP, minP, repetitionPenalty } }
-}
 
 /** The whole answer, or where it is to be found if it is more than a message may have. */
 export const answered = (request: GenerateRequest, answer: Answer, limit = Number.POSITIVE_INFINITY): Reply => {
   const { session } = request
-  const bytes = answers.encode({ _tag: "Answered", session, ...begun(request), ...answer })
+  const bytes = answers.encode({ _tag: "Answered", session, ...particularsOf(request), ...answer })
   if (bytes.byteLength <= limit) return { bytes }
   return refusal(new AnswerTooLarge({ session, bytes: bytes.byteLength, limit }))
 }
+
+/** Of a session that is not begun, or has come to nothing: a storage that refuses says so itself. */
+export const failureOf =
+  (session: string) =>
+  (error: Error): SessionFailed | StorageRefused => {
+    if (error instanceof StorageRefused) return error
+    if (error instanceof LogFailed && error.refused !== undefined) return error.refused
+    return new SessionFailed({ session, reason: error.message })
+  }
+
+/** To a reader whose session has ended, and whose log does not take its end. */
+export const notRead = (refused: StorageRefused): Uint8Array =>
+  reads.encode({ _tag: "NotRead", reason: refused.message, refused })
 
 export const refusal = (error: InferError): Reply => ({
   bytes: answers.encode({ _tag: "Refused", error }),
@@ -40,6 +51,7 @@ const CODES: Readonly<Record<string, number>> = {
     GroupSilent: 503,
     NoPlacement: 503,
     ActivationFailed: 503,
+    StorageRefused: 503,
     UnknownDeployment: 404,
   },
 }

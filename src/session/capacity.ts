@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { Effect, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
+import { storageHealthOf } from "../store/storageHealth.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -49,10 +50,12 @@ const announce = Effect.fnUntraced(function* (deployment: string, things: () => 
   const beat = (state: SupervisorBeat["state"]) =>
     Effect.sync(() => {
       const { progress, ...rest } = things()
+      const storage = storageHealthOf(connection).reason(performance.now())
       const message: SupervisorBeat = {
         ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
         ...rest,
         ...progress,
+        ...(storage === "" ? {} : { storage }),
       }
       if (!connection.isClosed()) connection.publish(subject, beats.encode(message))
     })

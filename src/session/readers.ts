@@ -2,11 +2,15 @@
 // over a supervisor. It only introduces them; JetStream sends the log to their inbox by itself.
 import { randomUUID } from "node:crypto"
 import { AckPolicy, DeliverPolicy, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
-import { type Msg, nanos } from "@nats-io/transport-node"
+import { type Msg, type NatsConnection, nanos } from "@nats-io/transport-node"
 import { Effect, Result } from "effect"
 import { Nats } from "../bus/nats.ts"
+import { isRecorded } from "../durable/store.ts"
+import { executionOf } from "../generation/generate.ts"
+import { refusalOf } from "../store/refusal.ts"
 import { entryAt } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
+import { StorageRefused } from "../wire/errors.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { isInbox, isName, placeOfLog, subjectsOf, TOKEN_STREAM } from "../wire/subjects.ts"
 
@@ -23,13 +27,12 @@ export const serveReaders = Effect.fnUntraced(function* (deployment: string) {
   const { connection } = yield* Nats
   const manager = yield* Effect.promise(() => jetstreamManager(connection, { checkAPI: false }))
   const answer = async (message: Msg): Promise<void> => {
-    const answer = await answerTo(manager, message).catch(
-      (error: unknown): ReadAnswer => ({
-        _tag: "NotRead",
-        reason: error instanceof Error ? error.message : `${error}`,
-      }),
-    )
-    if (!connection.isClosed()) message.respond(answers.encode(answer))
+    const answer = await answerTo(connection, manager, message).catch((error: unknown): ReadAnswer => {
+      const refused = refusalOf(TOKEN_STREAM, error)
+      const reason = error instanceof Error ? error.message : `${error}`
+      return { _tag: "NotRead", reason, ...(refused === null ? {} : { refused }) }
+    })
+    if (!connection.isClosed()) message.respond(withinLimit(answer, connection.info?.max_payload))
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -45,14 +48,19 @@ export const serveReaders = Effect.fnUntraced(function* (deployment: string) {
   yield* Effect.promise(() => connection.flush()) // who is told of a session from now on can read it
 })
 
-const answerTo = async (manager: JetStreamManager, { subject, data }: Msg): Promise<ReadAnswer> => {
+const answerTo = async (
+  connection: NatsConnection,
+  manager: JetStreamManager,
+  { subject, data }: Msg,
+): Promise<ReadAnswer> => {
   const { deployment } = placeOfLog(subject)
   const request = Result.getOrThrow(requests.decode(data))
   if (!isName(deployment)) throw new Error(`${deployment} is no name of a deployment`)
   const log = subjectsOf(deployment).tokens(request.session)
   if (request._tag === "Look") {
     const [first, last] = await Promise.all([entryAt(manager, log, "first"), entryAt(manager, log, "last")])
-    return { _tag: "Looked", first, last }
+    if (last?.entry._tag === "End") return { _tag: "Looked", first, last }
+    return { _tag: "Looked", first, last, running: await isRunning(connection, deployment, request.session) }
   }
   await manager.consumers.add(TOKEN_STREAM, {
     ...{ name: randomUUID(), filter_subject: log, deliver_subject: request.to, ack_policy: AckPolicy.None },
@@ -62,4 +70,19 @@ const answerTo = async (manager: JetStreamManager, { subject, data }: Msg): Prom
       : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: request.after + 1 }),
   })
   return { _tag: "Following" }
+}
+
+/** Two entries of a log may be more than a message may have. */
+const withinLimit = (answer: ReadAnswer, limit = Number.POSITIVE_INFINITY): Uint8Array => {
+  const bytes = answers.encode(answer)
+  if (bytes.byteLength <= limit) return bytes
+  const reason = `two entries of a log have ${bytes.byteLength} bytes, max_payload of nats-server is ${limit}. Raise it`
+  const refused = new StorageRefused({ storage: TOKEN_STREAM, reason, tooLarge: true })
+  return answers.encode({ _tag: "NotRead", reason, refused })
+}
+
+/** Whether somebody goes on with a session, or will; where the records cannot be read, it is taken to be so. */
+const isRunning = async (connection: NatsConnection, deployment: string, session: string): Promise<boolean> => {
+  const id = await Effect.runPromise(executionOf(session))
+  return isRecorded(connection, deployment, id).catch(() => true)
 }

@@ -5,17 +5,17 @@ import { Effect, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { type Reply, register } from "../bus/services.ts"
 import type { Carrying } from "../bus/telemetry.ts"
-import type { GenerateRequest } from "../generation/state.ts"
+import { beginningOf } from "../generation/restore.ts"
 import type { Model } from "../model/index.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { SessionFailed } from "../wire/errors.ts"
-import { InferAnswer, InferRequest, type LogEntry } from "../wire/infer.ts"
+import { InferAnswer, InferRequest } from "../wire/infer.ts"
 import { documentOf } from "../wire/jsonSchema.ts"
-import { subjectsOf } from "../wire/subjects.ts"
-import { accepted, answered, begun, refusal } from "./answers.ts"
+import { isInbox, subjectsOf } from "../wire/subjects.ts"
+import { accepted, answered, failureOf, notRead, refusal } from "./answers.ts"
 import { admissionOf } from "./capacity.ts"
 import type { Encoder } from "./encoder.ts"
 import { Endings } from "./lifetime.ts"
@@ -58,7 +58,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   const subjects = subjectsOf(deployment.name)
   const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
   const admission = yield* admissionOf(deployment)
-  const { accept, idle: ended } = yield* sessions({ deployment, base, admission, endings })
+  const { accept, idle: ended, unended } = yield* sessions({ deployment, base, admission, endings })
 
   /** Ends when the session is sure to go on, or is refused; gives what ends with the answer. */
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Carrying, replyTo?: string) {
@@ -66,7 +66,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
     const wanted = yield* generateRequest(asked, session, { deployment, base, encoder })
-    const failed = ({ message }: Error) => new SessionFailed({ session, reason: message })
+    const failed = failureOf(session)
     const admitted = yield* admission.ask({
       ...{ session, client: wanted.client, prompt: wanted.prompt.length, maxTokens: wanted.maxTokens },
     })
@@ -74,11 +74,13 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
       Effect.onExit(effect, (exit) => (Exit.isSuccess(exit) ? Effect.void : admission.end(session)))
     yield* unlessBegun(replicas.admit)
     // Whoever is told of a session finds it in the log.
-    const after = yield* unlessBegun(Effect.mapError(log.append(session, beginningOf(wanted), 0), failed))
+    const after = yield* unlessBegun(
+      Effect.mapError(log.append(session, beginningOf(wanted), 0, { hurried: true }), failed),
+    )
     const stream = asked.stream === true
     const request = { ...wanted, after, answerTo: stream ? null : (replyTo ?? null) }
     endings.open(session, request, 0)
-    const answer = yield* accept(request, { admitted, since, headers })
+    const answer = yield* unlessBegun(accept(request, { admitted, since, headers }))
     if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
     return Effect.match(answer, {
       onSuccess: (whole) => (whole === null ? null : answered(request, whole, connection.info?.max_payload)),
@@ -101,7 +103,11 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     Effect.forkScoped,
   )
   yield* hear(subjects.cancel("*"), (session) => endings.cancel(session))
-  yield* hear(subjects.interest("*"), (session) => endings.renew(session))
+  yield* hear(subjects.interest("*"), (session, replyTo) => {
+    endings.renew(session)
+    const refused = isInbox(replyTo) ? unended(session) : undefined
+    if (refused !== undefined) connection.publish(replyTo, notRead(refused))
+  })
   const runPromise = Effect.runPromiseWith(yield* Effect.context())
   const beginning = new Set<Promise<unknown>>()
   const entrance = yield* Scope.fork(yield* Effect.scope)
@@ -144,21 +150,14 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   return serving
 })
 
-const beginningOf = ({
-  interestMillis,
-  ...request
-}: Pick<GenerateRequest, "prompt" | "sampling" | "interestMillis">): LogEntry => ({
-  ...{ _tag: "Begin", epoch: 1, at: 0, ...begun(request) },
-  ...(interestMillis === null ? {} : { interestMillis }),
-})
-
 /** Calls with the session that a message's subject ends with. What is in the message is of no account. */
-const hear = Effect.fnUntraced(function* (subject: string, heard: (session: string) => void) {
+const hear = Effect.fnUntraced(function* (subject: string, heard: (session: string, replyTo: string) => void) {
   const { connection } = yield* Nats
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       connection.subscribe(subject, {
-        callback: (error, { subject }) => (error === null ? heard(subject.split(".").at(-1) ?? "") : undefined),
+        callback: (error, { subject, reply = "" }) =>
+          error === null ? heard(subject.split(".").at(-1) ?? "", reply) : undefined,
       }),
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),

@@ -24,7 +24,7 @@ const AGAIN_MILLIS = 5_000
 const serving = Effect.gen(function* () {
   const buckets = yield* openBuckets
   const stored = yield* buckets.deployments.follow
-  const records = yield* buckets.replicas.follow
+  const records = yield* buckets.replicas.uphold
   const changes = yield* Queue.sliding<void>(1)
   const changed = (): void => void Queue.offerUnsafe(changes, undefined)
   const hosts = yield* watchHosts(changed)

@@ -1,19 +1,21 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
-import { Context, Deferred, Effect, Exit, Layer, Semaphore } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Schedule, Semaphore } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { type Carrying, tracedAs } from "../bus/telemetry.ts"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import type { GenerateError } from "../generation/errors.ts"
-import { Generate, generate } from "../generation/generate.ts"
+import { endAsFailed, Generate, generate } from "../generation/generate.ts"
+import { beginningOf } from "../generation/restore.ts"
 import { Admitted, Cancellation, type GenerateRequest, kvOf, Place } from "../generation/state.ts"
 import type { Model } from "../model/index.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
-import { TokenLog } from "../store/tokenLog.ts"
+import { storageHealthOf } from "../store/storageHealth.ts"
+import { keepUpTokens, TokenLog } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { ActivationFailed } from "../wire/errors.ts"
+import { ActivationFailed, StorageRefused } from "../wire/errors.ts"
 import { type Answer, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Admitting } from "./admitting.ts"
@@ -21,6 +23,14 @@ import { answered } from "./answers.ts"
 import type { Endings } from "./lifetime.ts"
 
 const progresses = codec("session progress", SessionProgress)
+
+/** How long a storage may refuse while a session waits for its ranks. */
+const STUCK_MILLIS = 10_000
+const STUCK_LOOK_MILLIS = 500
+
+/** Between two tries to end the log of a session that its storage has ended, and how many of them. */
+const END_AGAIN_MILLIS = 1_000
+const END_TIMES = 3_600
 
 /** A session that was accepted here, for the workflow that begins with it. */
 interface Accepted {
@@ -35,9 +45,11 @@ export interface Sessions {
   readonly accept: (
     request: GenerateRequest,
     of: Pick<Accepted, "admitted" | "since" | "headers">,
-  ) => Effect.Effect<Effect.Effect<Answer | null, GenerateError>>
+  ) => Effect.Effect<Effect.Effect<Answer | null, GenerateError>, StorageRefused>
   /** Ends when all sessions have. */
   readonly idle: Effect.Effect<void>
+  /** Why a session has ended without an end in its log: what readers are told meanwhile. */
+  readonly unended: (session: string) => StorageRefused | undefined
 }
 
 export interface SessionsOptions {
@@ -54,6 +66,9 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const log = yield* TokenLog
   const subjects = subjectsOf(deployment.name)
   const accepted = new Map<string, Accepted>()
+  const running = new Map<string, GenerateRequest>()
+  const unended = new Map<string, StorageRefused>()
+  const scope = yield* Effect.scope
   const suspects = Semaphore.makeUnsafe(1)
 
   /** Told to whoever listens. */
@@ -77,6 +92,17 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       connection.publish(request.answerTo, answered(request, answer, connection.info?.max_payload).bytes)
     })
 
+  /** Where a storage refuses for long, no ranks are started for those who wait, and no token of theirs would be taken. */
+  const stuck = Effect.gen(function* () {
+    const health = storageHealthOf(connection)
+    for (let since = performance.now(); ; yield* Effect.sleep(STUCK_LOOK_MILLIS)) {
+      const now = performance.now()
+      const reason = health.reason(now)
+      if (reason === "") since = now
+      else if (now - since > STUCK_MILLIS) return yield* new ActivationFailed({ deployment: deployment.name, reason })
+    }
+  })
+
   /** Its first tokens were those of a model; no other can go on from them. */
   const placeOf = (request: GenerateRequest, { admitted, since }: Pick<Accepted, "admitted" | "since">) => {
     const { session, prompt, maxTokens, model } = request
@@ -85,7 +111,10 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       ...{ tokenizer: base.tokenizer, suspects },
       take:
         model === deployment.base.model
-          ? replicas.take({ since, told: tell(session), prompt, tokens: prompt.length + maxTokens, admitted })
+          ? Effect.raceFirst(
+              replicas.take({ since, told: tell(session), prompt, tokens: prompt.length + maxTokens, admitted }),
+              stuck,
+            )
           : Effect.fail(new ActivationFailed({ deployment: deployment.name, reason })),
     })
   }
@@ -94,6 +123,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { session, prompt } = request
     const begun = accepted.get(session)
     accepted.delete(session)
+    running.set(session, request)
     const { admitted, since, headers } = begun ?? (yield* takeOver(request))
     return yield* generate(request).pipe(
       Effect.provideService(Cancellation, endings),
@@ -101,18 +131,50 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       Effect.provideService(Place, placeOf(request, { admitted, since })),
       tracedAs("session", headers, { session, deployment: deployment.name, promptTokens: prompt.length }),
       Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
+      Effect.tapError((error) => leaveUnended(request, error)),
       Effect.tap((answer) => (begun === undefined ? answerFor(request, answer) : Effect.void)),
       Effect.onExit((exit) =>
         begun === undefined ? Effect.void : Deferred.done(begun.answer, Exit.hasInterrupts(exit) ? GONE : exit),
       ),
       Effect.ensuring(
         Effect.andThen(
-          Effect.sync(() => endings.close(session)),
+          Effect.sync(() => {
+            endings.close(session)
+            running.delete(session)
+          }),
           admission.end(session),
         ),
       ),
     )
   })
+
+  /** Its readers are told as they ask, and its log when it takes that. */
+  const leaveUnended = Effect.fnUntraced(function* (request: GenerateRequest, error: GenerateError) {
+    if (error._tag !== "LogFailed" || error.refused === undefined) return
+    const { session } = request
+    const { epoch } = yield* Ownership
+    unended.set(session, error.refused)
+    const end = Effect.retry(endAsFailed(request, epoch, error.message), {
+      ...{ schedule: Schedule.spaced(END_AGAIN_MILLIS), times: END_TIMES },
+      while: ({ _tag }) => _tag === "LogFailed" || _tag === "LogMoved",
+    })
+    yield* Effect.forkIn(
+      Effect.ensuring(
+        Effect.ignore(Effect.provideService(end, TokenLog, log)),
+        Effect.sync(() => unended.delete(session)),
+      ),
+      scope,
+    )
+  })
+
+  /** The stream of logs is another one, and empty. Each session says there that it is; what it has said it says again. */
+  const beginAgain = Effect.suspend(() =>
+    Effect.forEach(
+      [...running.values()],
+      (request) => Effect.ignore(log.append(request.session, beginningOf(request), 0)),
+      { concurrency: "unbounded", discard: true },
+    ),
+  )
 
   const engine = yield* Layer.build(
     Generate.toLayer(run).pipe(Layer.provideMerge(durable({ namespace: deployment.name }))),
@@ -129,18 +191,22 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       return Effect.andThen(admission.end(session), Deferred.done(lost.answer, GONE))
     })
 
-  const scope = yield* Effect.scope
+  yield* keepUpTokens(deployment, beginAgain)
   const service: Sessions = {
     accept: Effect.fnUntraced(function* (request, of) {
       const { session } = request
       const answer = yield* Deferred.make<Answer | null, GenerateError>()
       const id = yield* Generate.executionId(request)
       accepted.set(session, { ...of, answer })
-      yield* Effect.provide(Generate.execute(request, { discard: true }), engine)
+      yield* Effect.provide(Generate.execute(request, { discard: true }), engine).pipe(
+        Effect.catchDefect((defect) => (defect instanceof StorageRefused ? Effect.fail(defect) : Effect.die(defect))),
+        Effect.tapError(() => giveBack(session)),
+      )
       yield* Effect.forkIn(Effect.andThen(executions.left(id), giveBack(session)), scope)
       return Deferred.await(answer)
     }),
     idle: executions.idle,
+    unended: (session) => unended.get(session),
   }
   return service
 })

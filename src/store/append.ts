@@ -1,17 +1,22 @@
 // An entry is appended once, however often it has to be sent: the log takes it only after the entry that it is to follow,
 // and knows it again by its id.
 import { Effect, Schedule, Schema } from "effect"
+import { StorageRefused } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 
 /** A lost acknowledgement is asked for again this often, and so long: a server needs some seconds to restart. */
 const AGAIN = { schedule: Schedule.spaced("200 millis"), times: 150 }
 
+/** A storage that refuses has so many tries: space may come back, as when old logs end. */
+const REFUSALS = 50
+
 export class LogFailed extends Schema.TaggedError<LogFailed>()("LogFailed", {
   subject: Schema.String,
   reason: Schema.String,
+  refused: Schema.optionalKey(StorageRefused), // left out: there was no answer
 }) {
   override get message() {
-    return `the token log ${this.subject} cannot be written: ${this.reason}`
+    return this.refused?.message ?? `the token log ${this.subject} cannot be written: ${this.reason}`
   }
 }
 
@@ -26,6 +31,7 @@ export interface Append {
   readonly entry: LogEntry
   readonly after: number // sequence of the entry before it; 0: it is the first
   readonly id: string // its own, and nobody else's
+  readonly hurried?: boolean // a storage that refuses is not asked again
 }
 
 /** A server's side of one log. Both fail where no answer came, whatever became of the question. */
@@ -37,12 +43,19 @@ export interface LogPort {
 
 /** Gives the new sequence. A repetition finds the first. */
 export const appendTo = (log: LogPort, append: Append): Effect.Effect<number, LogFailed | LogMoved> =>
-  log.publish(append).pipe(
-    Effect.flatMap((written) =>
-      written === "wrong sequence" ? lookWhoWroteLast(log, append) : Effect.succeed(written),
-    ),
-    Effect.retry({ while: ({ _tag }) => _tag === "LogFailed", ...AGAIN }),
-  )
+  Effect.suspend(() => {
+    let tries = append.hurried === true ? 0 : REFUSALS
+    const worthwhile = (error: LogFailed | LogMoved): boolean => {
+      if (error._tag === "LogMoved") return false
+      return error.refused === undefined || (!error.refused.tooLarge && tries-- > 0)
+    }
+    return log.publish(append).pipe(
+      Effect.flatMap((written) =>
+        written === "wrong sequence" ? lookWhoWroteLast(log, append) : Effect.succeed(written),
+      ),
+      Effect.retry({ while: worthwhile, ...AGAIN }),
+    )
+  })
 
 /** A repetition whose first try was stored is a duplicate to some servers and a wrong sequence to others. */
 const lookWhoWroteLast = ({ last, subject }: LogPort, { id }: Append) =>

@@ -4,15 +4,18 @@ import { JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstre
 import { type KV, Kvm, type KvOptions } from "@nats-io/kv"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
-import { isForbidden, Nats } from "../bus/nats.ts"
+import { Nats } from "../bus/nats.ts"
 import { type Change, changesOf, operationOf } from "./bucketChanges.ts"
-import { isConflict } from "./conflict.ts"
 import { copiesAt } from "./copies.ts"
+import { isConflict, refusalOf } from "./refusal.ts"
+import { minded } from "./storageHealth.ts"
+import { keepUp, remaking } from "./upkeep.ts"
 
 export class BucketFailed extends Schema.TaggedError<BucketFailed>()("BucketFailed", {
   bucket: Schema.String,
   key: Schema.String,
   reason: Schema.String,
+  tooLarge: Schema.Boolean, // the value, for a message of this server: it is never taken
 }) {
   override get message() {
     return `the NATS bucket ${this.bucket} cannot be used (${this.key}): ${this.reason}`
@@ -32,8 +35,13 @@ export interface Bucket<A> {
   /** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
   readonly replace: (key: string, value: A, revision: number) => Effect.Effect<number | null, BucketFailed>
   readonly remove: (key: string) => Effect.Effect<void, BucketFailed>
-  /** All that is in it, as it changes. It is loaded when this ends; values that are not of the schema are left out. */
+  /**
+   * All that is in it, as it changes. It is loaded when this ends; values that are not of the schema are left out. Where the
+   * bucket is lost and made again, what it held counts until something is written in its place.
+   */
   readonly follow: Effect.Effect<SubscriptionRef.SubscriptionRef<Entries<A>>, BucketFailed, Scope.Scope>
+  /** Likewise, and puts back what was lost with a bucket. */
+  readonly uphold: Bucket<A>["follow"]
 }
 
 const WATCH_AGAIN_MILLIS = 250
@@ -45,13 +53,19 @@ const OTHER_SETTINGS = 10058
 export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: Schema.Codec<A, unknown>) {
   const nats = yield* Nats
   const { connection } = nats
-  const attempt = <B>(key: string, use: () => Promise<B>) =>
-    Effect.tryPromise({
-      try: use,
-      catch: (error) => new BucketFailed({ bucket: name, key, reason: reasonOf(error) }),
+  const stream = `KV_${name}`
+  const make = () => openKv(connection, name)
+  const ask = <B>(use: () => Promise<B>) => remaking(make, Effect.tryPromise({ try: use, catch: (error) => error }))
+  const failing = <B>(key: string, asked: Effect.Effect<B, unknown>) =>
+    Effect.mapError(asked, (error) => {
+      const refused = refusalOf(stream, error)
+      const reason = refused?.reason ?? (error instanceof Error ? error.message : String(error))
+      return new BucketFailed({ bucket: name, key, reason, tooLarge: refused?.tooLarge === true })
     })
+  const attempt = <B>(key: string, use: () => Promise<B>) => failing(key, ask(use))
+  const write = <B>(key: string, use: () => Promise<B>) => failing(key, minded(connection, stream, ask(use)))
   // Of two who make it at once in a cluster, one may be refused for a moment.
-  const kv = yield* attempt("all of it", () => openKv(connection, name)).pipe(Effect.retry(OPEN_AGAIN))
+  const kv = yield* attempt("all of it", make).pipe(Effect.retry(OPEN_AGAIN))
   const encode = Schema.encodeSync(schema)
   const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
   const text = (value: A) => JSON.stringify(encode(value), null, 2)
@@ -70,43 +84,68 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   })
 
   const replace = (key: string, value: A, revision: number) =>
-    attempt(key, () => writeOver(connection, { bucket: name, key }, text(value), revision))
+    write(key, () => writeOver(connection, { bucket: name, key }, text(value), revision))
 
-  const follow = Effect.gen(function* () {
-    const ref = yield* SubscriptionRef.make<Entries<A>>(new Map())
-    const load = Effect.gen(function* () {
-      const keys = yield* attempt("all keys", () => keysOf(connection, name))
-      const loaded = yield* Effect.forEach(keys, (key) => Effect.map(get(key), (entry) => [key, entry] as const))
-      yield* SubscriptionRef.set(
-        ref,
-        new Map(loaded.flatMap(([key, entry]) => (entry === null ? [] : [[key, entry] as const]))),
-      )
-    })
-    const change = Effect.fnUntraced(function* (key: string, entry: Entry<A> | null) {
-      yield* SubscriptionRef.update(ref, (known) => {
+  const load = Effect.gen(function* () {
+    const keys = yield* attempt("all keys", () => keysOf(connection, name))
+    const loaded = yield* Effect.forEach(keys, (key) => Effect.map(get(key), (entry) => [key, entry] as const))
+    return new Map(loaded.flatMap(([key, entry]) => (entry === null ? [] : [[key, entry] as const])))
+  })
+
+  /** What is written meanwhile stands. */
+  const putBack = (lost: Entries<A>) =>
+    Effect.forEach(lost, ([key, { value }]) => replace(key, value, 0), { discard: true }).pipe(
+      Effect.tap(() => Effect.logWarning(`${lost.size} keys were put back into ${name}`)),
+      Effect.catch((error) => Effect.logWarning(error.message)),
+      Effect.when(Effect.sync(() => lost.size > 0)),
+    )
+
+  const following = Effect.fnUntraced(function* (upheld: boolean) {
+    const ref = yield* SubscriptionRef.make<Entries<A>>(yield* load)
+    const lives = yield* SubscriptionRef.make(0)
+    const change = (key: string, entry: Entry<A> | null) =>
+      SubscriptionRef.update(ref, (known) => {
         const next = new Map(known)
         if (entry === null) next.delete(key)
         else next.set(key, entry)
         return next
       })
-    })
-    yield* load
     const hear = (entry: Change) =>
       entry.operation === "PUT"
         ? Effect.flatMap(understood(entry.key, entry.string()), (value) =>
             change(entry.key, value === null ? null : { value, revision: entry.revision }),
           )
         : change(entry.key, null)
-    yield* Effect.forkScoped(watching(nats, { bucket: name, key: ">" }, hear, Effect.ignore(load)))
+    const remade = Effect.gen(function* () {
+      const lost = new Map(
+        [...(yield* SubscriptionRef.get(ref))].map(([key, { value }]) => [key, { value, revision: 0 }]),
+      )
+      if (upheld) yield* putBack(lost)
+      const loaded = yield* Effect.catch(load, () => Effect.succeed(new Map<string, Entry<A>>()))
+      yield* SubscriptionRef.set(ref, new Map([...lost, ...loaded]))
+      yield* SubscriptionRef.update(lives, (life) => life + 1)
+    })
+    // What an earlier bucket held is kept through each reload: only a word of this one takes it away.
+    const renewed = Effect.flatMap(load, (loaded) =>
+      SubscriptionRef.update(
+        ref,
+        (known) => new Map([...[...known].filter(([, { revision }]) => revision === 0), ...loaded]),
+      ),
+    )
+    const look = yield* Effect.provideService(keepUp({ stream, make, remade }), Nats, nats)
+    yield* Effect.forkScoped(
+      watching(nats, { bucket: name, key: ">", lives }, hear, Effect.ignore(Effect.andThen(look, renewed))),
+    )
     return ref
   })
 
   const bucket: Bucket<A> = {
     get,
-    put: (key, value) => attempt(key, () => kv.put(key, text(value))),
+    put: (key, value) => write(key, () => kv.put(key, text(value))),
     replace,
-    remove: (key) => attempt(key, () => kv.delete(key)),
-    follow,
+    remove: (key) => write(key, () => kv.delete(key)),
+    follow: following(false),
+    uphold: following(true),
   }
   return bucket
 })
@@ -166,13 +205,19 @@ export const openKv = async (
   }
 }
 
+interface Watched {
+  readonly bucket: string
+  readonly key: string
+  readonly lives?: SubscriptionRef.SubscriptionRef<number> // counts how often the bucket was made again
+}
+
 /**
  * Calls with what is under some keys, and with each change of it, for ever. A watch does not outlive its server: with each
  * new connection, and where a change may have been missed, another one begins, after `renewed`, and tells everything again.
  */
 export const watching = Effect.fnUntraced(function* <R>(
   { connection, connected }: Nats["Service"],
-  { bucket, key }: { readonly bucket: string; readonly key: string },
+  { bucket, key, lives }: Watched,
   heard: (entry: Change) => Effect.Effect<void, never, R>,
   renewed: Effect.Effect<void, never, R> = Effect.void,
 ) {
@@ -188,8 +233,10 @@ export const watching = Effect.fnUntraced(function* <R>(
   // It also ends before its time where the server is not ready for it yet.
   const again = Effect.andThen(Effect.sleep(WATCH_AGAIN_MILLIS), renewed)
   const watch = Effect.forever(Effect.andThen(Effect.ignore(changes), again))
+  const reborn = lives === undefined ? Stream.empty : Stream.drop(SubscriptionRef.changes(lives), 1)
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.filter((up) => up),
+    Stream.merge(reborn),
     Stream.zipWithIndex,
     Stream.switchMap(([, times]) => Stream.fromEffect(Effect.andThen(times === 0 ? Effect.void : renewed, watch))),
     Stream.runDrain,
@@ -213,9 +260,4 @@ export const keysOf = async (
   }
   if (left > 0) throw new Error("a list of keys was cut short")
   return keys
-}
-
-const reasonOf = (error: unknown): string => {
-  if (isForbidden(error)) return "the key that was shown may not do that. An operator's or a supervisor's may"
-  return `${error instanceof Error ? error.message : error}. Is JetStream on?`
 }

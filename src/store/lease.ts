@@ -1,5 +1,6 @@
 // A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
 import { hostname } from "node:os"
+import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Schedule } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { openKv, writeOver } from "./bucket.ts"
@@ -13,10 +14,13 @@ export const RENEW_MILLIS = 500
 /** How often the others try to get it. */
 const TRY_MILLIS = 250
 
-/** The bucket of all leases, as soon as there is one: its keys end by themselves. */
-export const openLeases = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.tryPromise(() => openKv(connection, LEASES, { ttl: LEASE_MILLIS })),
-).pipe(Effect.retry({ schedule: Schedule.spaced("1 second") }))
+/** The bucket of all leases: its keys end by themselves. */
+export const makeLeases = (connection: NatsConnection) => () => openKv(connection, LEASES, { ttl: LEASE_MILLIS })
+
+/** As soon as there is one. */
+export const openLeases = Effect.flatMap(Nats, ({ connection }) => Effect.tryPromise(makeLeases(connection))).pipe(
+  Effect.retry({ schedule: Schedule.spaced("1 second") }),
+)
 
 /** Runs `use` while the lease is held, again and again whenever it is got. Never ends. */
 export const holding = Effect.fnUntraced(function* <E, R>(

@@ -5,6 +5,7 @@ import { inboxOf } from "../bus/dial.ts"
 import { hedged } from "../bus/hedged.ts"
 import { onEvent, untilAnswered } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
+import { SessionFailed, StorageRefused } from "../wire/errors.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"
 import { placeOfLog, subjectsOf } from "../wire/subjects.ts"
 import { entryOf, type Logged } from "./tokenLog.ts"
@@ -21,6 +22,9 @@ const HEDGE = {
   Follow: { afterMillis: ANSWER_MILLIS, withinMillis: ANSWER_MILLIS },
 } as const
 
+/** A session that has not ended, and that so many looks in a row find with nobody, is lost. */
+const LOST_LOOKS = 2
+
 /** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
 const QUIET_MILLIS = 2_000
 
@@ -33,48 +37,72 @@ export interface FollowOptions {
 export const isRewritten = (last: Logged, newest: Logged | null): boolean =>
   newest !== null &&
   (last.sequence < newest.sequence ||
-    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || last.entry.at !== newest.entry.at)))
+    (last.sequence === newest.sequence && (last.entry._tag !== newest.entry._tag || endOf(last) !== endOf(newest))))
+
+/** The position behind an entry's tokens. */
+const endOf = ({ entry }: Logged): number => entry.at + (entry._tag === "Tokens" ? entry.tokens.length : 0)
 
 /**
  * A session's log, then live, until its end, each entry once, also over restarts of the server; twice only where the log has
- * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it.
+ * lost its tail. Ends without an End entry where the signal or the connection's end, or the retention's, stops it. Throws
+ * where the log's storage refuses, or has lost the session.
  */
 export async function* follow(
   connection: NatsConnection,
   subject: string,
-  { after = 0, signal }: FollowOptions = {},
+  { after: from = 0, signal }: FollowOptions = {},
 ): AsyncGenerator<Logged, void, void> {
-  const { session } = placeOfLog(subject)
+  const { deployment, session } = placeOfLog(subject)
+  const { interest } = subjectsOf(deployment)
+  let after = from
   let newest: Logged | null = null
   const isLeft = (): boolean => signal?.aborted === true
   while (!connection.isClosed() && !isLeft()) {
     const to = inboxOf(connection)
     const messages = connection.subscribe(to)
+    let failure: Error | undefined
+    let alone = 0 // looks in a row
     let again = false // what JetStream sends has ended, or an entry of it was lost on the way
     const stop = (): void => messages.unsubscribe()
     const unwatch = onEvent(connection, (event) => {
       again ||= event === "reconnect"
       if (event !== "disconnect") stop()
     })
+    const fail = (error: unknown): void => {
+      if (!(error instanceof StorageRefused)) return
+      failure = error
+      stop()
+    }
     let waits = true // for JetStream, and not our reader for itself
     let looks = false // one at a time: it may take until there is a supervisor again
     const look = setInterval(() => {
       if (!waits || looks) return
       looks = true
       const before: Logged | null = newest
-      const looked = entryAt(connection, subject, "last").finally(() => {
+      // Its owner says so, if its log does not take its end.
+      connection.publish(interest(session), undefined, { reply: to })
+      const looked = lookAt(connection, subject).finally(() => {
         looks = false
       })
-      looked.then((last) => {
+      looked.then(({ last, running }) => {
         if (newest !== before) return // it goes on
+        alone = running === false ? alone + 1 : 0
+        if (alone < LOST_LOOKS && running !== undefined && last === null) return // its log may be written anew
+        if (alone === LOST_LOOKS && last !== null) {
+          failure = new SessionFailed({ session, reason: LOST })
+          return stop()
+        }
         const rewritten = last !== null && isRewritten(last, newest)
         // A server of a cluster that dies takes what was to be sent along, though our connection may be to another.
         const missed = last !== null && last.sequence > (newest?.sequence ?? after)
         if (last !== null && !rewritten && !missed) return
         again ||= last !== null
-        if (rewritten) newest = null
+        if (rewritten) {
+          newest = null
+          after = 0 // what came before may have other numbers, too
+        }
         stop()
-      }, ignore)
+      }, fail)
     }, QUIET_MILLIS)
     signal?.addEventListener("abort", stop)
     if (isLeft()) stop()
@@ -83,7 +111,12 @@ export async function* follow(
       await ask(connection, subject, { _tag: "Follow", session, after: newest?.sequence ?? after, to })
       for await (const { data, reply = "" } of messages) {
         const sent = sentAs(reply)
-        if (sent === null) continue
+        if (sent === null) {
+          const told = answers.decode(data)
+          if (Result.isSuccess(told) && told.success._tag === "NotRead" && told.success.refused)
+            throw told.success.refused
+          continue
+        }
         if (sent.delivery !== ++delivered) {
           again = true
           break
@@ -101,9 +134,12 @@ export async function* follow(
       unwatch()
       stop()
     }
+    if (failure !== undefined) throw failure
     if (!again) return
   }
 }
+
+const LOST = "chorus_executions has lost it, as when a store is emptied, or its supervisor could not end its log"
 
 interface Sent {
   readonly sequence: number // in the stream
@@ -124,8 +160,12 @@ export const entryAt = async (
   subject: string,
   which: "first" | "last",
 ): Promise<Logged | null> => {
+  return (await lookAt(connection, subject))[which]
+}
+
+const lookAt = async (connection: NatsConnection, subject: string) => {
   const answer = await ask(connection, subject, { _tag: "Look", session: placeOfLog(subject).session })
-  return answer._tag === "Looked" ? answer[which] : null
+  return answer._tag === "Looked" ? answer : { first: null, last: null, running: undefined }
 }
 
 const ask = (connection: NatsConnection, subject: string, request: ReadRequest): Promise<ReadAnswer> => {
@@ -134,9 +174,7 @@ const ask = (connection: NatsConnection, subject: string, request: ReadRequest):
   return untilAnswered(connection, async () => {
     const { data } = await hedged(HEDGE[request._tag], (timeout) => connection.request(read, message, { timeout }))
     const answer = Result.getOrThrow(answers.decode(data))
-    if (answer._tag === "NotRead") throw new Error(answer.reason)
+    if (answer._tag === "NotRead") throw answer.refused ?? new Error(answer.reason)
     return answer
   })
 }
-
-const ignore = (): void => {}

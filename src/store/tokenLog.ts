@@ -18,9 +18,11 @@ import type { Deployment } from "../wire/deployment.ts"
 import type { MalformedMessage } from "../wire/errors.ts"
 import { LogEntry } from "../wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../wire/subjects.ts"
-import { appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
-import { isConflict } from "./conflict.ts"
+import { type Append, appendTo, LogFailed, type LogMoved, type LogPort } from "./append.ts"
 import { copiesAt } from "./copies.ts"
+import { isConflict, isMissing, refusalOf } from "./refusal.ts"
+import { minded } from "./storageHealth.ts"
+import { keepUp, remaking } from "./upkeep.ts"
 
 const entries = codec("token log entry", LogEntry)
 
@@ -32,7 +34,12 @@ export class TokenLog extends Context.Service<
   TokenLog,
   {
     /** Appends once, after the entry with sequence `after` (0: as the first), and gives the new sequence. */
-    readonly append: (session: string, entry: LogEntry, after: number) => Effect.Effect<number, LogFailed | LogMoved>
+    readonly append: (
+      session: string,
+      entry: LogEntry,
+      after: number,
+      options?: AppendOptions,
+    ) => Effect.Effect<number, LogFailed | LogMoved>
     /** All that it holds now, in order. */
     readonly read: (session: string) => Effect.Effect<ReadonlyArray<Logged>, LogFailed>
     /** Milliseconds since it began, by the servers' clocks: those of two supervisors may be an hour apart. */
@@ -44,6 +51,8 @@ export class TokenLog extends Context.Service<
   }
 }
 
+export type AppendOptions = Pick<Append, "hurried">
+
 export type TokenLogOptions = Pick<Deployment, "name" | "retentionMillis">
 
 const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOptions) {
@@ -54,31 +63,51 @@ const open = Effect.fnUntraced(function* ({ name, retentionMillis }: TokenLogOpt
       await addStream(manager, retentionMillis, copiesAt(connection))
       return { stream: jetstream(connection), manager }
     },
-    catch: (error) => new LogFailed({ subject: TOKEN_STREAM_SUBJECTS, reason: reasonOf(error) }),
+    catch: (error) => failureOf(TOKEN_STREAM_SUBJECTS, error),
   })
+  const server: LogServer = {
+    ...{ connection, stream, manager },
+    make: () => addStream(manager, retentionMillis, copiesAt(connection)),
+  }
   const subjects = subjectsOf(name)
   return TokenLog.of({
-    append: (session, entry, after) =>
+    append: (session, entry, after, options) =>
       Effect.suspend(() => {
         const id = randomUUID() // of this append, however often it is tried; a healed log has the same entry twice
-        return appendTo(portOf(connection, stream, manager, subjects.tokens(session)), { entry, after, id })
+        return appendTo(portOf(server, subjects.tokens(session)), { ...options, entry, after, id })
       }),
     read: (session) => {
       const subject = subjects.tokens(session)
       return Effect.tryPromise({
         try: () => readNow(connection, subject),
-        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+        catch: (error) => failureOf(subject, error),
       })
     },
     age: (session) => {
       const subject = subjects.tokens(session)
       return Effect.tryPromise({
         try: () => untilAnswered(connection, () => ageNow(manager, subject)),
-        catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
+        catch: (error) => failureOf(subject, error),
       })
     },
   })
 })
+
+/** Looks after the stream of all logs. */
+export const keepUpTokens = Effect.fnUntraced(function* <R>(
+  { retentionMillis }: TokenLogOptions,
+  remade: Effect.Effect<void, never, R>,
+) {
+  const { connection } = yield* Nats
+  const manager = yield* Effect.promise(() => jetstreamManager(connection, { checkAPI: false }))
+  const make = () => addStream(manager, retentionMillis, copiesAt(connection))
+  yield* keepUp({ stream: TOKEN_STREAM, make, remade })
+})
+
+const failureOf = (subject: string, error: unknown): LogFailed => {
+  const refused = refusalOf(TOKEN_STREAM, error)
+  return new LogFailed({ subject, reason: reasonOf(error), ...(refused === null ? {} : { refused }) })
+}
 
 /** Whose settings a stream has: what another has made is left as it is. */
 const OWNED = { "chorus.owner": "chorus" }
@@ -124,17 +153,17 @@ const create = async (manager: JetStreamManager, kept: Kept): Promise<void> => {
   }
 }
 
-const portOf = (
-  connection: NatsConnection,
-  stream: JetStreamClient,
-  manager: JetStreamManager,
-  subject: string,
-): LogPort => {
-  const ask = <A>(question: () => Promise<A>): Effect.Effect<A, LogFailed> =>
-    Effect.tryPromise({
-      try: () => answered(connection, question()),
-      catch: (error) => new LogFailed({ subject, reason: reasonOf(error) }),
-    })
+interface LogServer {
+  readonly connection: NatsConnection
+  readonly stream: JetStreamClient
+  readonly manager: JetStreamManager
+  readonly make: () => Promise<void>
+}
+
+const portOf = ({ connection, stream, manager, make }: LogServer, subject: string): LogPort => {
+  const ask = <A>(question: () => Promise<A>) =>
+    Effect.tryPromise({ try: () => answered(connection, question()), catch: (error) => error })
+  const failing = <A>(asked: Effect.Effect<A, unknown>) => Effect.mapError(asked, (error) => failureOf(subject, error))
   return {
     subject,
     publish: ({ entry, after, id }) =>
@@ -146,12 +175,18 @@ const portOf = (
           if (isConflict(error)) return "wrong sequence"
           throw error
         }
+      }).pipe(
+        // In a stream that was made again the log begins anew, and its owner hears of that.
+        (written) => minded(connection, TOKEN_STREAM, remaking(make, written)),
+        failing,
+      ),
+    last: failing(
+      ask(async () => {
+        // The leader's word: another server may not have what was acknowledged just now.
+        const last = await manager.streams.getMessage(TOKEN_STREAM, { last_by_subj: subject })
+        return last === null ? null : { id: last.header.get("Nats-Msg-Id"), sequence: last.seq }
       }),
-    last: ask(async () => {
-      // The leader's word: another server may not have what was acknowledged just now.
-      const last = await manager.streams.getMessage(TOKEN_STREAM, { last_by_subj: subject })
-      return last === null ? null : { id: last.header.get("Nats-Msg-Id"), sequence: last.seq }
-    }),
+    ),
   }
 }
 
@@ -184,7 +219,15 @@ const readSome = async (connection: NatsConnection, subject: string, seq: number
     const messages = await manager.direct.getBatch(TOKEN_STREAM, options)
     for await (const message of messages) read.push({ entry: entryOf(message.data), sequence: message.seq })
   } catch (error) {
-    if (!(error instanceof Error && error.message === NOTHING)) throw error
+    if (error instanceof Error && error.message === NOTHING) return read
+    // Nobody answers for a stream that is gone; the server itself says whether JetStream is off.
+    const why: unknown = isMissing(error)
+      ? await streamInfo(manager).then(
+          () => error,
+          (off: unknown) => off,
+        )
+      : error
+    throw refusalOf(TOKEN_STREAM, why) ?? why
   }
   return read
 }

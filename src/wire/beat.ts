@@ -47,5 +47,6 @@ export const SupervisorBeat = Schema.TaggedStruct("SupervisorBeat", {
   kvTokensTotal: Schema.Int,
   requests: Schema.Int, // all of them: a counter
   refused: Schema.Int, // a counter
+  storage: Schema.optionalKey(Schema.String), // which storage refuses to write, and why; left out where none does
 })
 export type SupervisorBeat = typeof SupervisorBeat.Type

@@ -103,6 +103,17 @@ export class SessionFailed extends Schema.TaggedError<SessionFailed>()("SessionF
   }
 }
 
+/** What has to be stored is not taken: JetStream is off, full, or too small for it. Nothing begins without it. */
+export class StorageRefused extends Schema.TaggedError<StorageRefused>()("StorageRefused", {
+  storage: Schema.String, // name of the stream
+  reason: Schema.String,
+  tooLarge: Schema.Boolean, // what was to be stored: another try would be refused as well
+}) {
+  override get message() {
+    return `the storage ${this.storage} on NATS refuses: ${this.reason}.`
+  }
+}
+
 /** A session loses its ranks wherever it runs: it brings them down itself, as far as anybody can tell. */
 export class PoisonSession extends Schema.TaggedError<PoisonSession>()("PoisonSession", {
   session: Schema.String,
@@ -214,5 +225,6 @@ export const InferError = Schema.Union([
   ClientLimited,
   SessionFailed,
   AnswerTooLarge,
+  StorageRefused,
 ])
 export type InferError = typeof InferError.Type

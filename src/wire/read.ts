@@ -1,6 +1,7 @@
 // How a session's log is read. Its name is the key: nobody can ask for the log of a session that he does not know, since a
 // supervisor, and not JetStream, is asked.
 import { Schema } from "effect"
+import { StorageRefused } from "./errors.ts"
 import { LogEntry } from "./infer.ts"
 import { isInbox, isName } from "./subjects.ts"
 
@@ -24,8 +25,13 @@ export type ReadRequest = typeof ReadRequest.Type
 const Logged = Schema.Struct({ sequence: Count, entry: LogEntry })
 
 export const ReadAnswer = Schema.Union([
-  Schema.TaggedStruct("Looked", { first: Schema.NullOr(Logged), last: Schema.NullOr(Logged) }), // null: there is nothing
+  Schema.TaggedStruct("Looked", {
+    first: Schema.NullOr(Logged), // null: there is nothing
+    last: Schema.NullOr(Logged),
+    running: Schema.optionalKey(Schema.Boolean), // false: it has not ended, and nobody goes on with it
+  }),
   Schema.TaggedStruct("Following", {}),
-  Schema.TaggedStruct("NotRead", { reason: Schema.String }),
+  /** Also what a reader hears whose session has ended, and whose end the log does not take. */
+  Schema.TaggedStruct("NotRead", { reason: Schema.String, refused: Schema.optionalKey(StorageRefused) }),
 ]).pipe(Schema.toTaggedUnion("_tag"))
 export type ReadAnswer = typeof ReadAnswer.Type

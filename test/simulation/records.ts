@@ -154,6 +154,7 @@ export const storeOf = ({ process, network, server, diskMillis, mutation }: Stor
     get: (id) => always(() => server.get(id)),
     replace: write,
     follow,
+    lost: () => Effect.void, // nobody deletes a bucket here
     // Generate keeps a journal of its own, so none of these is ever asked for more.
     followDeferreds: () => Effect.never,
     part: () => Effect.succeed(null),
