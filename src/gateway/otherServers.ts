@@ -33,6 +33,7 @@ const VLLM = {
 
 const LLAMA_CPP = {
   n_predict: refused({ but: [-1], hint: "max_tokens is its name here", from: "llama.cpp" }),
+  repeat_last_n: refused({ but: [-1], hint: "Penalties count all that has come", from: "llama.cpp" }),
   cache_prompt: ignored("a cached prompt changes no answer", "llama.cpp"),
   id_slot: ignored("there are no slots", "llama.cpp"),
   n_keep: ignored("the context is never shifted", "llama.cpp"),
