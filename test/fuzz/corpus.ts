@@ -104,7 +104,7 @@ const smallTokenizer = (rows: number) => {
   const vocab: Record<string, number> = Object.fromEntries(
     Object.entries<number>(whole.model.vocab).filter(([, id]) => id < rows),
   )
-  const merges = whole.model.merges.filter((pair: ReadonlyArray<string>) => vocab[pair.join("")] !== undefined)
+  const merges = whole.model.merges.filter((pair: ReadonlyArray<string>) => Object.hasOwn(vocab, pair.join("")))
   const tokens = Object.keys(vocab).toSorted((a, b) => (vocab[a] ?? 0) - (vocab[b] ?? 0))
   return { json: { ...whole, model: { ...whole.model, vocab, merges } }, tokens, merges }
 }
