@@ -40,7 +40,8 @@ export class Driver implements AsyncDisposable {
   readonly #lines: AsyncIterator<string>
 
   static async start(program: string, file: string, asked: object): Promise<Driver> {
-    const child = spawn(program, [file, JSON.stringify(asked)], { stdio: ["pipe", "pipe", "pipe"] })
+    const env = { ...process.env, PYTHONDONTWRITEBYTECODE: "1" } // the sources' folder stays as it is
+    const child = spawn(program, [file, JSON.stringify(asked)], { env, stdio: ["pipe", "pipe", "pipe"] })
     let said = ""
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       said = (said + text).slice(-2_000)

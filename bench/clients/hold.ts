@@ -23,12 +23,11 @@ export const holdDeployment = async (http: string): Promise<Hold> => {
     for await (const _ of answer.body ?? []);
     ended = true
   }
-  const left = reading().catch(() => {}) // it is left, so it breaks off
+  reading().catch(() => {}) // it is left, so it breaks off
   return {
     letGo: () => {
       if (ended) throw new BenchFailed("this machine is too fast to be kept busy: make the hold longer")
       leaving.abort()
-      void left
     },
   }
 }

@@ -4,6 +4,8 @@ from importlib.metadata import version
 
 import openai
 from driver import asked, messages, refused, serve
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableParallel
 from langchain_openai import ChatOpenAI, OpenAI
 
 where = {"base_url": asked.url, "api_key": asked.key, "max_retries": 0}
@@ -42,14 +44,8 @@ def completed_in_pieces(prompt=asked.prompt):
 
 
 def two_choices():
-    (choices,) = chat(temperature=1, seed=asked.seed, n=2).generate([messages_of_langchain()]).generations
+    (choices,) = chat(temperature=1, seed=asked.seed, n=2).generate([[HumanMessage(asked.message)]]).generations
     return {"of": "chat", "texts": [choice.text for choice in choices]}
-
-
-def messages_of_langchain():
-    from langchain_core.messages import HumanMessage
-
-    return [HumanMessage(asked.message)]
 
 
 def log_probabilities():
@@ -59,8 +55,6 @@ def log_probabilities():
 
 def eight_at_once():
     models = [chat(temperature=1, seed=seed) for seed in asked.seeds]
-    from langchain_core.runnables import RunnableParallel
-
     answers = RunnableParallel({str(i): model for i, model in enumerate(models)}).invoke(messages)
     return {"of": "chat", "texts": [answers[str(i)].content for i in range(len(models))]}
 

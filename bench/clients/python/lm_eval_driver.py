@@ -5,15 +5,12 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = "hub"
-
 from driver import asked, serve
 
-os.environ["OPENAI_API_KEY"] = asked.key
 folder = Path(asked.folder) / "lm_eval"
 folder.mkdir()
-os.environ["HF_HOME"] = str(folder / "hub")
+# Read when the library is loaded.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=str(folder / "hub"), OPENAI_API_KEY=asked.key)
 
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager

@@ -3,7 +3,7 @@ requests are those of a file, and its request functions."""
 
 import asyncio
 import importlib.util
-import json
+import os
 from importlib.metadata import distribution, version
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +15,6 @@ spec = importlib.util.spec_from_file_location(
 )
 bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
-
-import os
 
 os.environ["OPENAI_API_KEY"] = asked.key
 FUNCTIONS = {
