@@ -342,11 +342,38 @@ describe("chat", () => {
 
 test("models are the deployments that are served", async () => {
   const models = await collect(await openai.models.list())
-  expect(models).toEqual([
-    { id: model, object: "model", created: expect.any(Number), owned_by: "chorus", context_length: 512 },
-  ])
+  const default_sampling = { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1 }
+  const about = { id: model, object: "model", created: expect.any(Number), owned_by: "chorus" }
+  expect(models).toEqual([{ ...about, context_length: 512, default_sampling }])
   expect(await openai.models.retrieve(model)).toEqual(models[0])
   await expect(openai.models.retrieve("nobody")).rejects.toThrow(OpenAI.NotFoundError)
+})
+
+test("what nobody says is sampled as the model's files want it, which /v1/models shows, and else as OpenAI does", async () => {
+  const asked = { prompt: PROMPT, maxTokens: 16, seed: 6n }
+  const plain = await openai.completions.create({ model, prompt: PROMPT, max_tokens: 16, seed: 6 })
+  expect(plain.choices[0]?.text).toBe((await cluster.generate({ ...asked, temperature: 1 })).text)
+  const off = { top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1 }
+  expect(await openai.models.retrieve(model)).toMatchObject({ default_sampling: { temperature: 1, ...off } })
+
+  using own = chatModel({ do_sample: true, temperature: 0.6, top_k: 20, top_p: 0.8, repetition_penalty: 1.1 })
+  const options = { name: "wants", base: own.path, draft: null, gateway: { CHORUS_HTTP_PORT: "0" } }
+  await using other = await Cluster.start(options)
+  const client = clientOf(other.local.http)
+  const wanted = { temperature: 0.6, top_k: 20, top_p: 0.8, repetition_penalty: 1.1, min_p: 0 }
+  const told = () => client.models.retrieve("wants").catch(() => null) // until its supervisor is heard
+  await expect.poll(told).toMatchObject({ default_sampling: wanted })
+  const generation = await other.client.generate(asked)
+  expect(generation.sampling).toEqual({ temperature: 0.6, topK: 20, topP: 0.8, minP: 0, repetitionPenalty: 1.1 })
+  const { text } = await generation.ending()
+  const settings = { temperature: 0.6, topK: 20, topP: 0.8, repetitionPenalty: 1.1 }
+  expect((await cluster.generate({ ...asked, ...settings })).text).toBe(text)
+  const body = { model: "wants", prompt: PROMPT, max_tokens: 16, seed: 6 }
+  expect((await client.completions.create(body)).choices[0]?.text).toBe(text)
+  const greedy = await client.completions.create({ ...body, temperature: 0 })
+  const penalised = await cluster.generate({ ...asked, temperature: 0, repetitionPenalty: 1.1 })
+  expect(greedy.choices[0]?.text).toBe(penalised.text)
+  expect((await other.client.find(generation.session)).sampling).toEqual(generation.sampling)
 })
 
 describe("refusals", () => {
@@ -604,30 +631,4 @@ test("ready while the ranks answer; without a supervisor it says 503 and when to
   process.kill(cluster.local.pids.base[0] ?? 0, "SIGKILL")
   await expect.poll(ready).toBe(503)
   expect((await fetch(`${cluster.local.http}/healthz`)).status).toBe(200)
-})
-
-test("what nobody says is sampled as the model's files want it, which /v1/models shows, and else as OpenAI does", async () => {
-  const asked = { prompt: PROMPT, maxTokens: 16, seed: 6n }
-  const plain = await openai.completions.create({ model, prompt: PROMPT, max_tokens: 16, seed: 6 })
-  expect(plain.choices[0]?.text).toBe((await cluster.generate({ ...asked, temperature: 1 })).text)
-  const off = { top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1 }
-  expect(await openai.models.retrieve(model)).toMatchObject({ default_sampling: { temperature: 1, ...off } })
-
-  using own = chatModel({ do_sample: true, temperature: 0.6, top_k: 20, top_p: 0.8, repetition_penalty: 1.1 })
-  const options = { name: "wants", base: own.path, draft: null, gateway: { CHORUS_HTTP_PORT: "0" } }
-  await using other = await Cluster.start(options)
-  const client = clientOf(other.local.http)
-  const wanted = { temperature: 0.6, top_k: 20, top_p: 0.8, repetition_penalty: 1.1, min_p: 0 }
-  expect(await client.models.retrieve("wants")).toMatchObject({ default_sampling: wanted })
-  const generation = await other.client.generate(asked)
-  expect(generation.sampling).toEqual({ temperature: 0.6, topK: 20, topP: 0.8, minP: 0, repetitionPenalty: 1.1 })
-  const { text } = await generation.ending()
-  const settings = { temperature: 0.6, topK: 20, topP: 0.8, repetitionPenalty: 1.1 }
-  expect((await cluster.generate({ ...asked, ...settings })).text).toBe(text)
-  const body = { model: "wants", prompt: PROMPT, max_tokens: 16, seed: 6 }
-  expect((await client.completions.create(body)).choices[0]?.text).toBe(text)
-  const greedy = await client.completions.create({ ...body, temperature: 0 })
-  const penalised = await cluster.generate({ ...asked, temperature: 0, repetitionPenalty: 1.1 })
-  expect(greedy.choices[0]?.text).toBe(penalised.text)
-  expect((await other.client.find(generation.session)).sampling).toEqual(generation.sampling)
 })
