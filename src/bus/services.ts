@@ -5,8 +5,7 @@ import { Effect } from "effect"
 import { isInbox } from "../wire/subjects.ts"
 import { Nats } from "./nats.ts"
 import type { Carrying } from "./telemetry.ts"
-
-const VERSION = "0.1.0"
+import { VERSION } from "./version.ts"
 
 /** `refused` tells the service's statistics of an error; a caller finds it in the reply's headers, and what is wrong in the bytes. */
 export interface Reply {

@@ -23,11 +23,20 @@ export const traceparent: Effect.Effect<string | undefined> = Effect.gen(functio
   return Option.isSome(span) ? HttpTraceContext.toHeaders(span.value).traceparent : undefined
 })
 
-/** For a message that is sent in a span. */
-export const traceHeaders = (traceparent: string | undefined): MsgHdrs | undefined => {
-  if (traceparent === undefined) return undefined
+/** What a message says of the request that it is sent for. */
+export interface Origin {
+  readonly traceparent?: string | undefined // of the span
+  readonly requestId?: string | undefined // as its sender has named it
+}
+
+const REQUEST_ID = "x-request-id"
+
+/** For a message; undefined where nothing is known. */
+export const originHeaders = ({ traceparent, requestId }: Origin): MsgHdrs | undefined => {
+  if (traceparent === undefined && requestId === undefined) return undefined
   const carrying = headers()
-  carrying.set("traceparent", traceparent)
+  if (traceparent !== undefined) carrying.set("traceparent", traceparent)
+  if (requestId !== undefined) carrying.set(REQUEST_ID, requestId)
   return carrying
 }
 
@@ -36,6 +45,18 @@ export interface Carrying {
   readonly get: (name: string) => string
 }
 
+/** What comes of others stands in the log as one short word. */
+const requestIdOf = (carrying: Carrying | undefined): string =>
+  (carrying?.get(REQUEST_ID) ?? "").replaceAll(/[^\x21-\x7e]/g, "").slice(0, 128)
+
+/** What is logged of a message says which request it is of. */
+export const loggedAs =
+  (carrying: Carrying | undefined) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    const request = requestIdOf(carrying)
+    return request === "" ? effect : Effect.annotateLogs(effect, { request })
+  }
+
 /** Runs an effect in a span below the one that a message was sent in; without a span where it was sent in none. */
 export const tracedAs =
   (name: string, carrying: Carrying | undefined, attributes: Readonly<Record<string, unknown>>) =>
@@ -43,5 +64,8 @@ export const tracedAs =
     const given = carrying?.get("traceparent") ?? ""
     if (given === "") return effect
     const parent = Option.getOrUndefined(HttpTraceContext.w3c(Headers.fromInput({ traceparent: given })))
-    return parent === undefined ? effect : effect.pipe(Effect.withSpan(name, { parent, attributes, kind: "server" }))
+    if (parent === undefined) return effect
+    const request = requestIdOf(carrying)
+    const all = request === "" ? attributes : { ...attributes, request }
+    return effect.pipe(Effect.withSpan(name, { parent, attributes: all, kind: "server" }))
   }

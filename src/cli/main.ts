@@ -1,8 +1,8 @@
 // The command line: `npx chorus COMMAND`. Each command is a file of its own; run.ts says how it ends.
-import { createRequire } from "node:module"
 import * as NodeServices from "@effect/platform-node/NodeServices" // the whole package takes half a second to load
 import { Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { VERSION } from "../bus/version.ts"
 import { withValuesJoined } from "./arguments.ts"
 import { chaos } from "./chaos.ts"
 import { demo } from "./demo.ts"
@@ -22,8 +22,6 @@ import { run } from "./run.ts"
 import { supervisor } from "./supervisor.ts"
 import { up } from "./up.ts"
 
-const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
-
 const chorus = Command.make("chorus").pipe(
   Command.withDescription("Serve large language models from ranks over NATS, sped up losslessly by EasySpec"),
   Command.withSubcommands([
@@ -31,7 +29,7 @@ const chorus = Command.make("chorus").pipe(
   ]),
 )
 
-Command.runWith(chorus, { version })(withValuesJoined(process.argv.slice(2))).pipe(
+Command.runWith(chorus, { version: VERSION })(withValuesJoined(process.argv.slice(2))).pipe(
   Effect.provide(
     Layer.mergeAll(
       NodeServices.layer,

@@ -6,7 +6,7 @@ import { accessOf } from "../bus/access.ts"
 import { dial, NatsUnreachable } from "../bus/dial.ts"
 import { hedged } from "../bus/hedged.ts"
 import { insist, onEvent } from "../bus/nats.ts"
-import { traceHeaders } from "../bus/telemetry.ts"
+import { type Origin, originHeaders } from "../bus/telemetry.ts"
 import { codec } from "../wire/codec.ts"
 import { MalformedMessage } from "../wire/errors.ts"
 import { type Answer, InferAnswer, InferRequest, type SampledWith, SessionProgress } from "../wire/infer.ts"
@@ -48,13 +48,12 @@ export interface ClientOptions {
   readonly role?: Role // "client" by default
 }
 
-export interface GenerateOptions {
+/** `requestId` names the request in the supervisor's log; with `traceparent` the session's spans are below that one. */
+export interface GenerateOptions extends Origin {
   /** Cancels the session: it ends within one pass, with finish reason "cancelled". */
   readonly signal?: AbortSignal
   /** Hears how far the ranks are, from 0 to 1, while the session waits for them to start. */
   readonly activating?: (fraction: number) => void
-  /** W3C Trace Context of the span that asks: the session's spans are below it where the supervisor traces. */
-  readonly traceparent?: string
 }
 
 export interface StreamOptions {
@@ -121,9 +120,9 @@ const over = (line: Line, deployment: string): Client => {
   const subjects = subjectsOf(deployment)
   const cancel = (session: string): void => void insist(connection, subjects.cancel(session))
   const generate = async (request: InferRequest, options: GenerateOptions = {}): Promise<Generation> => {
-    const { signal, activating, traceparent } = options
+    const { signal, activating } = options
     signal?.throwIfAborted()
-    const answer = await ask(line, deployment, { ...request, stream: true }, traceparent)
+    const answer = await ask(line, deployment, { ...request, stream: true }, options)
     if (answer._tag !== "Accepted") throw unexpected("Accepted", answer)
     const { session, promptTokens, seed, sampling = null } = answer
     const abort = (): void => cancel(session)
@@ -171,7 +170,7 @@ const hearProgress = (connection: NatsConnection, subject: string, activating: (
   })
 
 /** One request and its answer; what refuses it is thrown. */
-const ask = async (line: Line, deployment: string, request: InferRequest, traceparent: string | undefined) => {
+const ask = async (line: Line, deployment: string, request: InferRequest, origin: Origin) => {
   const { connection, url } = line
   const subjects = subjectsOf(deployment)
   const message = Result.getOrThrow(requests.tryEncode(request))
@@ -186,7 +185,7 @@ const ask = async (line: Line, deployment: string, request: InferRequest, tracep
     unwatch = onEvent(connection, () => reject(lost))
   })
   try {
-    const headers = traceHeaders(traceparent)
+    const headers = originHeaders(origin)
     const options = headers === undefined ? {} : { headers }
     const once = (timeout: number) => connection.request(subjects.infer, message, { timeout, ...options })
     const { data } = await hedged({ ...HEDGE, gone }, once, (late) => {

@@ -2,15 +2,15 @@
 import { Effect, type Scope } from "effect"
 import { HttpRouter, type HttpServerRequest, type HttpServerResponse } from "effect/http"
 import { Callers } from "./callers.ts"
-import { type ApiError, apiError, responseOf } from "./errors.ts"
+import { Closing } from "./closing.ts"
+import { type ApiError, responseOf } from "./errors.ts"
 import { observe } from "./metrics.ts"
-
-const OURS = apiError(500, "internal_error", "the gateway failed; its log says why")
+import { logDefect, logFailure } from "./requestId.ts"
 
 type Handler<R> = (caller: string) => Effect.Effect<HttpServerResponse.HttpServerResponse, ApiError, R>
 
 export const api = <R>(method: "GET" | "POST", path: HttpRouter.PathInput, handler: Handler<R>) =>
-  HttpRouter.add(method, path, answer(path, handler))
+  HttpRouter.route(method, path, answer(path, handler))
 
 const answer = <R>(
   route: string,
@@ -18,15 +18,15 @@ const answer = <R>(
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
   never,
-  R | Callers | HttpServerRequest.HttpServerRequest | Scope.Scope
+  R | Callers | Closing | HttpServerRequest.HttpServerRequest | Scope.Scope
 > =>
   Effect.gen(function* () {
     const answered = yield* observe.request(route)
     const { admit } = yield* Callers
-    const response = yield* admit.pipe(
-      Effect.flatMap(handler),
-      Effect.catchDefect((defect) => Effect.andThen(Effect.logError("a request failed", defect), Effect.fail(OURS))),
-      Effect.catch((error) => Effect.succeed(responseOf(error))),
+    const response = yield* Effect.flatMap(admit, handler).pipe(
+      Effect.raceFirst((yield* Closing).over),
+      Effect.catchDefect((defect) => Effect.flatMap(logDefect(defect), Effect.fail)),
+      Effect.catch((error) => Effect.as(logFailure(error), responseOf(error))),
     )
     answered(response.status)
     return response

@@ -3,7 +3,7 @@ import { Context, Effect, Layer, Option } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { RateLimiter } from "effect/persistence"
 import { type ApiError, apiError } from "./errors.ts"
-import { keyOf } from "./keys.ts"
+import { keyOf, keyThatIs } from "./keys.ts"
 import { Options } from "./options.ts"
 
 export class Callers extends Context.Service<
@@ -25,11 +25,12 @@ const open = Effect.fnUntraced(function* () {
   const identify = Effect.fnUntraced(function* () {
     const { headers, remoteAddress } = yield* HttpServerRequest.HttpServerRequest
     if (keys.length === 0) return Option.getOrElse(remoteAddress, () => "unknown")
-    const key = keyOf(keys, headers.authorization)
+    const { authorization, "x-api-key": bare } = headers
+    const key = keyOf(keys, authorization) ?? keyThatIs(keys, bare ?? "")
     if (key !== undefined) return key.name
     const reason =
-      headers.authorization === undefined
-        ? "an API key is needed: send it as authorization: Bearer KEY"
+      (authorization ?? bare) === undefined
+        ? "an API key is needed: send it as authorization: Bearer KEY, or as x-api-key: KEY"
         : "this API key is not known here"
     return yield* apiError(401, "invalid_api_key", reason)
   })

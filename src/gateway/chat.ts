@@ -11,7 +11,7 @@ import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
-import { usageInStream, usageOf } from "./usage.ts"
+import { NOTHING_USED, usageInStream, usageOf, withToken } from "./usage.ts"
 
 export const chat = api("POST", "/v1/chat/completions", (caller) =>
   Effect.gen(function* () {
@@ -57,49 +57,49 @@ const whole = Effect.fnUntraced(function* (asked: ChatRequest, generations: Gene
   const choices = yield* collect(generations)
   return HttpServerResponse.jsonUnsafe({
     ...headOf(asked, generations, "chat.completion"),
+    ...generations.fingerprint(),
     choices: choices.map(({ text, finishReason, logged }, index) => ({
       index,
       message: { role: "assistant", content: text, refusal: null },
       logprobs: asked.logprobs === true ? chatLogProbs(logged) : null,
       finish_reason: finishReason,
     })),
-    usage: usageOf(
-      generations,
-      1,
-      choices.map(({ tokens }) => tokens),
-    ),
+    usage: usageOf(generations, 1, choices),
   })
 })
 
 /** Chunks as OpenAI sends them: the role, the text piece by piece, the reason why it ends, and the usage where it is asked for. */
 const streamed = (asked: ChatRequest, generations: Generations) => {
-  const usage = usageInStream(asked.stream_options, (counts) => usageOf(generations, 1, counts))
-  const counts = generations.promptTokens.map(() => 0)
+  const usage = usageInStream(asked.stream_options, (used) => usageOf(generations, 1, used))
+  const used = generations.promptTokens.map(() => NOTHING_USED)
   const head = headOf(asked, generations, "chat.completion.chunk")
   const chunk = (choice: number, delta: object, finish: string | null, logprobs: object | null = null): Chunk => ({
     choice,
     data: {
       ...head,
+      ...generations.fingerprint(),
       choices: [{ index: choice, delta, logprobs, finish_reason: finish }],
-      ...usage.withChunk(counts),
+      ...usage.withChunk(used),
     },
   })
   const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
     const { choice } = event
     if (event._tag === "Prompt") return []
     if (event._tag === "Ended") {
-      counts[choice] = event.tokens
+      used[choice] = event
       return [chunk(choice, {}, event.finishReason)]
     }
     const { token } = event
-    if (token.id >= 0) counts[choice] = (counts[choice] ?? 0) + 1
+    if (token.id >= 0) used[choice] = withToken(used[choice])
     if (token.bytes !== undefined) return [chunk(choice, { content: token.text }, null, chatLogProbs([token]))]
     return token.text === "" ? [] : [chunk(choice, { content: token.text }, null)] // in the middle of a character
   }
-  const chunks: Stream.Stream<Chunk, ApiError> = Stream.fromIterable(counts.keys()).pipe(
+  const chunks: Stream.Stream<Chunk, ApiError> = Stream.fromIterable(used.keys()).pipe(
     Stream.map((index) => chunk(index, { role: "assistant", content: "", refusal: null }, null)),
     Stream.concat(generations.events.pipe(Stream.map(chunkOf), Stream.flattenIterable)),
-    Stream.concat(Stream.suspend(() => Stream.fromIterable(usage.last(counts, head)))),
+    Stream.concat(
+      Stream.suspend(() => Stream.fromIterable(usage.last(used, { ...head, ...generations.fingerprint() }))),
+    ),
   )
   return eventStream(numbered(generations, chunks), generations)
 }

@@ -11,7 +11,7 @@ import { body } from "./requestBody.ts"
 import { type Chunk, numbered } from "./resumption.ts"
 import { choicesOf, requestOf } from "./sampling.ts"
 import { eventStream } from "./serverSentEvents.ts"
-import { usageInStream, usageOf } from "./usage.ts"
+import { NOTHING_USED, usageInStream, usageOf, withToken } from "./usage.ts"
 
 const MOST_CHOICES = 64 // prompts times n
 
@@ -75,6 +75,7 @@ const whole = Effect.fnUntraced(function* (answer: Answer) {
   const choices = yield* collect(generations)
   return HttpServerResponse.jsonUnsafe({
     ...headOf(answer),
+    ...generations.fingerprint(),
     choices: choices.map((choice, index) => {
       const echo = asked.echo === true ? echoOf(answer, index, choice.prompt) : ""
       return {
@@ -82,11 +83,7 @@ const whole = Effect.fnUntraced(function* (answer: Answer) {
         logprobs: asked.logprobs == null ? null : wholeLogProbs(choice, echo),
       }
     }),
-    usage: usageOf(
-      generations,
-      prompts.length,
-      choices.map(({ tokens }) => tokens),
-    ),
+    usage: usageOf(generations, prompts.length, choices),
   })
 })
 
@@ -104,16 +101,17 @@ const wholeLogProbs = ({ prompt, logged, endToken }: Choice, echo: string) => {
 
 const streamed = (answer: Answer) => {
   const { asked, prompts, generations } = answer
-  const usage = usageInStream(asked.stream_options, (counts) => usageOf(generations, prompts.length, counts))
-  const counts = generations.promptTokens.map(() => 0)
+  const usage = usageInStream(asked.stream_options, (used) => usageOf(generations, prompts.length, used))
+  const used = generations.promptTokens.map(() => NOTHING_USED)
   const scores = generations.promptTokens.map(() => new CompletionLogProbs())
   const head = headOf(answer)
   const chunk = (choice: number, text: string, finish: string | null, logprobs: object | null = null): Chunk => ({
     choice,
     data: {
       ...head,
+      ...generations.fingerprint(),
       choices: [{ ...{ index: choice, text, logprobs }, finish_reason: finish }],
-      ...usage.withChunk(counts),
+      ...usage.withChunk(used),
     },
   })
   const chunkOf = (event: ChoiceEvent): ReadonlyArray<Chunk> => {
@@ -126,12 +124,12 @@ const streamed = (answer: Answer) => {
       }
       case "Token": {
         const { token } = event
-        if (token.id >= 0) counts[choice] = (counts[choice] ?? 0) + 1
+        if (token.id >= 0) used[choice] = withToken(used[choice])
         if (token.bytes !== undefined) return [chunk(choice, token.text, null, told?.ofAnswer([token]))]
         return token.text === "" ? [] : [chunk(choice, token.text, null)] // in the middle of a character
       }
       case "Ended": {
-        counts[choice] = event.tokens
+        used[choice] = event
         const ending = event.endToken === null ? null : told?.ofAnswer([event.endToken])
         return [chunk(choice, "", event.finishReason, ending)]
       }
@@ -140,7 +138,9 @@ const streamed = (answer: Answer) => {
   const chunks: Stream.Stream<Chunk, ApiError> = generations.events.pipe(
     Stream.map(chunkOf),
     Stream.flattenIterable,
-    Stream.concat(Stream.suspend(() => Stream.fromIterable(usage.last(counts, head)))),
+    Stream.concat(
+      Stream.suspend(() => Stream.fromIterable(usage.last(used, { ...head, ...generations.fingerprint() }))),
+    ),
   )
   return eventStream(numbered(generations, chunks), generations)
 }

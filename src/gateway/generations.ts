@@ -5,27 +5,31 @@ import { traceparent } from "../bus/telemetry.ts"
 import type { Client, Ending, EndToken, Generation, InferRequest, LoggedToken, PromptToken } from "../client/index.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
+import { fingerprintOf } from "./fingerprint.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
+import { RequestId } from "./requestId.ts"
 import { type Kind, type Place, resumptionOf } from "./resumption.ts"
+import { NOTHING_USED, type Used } from "./usage.ts"
 
 /** What happens to one choice: its prompt, where that is told, a token, or its end. */
 export type ChoiceEvent =
   | { readonly _tag: "Prompt"; readonly choice: number; readonly tokens: ReadonlyArray<PromptToken> }
   | { readonly _tag: "Token"; readonly choice: number; readonly token: LoggedToken }
-  | {
-      readonly _tag: "Ended"
-      readonly choice: number
-      readonly finishReason: "stop" | "length"
-      readonly tokens: number
-      readonly endToken: EndToken | null // where log-probabilities are told
-    }
+  | ({ readonly _tag: "Ended"; readonly choice: number } & End)
+
+interface End extends Used {
+  readonly finishReason: "stop" | "length"
+  readonly endToken: EndToken | null // where log-probabilities are told
+}
 
 export interface Generations {
   readonly id: string // of the answer
   readonly place: Place // in its stream, from which on its reader wants it
   readonly resumable: boolean
   readonly promptTokens: ReadonlyArray<number> // of each choice
+  /** For each object of the answer: empty until ranks are there for it. */
+  readonly fingerprint: () => { readonly system_fingerprint?: string }
   /** All choices' events as they come; fails where a choice fails, and then all are cancelled. */
   readonly events: Stream.Stream<ChoiceEvent, ApiError>
 }
@@ -96,7 +100,7 @@ const generationsOf = Effect.fnUntraced(function* (
   const events = sessions.map((session, choice) => eventsOf(session, choice, { model, started }))
   const generations: Generations = {
     id: `${place.kind}-${place.choices[0]?.session ?? ""}`,
-    ...{ place, resumable },
+    ...{ place, resumable, fingerprint: yield* onceKnown(model) },
     promptTokens: sessions.map(({ generation }) => generation.promptTokens),
     events: together(events).pipe(
       Stream.interruptWhen(Effect.andThen(Effect.sleep(requestMillis), tooSlow(requestMillis))),
@@ -106,14 +110,21 @@ const generationsOf = Effect.fnUntraced(function* (
   return generations
 })
 
+/** It stays the same throughout an answer. */
+const onceKnown = Effect.fnUntraced(function* (model: string) {
+  const services = yield* Effect.context<Effect.Services<ReturnType<typeof fingerprintOf>>>()
+  let known: string | null = null
+  return () => {
+    known ??= Effect.runSync(Effect.provide(fingerprintOf(model), services))
+    return known === null ? {} : { system_fingerprint: known }
+  }
+})
+
 /** A choice when it has ended. */
-export interface Choice {
+export interface Choice extends End {
   readonly text: string
   readonly prompt: ReadonlyArray<PromptToken> // where it is told
   readonly logged: ReadonlyArray<LoggedToken>
-  readonly finishReason: "stop" | "length"
-  readonly tokens: number
-  readonly endToken: EndToken | null
 }
 
 /** Waits for all of it. */
@@ -126,7 +137,7 @@ export const collect = Effect.fnUntraced(function* ({ promptTokens, events }: Ge
 class Gathered {
   readonly #logged: Array<LoggedToken> = []
   #prompt: ReadonlyArray<PromptToken> = []
-  #end: Pick<Choice, "finishReason" | "tokens" | "endToken"> = { finishReason: "stop", tokens: 0, endToken: null }
+  #end: End = { ...NOTHING_USED, finishReason: "stop", endToken: null }
 
   take(event: ChoiceEvent): void {
     if (event._tag === "Prompt") this.#prompt = event.tokens
@@ -135,9 +146,8 @@ class Gathered {
   }
 
   get choice(): Choice {
-    const { finishReason, tokens, endToken } = this.#end
     const text = this.#logged.map(({ text }) => text).join("")
-    return { text, prompt: this.#prompt, logged: this.#logged, finishReason, tokens, endToken }
+    return { ...this.#end, text, prompt: this.#prompt, logged: this.#logged }
   }
 }
 
@@ -165,8 +175,7 @@ export interface Session {
 const end = ({ generation, settled }: Session): void => (settled ? undefined : generation.cancel())
 
 export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
-  const span = yield* traceparent
-  const options = span === undefined ? {} : { traceparent: span }
+  const options = { requestId: yield* RequestId, traceparent: yield* traceparent }
   const accepting = Effect.tryPromise({
     try: (signal) => client.generate(request, { ...options, signal }), // cancels one that is accepted when nobody waits any more
     catch: fromClient,
@@ -245,9 +254,10 @@ const timing = (model: string, started: number): (() => Effect.Effect<void>) => 
 }
 
 const endOf = (ending: Ending, choice: number): Effect.Effect<ChoiceEvent, ApiError> => {
-  const { finishReason, error, tokens, endToken = null } = ending
+  const { finishReason, error, tokens, stats, endToken = null } = ending
   if (finishReason === "stop" || finishReason === "length") {
-    return Effect.succeed({ _tag: "Ended", choice, finishReason, tokens: tokens.length, endToken })
+    const { reusedTokens } = stats
+    return Effect.succeed({ _tag: "Ended", choice, finishReason, tokens: tokens.length, reusedTokens, endToken })
   }
   if (finishReason === "failed")
     return Effect.fail(apiError(503, "generation_failed", error, { retryAfterMillis: 1_000 }))

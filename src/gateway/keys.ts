@@ -20,8 +20,12 @@ export const parseKeys = (text: string): ReadonlyArray<ApiKey> =>
     })
 
 /** The key that an authorization header gives, if it is one of these. */
-export const keyOf = (keys: ReadonlyArray<ApiKey>, authorization: string | undefined): ApiKey | undefined => {
-  const given = hashOf(/^Bearer\s+(\S+)\s*$/i.exec(authorization ?? "")?.[1] ?? "")
+export const keyOf = (keys: ReadonlyArray<ApiKey>, authorization: string | undefined): ApiKey | undefined =>
+  keyThatIs(keys, /^Bearer\s+(\S+)\s*$/i.exec(authorization ?? "")?.[1] ?? "")
+
+/** The one of these that was given. */
+export const keyThatIs = (keys: ReadonlyArray<ApiKey>, text: string): ApiKey | undefined => {
+  const given = hashOf(text)
   return keys.reduce<ApiKey | undefined>((found, key) => (timingSafeEqual(key.hash, given) ? key : found), undefined)
 }
 

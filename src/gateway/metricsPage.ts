@@ -58,7 +58,7 @@ const OF_SUPERVISORS: Told<SupervisorBeat> = [
   [counter("chorus_supervisor_accepted_total", "Drafted tokens that the base chose too"), (beat) => beat.accepted],
 ]
 
-export const metricsPage = HttpRouter.add(
+export const metricsPage = HttpRouter.route(
   "GET",
   "/metrics",
   Effect.gen(function* () {

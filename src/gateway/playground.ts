@@ -1,7 +1,7 @@
 // The playground: a page without a build step (the files of playground/), and the two streams that it reads.
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
-import { type Cause, Effect, Layer, Queue, Result, Schedule, Schema, Stream } from "effect"
+import { type Cause, Effect, Queue, Result, Schedule, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { traces } from "../bus/traces.ts"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
@@ -36,7 +36,7 @@ const HEADERS = {
 }
 
 const page = (path: HttpRouter.PathInput, file: string) =>
-  HttpRouter.add(
+  HttpRouter.route(
     "GET",
     path,
     Effect.promise(async () => {
@@ -46,7 +46,7 @@ const page = (path: HttpRouter.PathInput, file: string) =>
     }),
   )
 
-const pages = Layer.mergeAll(page("/", "index.html"), ...FILES.map((file) => page(`/playground/${file}`, file)))
+const pages = [page("/", "index.html"), ...FILES.map((file) => page(`/playground/${file}`, file))]
 
 /** How often the page hears of models and ranks. */
 const STATE_MILLIS = 500
@@ -175,4 +175,4 @@ const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<Playgrou
     return yield* Queue.offer(queue, { _tag: "End", finishReason, stats })
   })
 
-export const playground = Layer.mergeAll(pages, state, generate)
+export const playground = [...pages, state, generate]

@@ -1,9 +1,9 @@
 // The body of a request: JSON of a schema, or the reason why it is not, by the field that is wrong. What a field may hold is
 // the schema's alone.
 import { Effect, Result, Schema, SchemaIssue } from "effect"
-import { type HttpServerError, HttpServerRequest } from "effect/http"
+import { HttpServerRequest } from "effect/http"
+import { content, unreadable } from "./content.ts"
 import { type ApiError, apiError, invalid } from "./errors.ts"
-import { Options } from "./options.ts"
 import { Strangers, strangersIn } from "./strangers.ts"
 
 export const body = <S extends Schema.ConstraintDecoder<unknown, never>>(schema: S) => {
@@ -20,29 +20,13 @@ export const body = <S extends Schema.ConstraintDecoder<unknown, never>>(schema:
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
 const json = Effect.gen(function* () {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  const { bodyLimit } = yield* Options
-  const {
-    "content-type": type = "",
-    "content-encoding": encoding = "identity",
-    "content-length": length,
-  } = request.headers
+  const { "content-type": type = "" } = (yield* HttpServerRequest.HttpServerRequest).headers
   // A form or plain text is what a page of another origin may send without being asked: not from here.
   if (!/^application\/(\w+\+)?json\s*(;|$)/i.test(type)) {
-    return yield* apiError(
-      415,
-      "unsupported_content_type",
-      "the body has to be JSON: send content-type: application/json",
-    )
+    const reason = "the body has to be JSON: send content-type: application/json"
+    return yield* apiError(415, "unsupported_content_type", reason)
   }
-  if (encoding !== "identity") {
-    return yield* apiError(415, "unsupported_encoding", "the body must not be compressed: leave content-encoding out")
-  }
-  if (Number(length) > bodyLimit) return yield* tooLarge(bodyLimit)
-  const bytes = yield* request.arrayBuffer.pipe(
-    Effect.provideService(HttpServerRequest.MaxBodySize, BigInt(bodyLimit)),
-    Effect.mapError((error) => (isOverflow(error) ? tooLarge(bodyLimit) : unreadable("it ended too early"))),
-  )
+  const bytes = yield* content
   return yield* Effect.try({
     try: (): unknown => parse(utf8.decode(bytes)),
     catch: (error) => unreadable(error instanceof Error ? error.message.slice(0, 200) : "not JSON"),
@@ -59,15 +43,6 @@ function exactSeed(this: unknown, key: string, value: unknown, ...[context]: Rea
   const source = typeof context === "object" && context !== null && "source" in context ? String(context.source) : ""
   return /^-?\d{1,20}$/.test(source) ? BigInt(source) : value
 }
-
-const unreadable = (reason: string): ApiError =>
-  apiError(400, "invalid_json", `the body is not JSON in UTF-8: ${reason}`)
-
-const tooLarge = (bytes: number): ApiError =>
-  apiError(413, "body_too_large", `the body has more than ${bytes} bytes, this gateway's limit. Send less.`)
-
-const isOverflow = ({ reason }: HttpServerError.HttpServerError): boolean =>
-  reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1({
   leafHook: (issue) => (issue._tag === "MissingKey" ? "is missing" : SchemaIssue.defaultLeafHook(issue)),

@@ -3,23 +3,27 @@
 import { createServer, type Server, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer" // the whole package takes half a second to load
-import { Effect, Layer, Schema } from "effect"
+import { Deferred, Effect, Layer, Schema } from "effect"
 import { HttpMiddleware, HttpRouter } from "effect/http"
 import { Beats } from "./beats.ts"
 import { Callers } from "./callers.ts"
 import { chat } from "./chat.ts"
+import { Closing, shuttingDown } from "./closing.ts"
 import { completions } from "./completions.ts"
 import { Deployments } from "./deployments.ts"
-import { apiError, bodyOf, responseOf } from "./errors.ts"
-import { healthz, readyz } from "./health.ts"
+import { type ApiError, apiError, bodyOf } from "./errors.ts"
+import { health, PROBES, version } from "./health.ts"
 import { metricsPage } from "./metricsPage.ts"
 import { model, models } from "./models.ts"
+import { nowhere } from "./nowhere.ts"
 import { type GatewayOptions, Options } from "./options.ts"
 import { playground } from "./playground.ts"
+import { named, newRequestId, X_REQUEST_ID } from "./requestId.ts"
 import { IGNORED, Strangers } from "./strangers.ts"
 
-/** Answers that run when the gateway ends have so long to do so. */
+/** Answers that run when the gateway ends have so long to do so. Then they are told why they end, for which there is a moment. */
 const FAREWELL_MILLIS = 2_000
+const LAST_WORD_MILLIS = 1_000
 
 export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotListen", {
   host: Schema.String,
@@ -31,23 +35,24 @@ export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotList
   }
 }
 
-/** What no other route answers. */
-const nowhere = HttpRouter.add("*", "*", ({ method, url }) => {
-  const reason = `there is no ${method} ${url.slice(0, 200)} here. There are POST /v1/chat/completions, POST /v1/completions, GET /v1/models, /healthz, /readyz and /metrics, and a playground at /.`
-  return Effect.succeed(responseOf(apiError(404, "unknown_url", reason)))
-})
-
 /** Every route of the gateway: a new one is added here. */
-const routes = Layer.mergeAll(chat, completions, models, model, healthz, readyz, metricsPage, playground, nowhere)
+const OWN = [chat, completions, models, model, ...health, version, metricsPage, ...playground]
+
+/** Whoever wants the head of what can be got. */
+const HEADS = OWN.flatMap((route) => (route.method === "GET" ? [{ ...route, method: "HEAD" as const }] : []))
+
+const routes = HttpRouter.addAll([...OWN, ...HEADS, nowhere([...OWN, ...HEADS])])
 
 /** Serves until the scope closes. Ends with the URL when it listens. */
 export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
   const server = createServer({ keepAliveTimeout: 65_000 }) // longer than a load balancer's minute
   server.on("clientError", refuse)
+  const closing = yield* Deferred.make<never, ApiError>()
   const services = Layer.mergeAll(Deployments.layer, Beats.layer, Callers.layer, Strangers.layer).pipe(
     Layer.provide(Layer.succeed(Options, options)),
+    Layer.merge(Layer.succeed(Closing, { over: Deferred.await(closing) })),
   )
-  yield* HttpRouter.serve(Layer.mergeAll(routes, cors(options)), {
+  yield* HttpRouter.serve(Layer.mergeAll(routes, cors(options), named), {
     disableLogger: true,
     disableListenLog: true,
   }).pipe(
@@ -56,13 +61,13 @@ export const gateway = Effect.fnUntraced(function* (options: GatewayOptions) {
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: FAREWELL_MILLIS,
+        gracefulShutdownTimeout: FAREWELL_MILLIS + LAST_WORD_MILLIS,
       }),
     ),
     Layer.build,
     Effect.catchTag("ServeError", ({ cause }) => Effect.fail(taken(options, cause))),
   )
-  yield* Effect.addFinalizer(() => Effect.sync(() => cut(server)))
+  yield* Effect.addFinalizer(() => Effect.sync(() => takeLeave(server, closing)))
   return urlOf(server, options.host)
 })
 
@@ -73,14 +78,15 @@ const cors = ({ corsOrigins }: GatewayOptions) =>
     : HttpRouter.cors({
         allowedOrigins: corsOrigins,
         allowedMethods: ["GET", "POST"],
-        exposedHeaders: ["retry-after", "retry-after-ms", IGNORED],
+        exposedHeaders: ["retry-after", "retry-after-ms", X_REQUEST_ID, IGNORED],
         maxAge: 600,
       })
 
 /** Spans are named by what was asked; whoever only looks whether we are alive needs none. */
 const spans = Layer.mergeAll(
   Layer.succeed(HttpMiddleware.SpanNameGenerator, ({ method, url }) => `${method} ${url.replace(/\?.*$/s, "")}`),
-  HttpMiddleware.layerTracerDisabledForUrls(["/healthz", "/readyz", "/metrics"]),
+  HttpMiddleware.layerTracerDisabledForUrls([...PROBES, "/version", "/metrics"]),
+  Layer.succeed(HttpMiddleware.TracerHeaderFilter, (header, phase) => header === X_REQUEST_ID && phase === "response"),
 )
 
 const taken = ({ host, port }: GatewayOptions, cause: unknown): CannotListen => {
@@ -90,8 +96,11 @@ const taken = ({ host, port }: GatewayOptions, cause: unknown): CannotListen => 
   return new CannotListen({ host, port, reason })
 }
 
-/** A connection that says nothing must not hold up the end: after the farewell, all are closed. */
-const cut = (server: Server): void => void setTimeout(() => server.closeAllConnections(), FAREWELL_MILLIS + 500).unref()
+/** A connection that says nothing must not hold up the end: after the last word, all are closed. */
+const takeLeave = (server: Server, closing: Deferred.Deferred<never, ApiError>): void => {
+  setTimeout(() => Deferred.doneUnsafe(closing, Effect.fail(shuttingDown)), FAREWELL_MILLIS).unref()
+  setTimeout(() => server.closeAllConnections(), FAREWELL_MILLIS + LAST_WORD_MILLIS + 500).unref()
+}
 
 const urlOf = (server: Server, host: string): string => {
   const address = server.address()
@@ -110,6 +119,7 @@ const refuse = (error: Error & { readonly code?: string }, socket: Duplex): void
         : apiError(400, "invalid_http", `this is not HTTP/1.1: ${error.message}`)
   const body = JSON.stringify(bodyOf(refusal))
   const head = `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`
-  const headers = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`
+  const id = `${X_REQUEST_ID}: ${newRequestId()}`
+  const headers = `content-type: application/json\r\n${id}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`
   socket.end(`${head}\r\n${headers}\r\n\r\n${body}`)
 }

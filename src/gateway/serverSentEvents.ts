@@ -7,8 +7,10 @@
 // comments; there a comment stands in front of the next event, with no blank line between them.
 import { Clock, Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
+import { Closing } from "./closing.ts"
 import { type ApiError, bodyOf } from "./errors.ts"
 import { Options } from "./options.ts"
+import { logDefect, logFailure, RequestId } from "./requestId.ts"
 
 export interface ServerSentEvent {
   readonly id?: string // what a client that lost the connection sends back
@@ -29,9 +31,13 @@ export const eventStream = Effect.fnUntraced(function* (
   { resumable }: { readonly resumable: boolean },
 ) {
   const { keepAliveMillis } = yield* Options
+  const { over } = yield* Closing
+  const failed = Effect.provideService(RequestId, yield* RequestId)
   const parts = events.pipe(
+    Stream.interruptWhen(over),
     Stream.concat(Stream.make<Array<Part>>(DONE)),
-    Stream.catch((error) => Stream.make({ data: bodyOf(error) })),
+    Stream.catchDefect((defect) => Stream.fromEffect(Effect.flatMap(failed(logDefect(defect)), Effect.fail))),
+    Stream.catch((error) => Stream.fromEffect(Effect.as(failed(logFailure(error)), { data: lastWordOf(error) }))),
   )
   const writer = new Writer(yield* Clock.Clock, { keepAliveMillis, resumable })
   const silences = Stream.fromEffectRepeat(Effect.map(writer.silence, (): Part => SILENCE))
@@ -44,6 +50,9 @@ export const eventStream = Effect.fnUntraced(function* (
     headers: { "cache-control": "no-cache", "x-accel-buffering": "no" },
   })
 })
+
+/** The status comes too late for the answer's own. */
+const lastWordOf = (error: ApiError) => ({ error: { ...bodyOf(error).error, status: error.status } })
 
 interface WriterOptions {
   readonly keepAliveMillis: number

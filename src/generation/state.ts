@@ -108,10 +108,20 @@ export interface Progress {
 /** The time that a request gave itself is over. */
 export class DeadlineOver extends Schema.TaggedError<DeadlineOver>()("DeadlineOver", { session: Schema.String }) {}
 
+/** Its supervisor was told to end, and there will be no other one for it. */
+export class ServingOver extends Schema.TaggedError<ServingOver>()("ServingOver", { session: Schema.String }) {
+  override get message() {
+    return "the deployment was ended while the answer was generated. Try again when it is served"
+  }
+}
+
+/** What ends a session before its time. */
+export type EarlyEnd = Cancelled | DeadlineOver | ServingOver
+
 /** Fails when a session has to end before its time. */
 export class Cancellation extends Context.Service<
   Cancellation,
-  { readonly of: (session: string) => Effect.Effect<never, Cancelled | DeadlineOver> }
+  { readonly of: (session: string) => Effect.Effect<never, EarlyEnd> }
 >()("chorus/generation/Cancellation") {}
 
 /** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */

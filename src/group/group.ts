@@ -6,7 +6,7 @@ import { type MsgHdrs, RequestError, TimeoutError } from "@nats-io/transport-nod
 import { Deferred, Effect, Result, Schema, Stream, SubscriptionRef } from "effect"
 import { insist, Nats } from "../bus/nats.ts"
 import { LATE } from "../bus/silence.ts"
-import { traceHeaders, traceparent } from "../bus/telemetry.ts"
+import { originHeaders, traceparent } from "../bus/telemetry.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group as GroupConfig } from "../wire/deployment.ts"
@@ -177,7 +177,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     name: group.name,
     // Two supervisors, or one and its successor, must not give one number to two passes of a group.
     ...passesOf({ group: group.name, last: randomInt(2 ** 31) }, (command) =>
-      Effect.flatMap(traceparent, (parent) => ask(command, traceHeaders(parent))),
+      Effect.flatMap(traceparent, (parent) => ask(command, originHeaders({ traceparent: parent }))),
     ),
     control: (said) => Effect.sync(() => control(said)),
     ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent, move },

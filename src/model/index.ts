@@ -1,6 +1,7 @@
 // Models: a path in, a description out (shape, where the tensors lie, tokenizer, chat template). Nothing here loads the
 // native module or reads weights into memory.
 export { type ChatMessage, ChatTemplate } from "./chat.ts"
+export { digestOf } from "./digest.ts"
 export {
   ContextTooLong,
   EncodingFailed,

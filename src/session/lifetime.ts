@@ -1,13 +1,14 @@
-// What ends a session before it has all its tokens: a client's word, its deadline, or that nobody reads it any more.
+// What ends a session before it has all its tokens: a client's word, its deadline, that nobody reads it any more, or that
+// nobody will serve it any more.
 import { Deferred, Effect } from "effect"
-import { DeadlineOver, type GenerateRequest } from "../generation/state.ts"
+import { DeadlineOver, type EarlyEnd, type GenerateRequest, ServingOver } from "../generation/state.ts"
 import { Cancelled } from "../wire/errors.ts"
 
 /** What a session may be ended by. */
 type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis">
 
 interface Ending {
-  readonly early: Deferred.Deferred<never, Cancelled | DeadlineOver>
+  readonly early: Deferred.Deferred<never, EarlyEnd>
   readonly deadline: Timer | undefined
   readonly interest: Timer | undefined // begins anew each time a reader is heard
 }
@@ -52,7 +53,7 @@ export class Endings {
   }
 
   /** Fails when the session has to end. */
-  of(session: string): Effect.Effect<never, Cancelled | DeadlineOver> {
+  of(session: string): Effect.Effect<never, EarlyEnd> {
     const ending = this.#sessions.get(session)
     return ending === undefined ? Effect.fail(new Cancelled({ session })) : Deferred.await(ending.early)
   }
@@ -64,8 +65,9 @@ export class Endings {
     if (this.#words.size > MOST_WORDS && oldest !== undefined) this.#words.delete(oldest)
   }
 
-  cancelAll(): void {
-    for (const session of this.#sessions.keys()) this.cancel(session)
+  /** Nobody will go on with them. */
+  endAll(): void {
+    for (const session of this.#sessions.keys()) this.#end(session, new ServingOver({ session }))
   }
 
   /** Somebody reads the session. */
@@ -89,7 +91,7 @@ export class Endings {
     return millis === null ? undefined : this.#after(Math.min(millis, TIMER_MILLIS), fire)
   }
 
-  #end(session: string, error: Cancelled | DeadlineOver): void {
+  #end(session: string, error: EarlyEnd): void {
     const ending = this.#sessions.get(session)
     if (ending !== undefined) Deferred.doneUnsafe(ending.early, Effect.fail(error))
   }

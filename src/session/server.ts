@@ -4,9 +4,10 @@ import { randomUUID } from "node:crypto"
 import { Effect, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { type Reply, register } from "../bus/services.ts"
-import type { Carrying } from "../bus/telemetry.ts"
+import { type Carrying, loggedAs } from "../bus/telemetry.ts"
+import { VERSION } from "../bus/version.ts"
 import { beginningOf } from "../generation/restore.ts"
-import type { Model } from "../model/index.ts"
+import { digestOf, type Model } from "../model/index.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
@@ -28,7 +29,7 @@ const LEAST_BYTES = 64 * 1024
 
 const QUEUE = "supervisors"
 
-/** How long a drain waits for sessions to end before others go on with them, and for cancelled ones to say goodbye. */
+/** How long a drain waits for sessions to end before others go on with them, and for those that nobody goes on with to say goodbye. */
 const DRAIN_MILLIS = 5_000
 const FAREWELL_MILLIS = 3_000
 
@@ -47,7 +48,7 @@ export interface ServeOptions {
 
 /**
  * Serves until the scope closes. The sessions that still run then have a while to end; after that they are another
- * supervisor's, or cancelled where there will be none.
+ * supervisor's; where there will be none, they fail.
  */
 export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, succeeded }: ServeOptions) {
   const { connection, connected } = yield* Nats
@@ -81,6 +82,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     const request = { ...wanted, after, answerTo: stream ? null : (replyTo ?? null) }
     endings.open(session, request, 0)
     const answer = yield* unlessBegun(accept(request, { admitted, since, headers }))
+    yield* Effect.logDebug(`session ${session} begins`)
     if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
     return Effect.match(answer, {
       onSuccess: (whole) => (whole === null ? null : answered(request, whole, connection.info?.max_payload)),
@@ -95,6 +97,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
         const error = new SessionFailed({ session: "", reason: `internal error: ${String(defect)}` })
         return Effect.as(Effect.logError(defect), Effect.succeed<Reply | null>(refusal(error)))
       }),
+      loggedAs(asked[1]),
     )
 
   yield* SubscriptionRef.changes(connected).pipe(
@@ -119,7 +122,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   yield* register({
     name: "chorus-infer",
     description: `generations of ${deployment.name}`,
-    metadata: metadataOf(deployment, base),
+    metadata: metadataOf(deployment, base, yield* weightsOf(base)),
     endpoint: "infer",
     endpointMetadata: {
       format: "msgpack",
@@ -142,7 +145,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     Effect.gen(function* () {
       yield* close
       if (succeeded()) return yield* idleWithin(DRAIN_MILLIS)
-      endings.cancelAll()
+      endings.endAll()
       yield* idleWithin(FAREWELL_MILLIS)
     }),
   )
@@ -164,7 +167,18 @@ const hear = Effect.fnUntraced(function* (subject: string, heard: (session: stri
   )
 })
 
-const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deployment, model: Model) => ({
+/** Files that have gone meanwhile are the ranks' to complain of. */
+const weightsOf = (model: Model) =>
+  Effect.orElseSucceed(
+    Effect.try(() => digestOf(model)),
+    () => "unknown",
+  )
+
+const metadataOf = (
+  { name, base, draft, fuzzy, deterministic, context }: Deployment,
+  model: Model,
+  weights: string,
+) => ({
   deployment: name,
   model: model.name,
   base: `${base.strategy} x ${base.ranks}`,
@@ -174,5 +188,7 @@ const metadataOf = ({ name, base, draft, fuzzy, deterministic, context }: Deploy
   chat: `${model.chatTemplate !== null}`,
   context: `${context}`,
   sampling: JSON.stringify(model.sampling), // its defaults
+  version: VERSION,
+  weights,
   pid: `${process.pid}`,
 })

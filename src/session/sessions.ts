@@ -2,7 +2,7 @@
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
 import { Context, Deferred, Effect, Exit, Layer, Schedule, Semaphore } from "effect"
 import { Nats } from "../bus/nats.ts"
-import { type Carrying, tracedAs } from "../bus/telemetry.ts"
+import { type Carrying, loggedAs, tracedAs } from "../bus/telemetry.ts"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import type { GenerateError } from "../generation/errors.ts"
@@ -132,6 +132,10 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       tracedAs("session", headers, { session, deployment: deployment.name, promptTokens: prompt.length }),
       Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
       Effect.tapError((error) => leaveUnended(request, error)),
+      Effect.tap(({ finishReason, error }) =>
+        finishReason === "failed" ? Effect.logWarning(`session ${session} failed: ${error}`) : Effect.void,
+      ),
+      loggedAs(headers),
       Effect.tap((answer) => (begun === undefined ? answerFor(request, answer) : Effect.void)),
       Effect.onExit((exit) =>
         begun === undefined ? Effect.void : Deferred.done(begun.answer, Exit.hasInterrupts(exit) ? GONE : exit),

@@ -33,6 +33,7 @@ const usageOf = (prompt: number, completion: number) => ({
   prompt_tokens: prompt,
   completion_tokens: completion,
   total_tokens: prompt + completion,
+  prompt_tokens_details: { cached_tokens: 0 }, // nothing is kept here
 })
 
 const collect = async <A>(stream: AsyncIterable<A>): Promise<ReadonlyArray<A>> => {
@@ -340,6 +341,28 @@ describe("chat", () => {
   })
 })
 
+test("every answer says what decides its bits, in each of its objects and from every gateway", async () => {
+  await using other = await startGateway(cluster.local)
+  const clients = [openai, clientOf(other.url)]
+  const messages = [{ role: "user" as const, content: "Say something." }]
+  const [text, chat] = [
+    { model, prompt: PROMPT, max_tokens: 4 },
+    { model, messages, max_tokens: 4 },
+  ]
+  const answers = await Promise.all(
+    clients.flatMap((client) => [
+      client.completions.create(text).then((whole) => [whole]),
+      client.chat.completions.create(chat).then((whole) => [whole]),
+      client.completions.create({ ...text, stream: true }).then((stream) => collect<object>(stream)),
+      client.chat.completions.create({ ...chat, stream: true }).then((stream) => collect<object>(stream)),
+    ]),
+  )
+  const prints = answers.flat().map((object) => ("system_fingerprint" in object ? object.system_fingerprint : null))
+  expect(prints.length).toBeGreaterThan(20)
+  expect(new Set(prints).size).toBe(1)
+  expect(prints[0]).toMatch(/^fp_[0-9a-f]{16}$/)
+})
+
 test("models are the deployments that are served", async () => {
   const models = await collect(await openai.models.list())
   const default_sampling = { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1 }
@@ -563,6 +586,14 @@ describe("limits and keys", () => {
     const open = () => Promise.all(["/healthz", "/readyz", "/metrics"].map((path) => fetch(guarded.url + path)))
     await expect.poll(async () => (await open()).map(({ status }) => status)).toEqual([200, 200, 200])
     expect(guarded.said()).not.toMatch(/sk-/)
+  })
+
+  test("a key may come as x-api-key too", async () => {
+    const statusOf = async (headers: Record<string, string>) =>
+      (await fetch(`${guarded.url}/v1/models`, { headers })).status
+    expect(await statusOf({ "x-api-key": "sk-other" })).toBe(200)
+    expect(await statusOf({ "x-api-key": "sk-other", authorization: "Bearer none" })).toBe(200)
+    expect(await statusOf({ "x-api-key": "sk-wrong" })).toBe(401)
   })
 
   test("each key has its own rate, and 429 says when to come again", async () => {

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs"
 import { Agent, request as httpRequest } from "node:http"
 import { connect } from "node:net"
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib"
 import { Effect, Exit, Scope } from "effect"
 import fc from "fast-check"
 import { afterAll, beforeAll, expect, test } from "vitest"
@@ -254,6 +255,29 @@ const wrongForm = fc.oneof(
     })),
 )
 
+const PACKERS = { gzip: gzipSync, deflate: deflateSync, br: brotliCompressSync, zstd: zstdCompressSync } as const
+
+test.each(Object.entries(PACKERS))(
+  "a body in %s is read, and refused as soon as it unpacks to too much",
+  async (encoding, pack) => {
+    const headers = { "content-encoding": encoding }
+    const unserved = JSON.stringify({ ...VALID[COMPLETIONS], model: "nobody" })
+    const read = await send({ path: COMPLETIONS, headers, body: pack(unserved) })
+    expect([read.status, JSON.parse(read.body).error.code]).toEqual([404, "model_not_found"])
+    const bomb = pack(Buffer.alloc(64 * 2 ** 20))
+    const small = bomb.subarray(0, Math.min(bomb.length, BODY_LIMIT - 1)) // cut off, it still is a bomb
+    const before = bytesOfMemory()
+    const answers = await Promise.all(
+      Array.from({ length: 32 }, () => send({ path: COMPLETIONS, headers, body: small })),
+    )
+    for (const { status, body } of answers)
+      expect([status, JSON.parse(body).error.code]).toEqual([413, "body_too_large"])
+    expect(bytesOfMemory() - before).toBeLessThan(200 * 2 ** 20) // and not 2 GiB
+    const cut = await send({ path: COMPLETIONS, headers, body: pack(unserved).subarray(0, -8) })
+    expect([cut.status, JSON.parse(cut.body).error.code]).toEqual([400, "invalid_json"])
+  },
+)
+
 const bytesOfMemory = (): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${gateway.pid}/status`, "utf8"))?.[1]) * 1024
 
@@ -295,4 +319,71 @@ test("what is no HTTP at all is refused in the same form", async () => {
   const long = await sendBytes(Buffer.from(`GET / HTTP/1.1\r\nx: ${"y".repeat(100_000)}\r\n\r\n`))
   expect(long).toMatch(/^HTTP\/1\.1 431 /)
   expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200)
+})
+
+const ask = (path: string, init: RequestInit = {}) => fetch(`${gateway.url}${path}`, init)
+const errorIn = async (response: Response) => JSON.parse(await response.text()).error
+
+test("HEAD is GET without a body", async () => {
+  for (const path of ["/v1/models", "/healthz", "/readyz", "/metrics", "/"]) {
+    const [got, head] = [await ask(path), await ask(path, { method: "HEAD" })]
+    expect([path, head.status, head.headers.get("content-type")]).toEqual([
+      path,
+      got.status,
+      got.headers.get("content-type"),
+    ])
+    expect(await head.text()).toBe("")
+    expect(await got.text()).not.toBe("")
+  }
+})
+
+test.each([
+  ["GET", CHAT, "POST"],
+  ["DELETE", COMPLETIONS, "POST"],
+  ["POST", "/v1/models", "GET, HEAD"],
+  ["PUT", "/v1/models/demo?x=1", "GET, HEAD"],
+  ["POST", "/healthz", "GET, HEAD"],
+  ["OPTIONS", CHAT, "POST"],
+])("%s %s is not allowed, and the answer says what is", async (method, path, allow) => {
+  const response = await ask(path, { method })
+  expect([response.status, response.headers.get("allow")]).toEqual([405, allow])
+  expect(await errorIn(response)).toMatchObject({ code: "method_not_allowed", type: "invalid_request_error" })
+})
+
+test.each([
+  ["/chat/completions", "/v1/chat/completions"],
+  ["/completions?x=1", "/v1/completions"],
+  ["/models", "/v1/models"],
+  ["/v1/v1/chat/completions", "/v1/chat/completions"],
+  ["/api/v1/completions", "/v1/completions"],
+  ["/openai/deployments/demo/chat/completions", "/v1/chat/completions"],
+])("POST %s is told that it means %s", async (path, meant) => {
+  const response = await ask(path, { method: "POST" })
+  const error = await errorIn(response)
+  expect([response.status, error.code]).toEqual([404, "unknown_url"])
+  expect(error.message).toContain(`There is ${meant}: the base URL of OpenAI's API ends in /v1 here`)
+})
+
+test("what is nowhere near is told what there is", async () => {
+  const error = await errorIn(await ask("/api/generate", { method: "POST" }))
+  expect(error.message).toMatch(/There are POST \/v1\/chat\/completions, .*\/version/)
+})
+
+test("probes by the names that other servers have, and the version", async () => {
+  const [ready, health, v1] = await Promise.all(["/readyz", "/health", "/v1/health"].map((path) => ask(path)))
+  expect([ready?.status, health?.status, v1?.status]).toEqual([503, 503, 503]) // nothing is served here
+  expect(await health?.json()).toEqual(await ready?.json())
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
+  expect(await (await ask("/version")).json()).toEqual({ version })
+})
+
+test("each answer names its request: as it was given, where that can be a name, or else anew", async () => {
+  const idOf = async (given: string | null, path = "/v1/models") =>
+    (await ask(path, given === null ? {} : { headers: { "x-request-id": given } })).headers.get("x-request-id")
+  for (const given of ["a-1", "x".repeat(128), "b/2;c=u"]) expect(await idOf(given)).toBe(given)
+  expect(await idOf("mine", "/nowhere")).toBe("mine")
+  const made = await Promise.all([null, "two words", "y".repeat(129), ""].map((given) => idOf(given)))
+  for (const id of made) expect(id).toMatch(/^req_[0-9a-f]{32}$/)
+  expect(new Set(made).size).toBe(made.length)
+  expect(await sendBytes(Buffer.from("GET / HTTP/9.9\r\n\r\n"))).toMatch(/^x-request-id: req_/m)
 })

@@ -30,7 +30,8 @@ print(json.dumps(dict(
     models=[model.id for model in client.models.list()],
     text=whole.choices[0].text, finish=whole.choices[0].finish_reason, tokens=whole.usage.completion_tokens,
     streamed="".join(choice.text for chunk in chunks for choice in chunk.choices),
-    usage=chunks[-1].usage.completion_tokens, refusals=refusals)))
+    usage=chunks[-1].usage.completion_tokens, refusals=refusals,
+    cached=[answer.usage.prompt_tokens_details.cached_tokens for answer in (whole, chunks[-1])])))
 `
 
 /** OpenAI's client with and without ids, and a reader as benchmarks have them, which takes each line for JSON. */
@@ -74,7 +75,7 @@ beforeAll(async () => {
   if (!hasPython) return
   python = await pythonEnvironment()
   // One long session at a time, which leaves no room for others.
-  const limits = { kvTokens: 512, queue: 32, keepMillis: 0 }
+  const limits = { kvTokens: 512, queue: 32, keepMillis: 60_000 }
   cluster = await Cluster.start({
     ...{ name: "demo", base: base.path, draft: null, limits },
     gateway: { CHORUS_HTTP_PORT: "0" },
@@ -90,13 +91,15 @@ const suite = hasPython ? test : test.skip
 suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip and venv to run this)"}`, async () => {
   const { stdout, stderr } = await run(python, ["-c", SCRIPT, `${cluster.local.http}`, PROMPT])
   expect(stderr).toBe("")
-  const { text } = await cluster.generate({ prompt: PROMPT, maxTokens: 16, temperature: 0 })
+  const { text, stats } = await cluster.generate({ prompt: PROMPT, maxTokens: 16, temperature: 0 })
+  const { promptTokens } = stats
   expect(JSON.parse(stdout)).toEqual({
     ...{ models: ["demo"], text, finish: "length", tokens: 16, streamed: text, usage: 16 },
     refusals: [
       ["NotFoundError", 404, "model"],
       ["BadRequestError", 400, "temperature"],
     ],
+    cached: [0, promptTokens - 1], // the last one is computed anyhow: it gives the first of the answer
   })
 })
 

@@ -274,3 +274,41 @@ describe("refusals", () => {
     })
   })
 })
+
+describe("an end that nobody asked for", () => {
+  const errorOf = (events: ReadonlyArray<Event>) => JSON.parse(events.at(-1)?.data ?? "{}").error
+  const serverError = { type: "server_error", status: 503, param: null }
+
+  test("of a gateway is a server's error, and another one goes on", async () => {
+    const long: InferRequest = {
+      ...{ prompt: PROMPT, maxTokens: 900, temperature: 1, fuzzy: 1, speculation: { depth: 8, width: 4, nodes: 32 } },
+    }
+    const fillers = await Promise.all(Array.from({ length: 7 }, () => cluster.client.generate(long)))
+    await using doomed = await startGateway(cluster.local)
+    const had: Array<Event> = []
+    const left = (async () => {
+      for await (const event of eventsOf(await post(doomed.url, "chat/completions", CHAT, KEEP))) had.push(event)
+    })()
+    const asked = post(doomed.url, "completions", { ...COMPLETION, stream: false }, { "x-request-id": "told-to-end" })
+    await expect.poll(() => had.length).toBe(1) // the rest waits in line
+    doomed.child.kill("SIGTERM")
+    await left
+    expect(errorOf(had)).toMatchObject({ ...serverError, code: "shutting_down" })
+    const whole503 = await asked
+    expect([whole503.status, whole503.headers.get("retry-after")]).toEqual([503, "1"])
+    expect(await whole503.json()).toMatchObject({ error: { type: "server_error", code: "shutting_down" } })
+    expect(doomed.said()).toMatch(/503 shutting_down.*told-to-end/s)
+    for (const filler of fillers) filler.cancel()
+    const rest = await whole("chat/completions", CHAT, { "last-event-id": had[0]?.id ?? "" })
+    expect(saidIn([...had.slice(0, -1), ...rest])).toEqual(saidIn(await whole("chat/completions", CHAT)))
+  })
+
+  test("of the deployment is one too", async () => {
+    const stream = eventsOf(await post(gateway.url, "completions", { ...COMPLETION, max_tokens: 1_000 }))
+    const had = [(await stream.next()).value ?? { id: "", data: "" }]
+    await cluster[Symbol.asyncDispose]()
+    had.push(...(await collect(stream)))
+    expect(errorOf(had)).toMatchObject({ ...serverError, code: "generation_failed" })
+    expect(errorOf(had).message).toMatch(/was ended/)
+  })
+})

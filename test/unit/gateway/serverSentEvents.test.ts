@@ -2,6 +2,7 @@
 import { expect, it } from "@effect/vitest"
 import { Effect, Fiber, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { Closing } from "../../../src/gateway/closing.ts"
 import { type ApiError, apiError } from "../../../src/gateway/errors.ts"
 import { type GatewayOptions, Options } from "../../../src/gateway/options.ts"
 import { eventStream, type ServerSentEvent } from "../../../src/gateway/serverSentEvents.ts"
@@ -11,21 +12,22 @@ const options: GatewayOptions = {
   ...{ requestsPerMinute: null, requestMillis: 600_000, bodyLimit: 2 ** 20, keepAliveMillis: 15_000, strict: false },
 }
 
+const playing = (event: ServerSentEvent): Effect.Effect<ServerSentEvent, ApiError> => {
+  if ("dies" in event.data) return Effect.die(new Error("a fault of ours"))
+  return "fails" in event.data
+    ? Effect.fail(apiError(503, "generation_failed", "a rank is lost"))
+    : Effect.succeed(event)
+}
+
 /** All that is written while events come and the clock goes on. */
 const written = (
   resumable: boolean,
-  play: (tell: (event: ServerSentEvent) => Effect.Effect<unknown>) => Effect.Effect<void, ApiError>,
+  play: (tell: (event: ServerSentEvent) => Effect.Effect<unknown>) => Effect.Effect<unknown, ApiError>,
 ) =>
   Effect.gen(function* () {
     const queue = yield* Queue.unbounded<ServerSentEvent>()
     const events = Stream.fromQueue(queue).pipe(Stream.takeUntil(({ data }) => "last" in data))
-    const failing = events.pipe(
-      Stream.mapEffect((event) =>
-        "fails" in event.data
-          ? Effect.fail(apiError(503, "generation_failed", "a rank is lost"))
-          : Effect.succeed(event),
-      ),
-    )
+    const failing = Stream.mapEffect(events, playing)
     const { body, headers } = yield* eventStream(failing, { resumable })
     expect(headers["content-type"]).toBe("text/event-stream; charset=utf-8")
     if (body._tag !== "Stream") throw new Error(body._tag)
@@ -33,7 +35,7 @@ const written = (
     yield* Effect.yieldNow
     yield* play((event) => Effect.andThen(Queue.offer(queue, event), TestClock.adjust(0)))
     return yield* Fiber.join(text)
-  }).pipe(Effect.provideService(Options, options))
+  }).pipe(Effect.provideService(Options, options), Effect.provideService(Closing, { over: Effect.never }))
 
 it.effect("where nobody asked for ids there is nothing but JSON in lines, also in a silence", () =>
   Effect.gen(function* () {
@@ -60,6 +62,19 @@ it.effect("a silence before the first event is filled too, and a failure goes on
     )
     expect(text).toMatch(/^data: {3}\{"error":\{.*"server_error".*\}\}\n\n$/)
     expect(JSON.parse(text.slice("data:".length))).toMatchObject({ error: { code: "generation_failed" } })
+  }),
+)
+
+it.effect("what was not foreseen has a last event too, and no word of the fault", () =>
+  Effect.gen(function* () {
+    const text = yield* written(false, (tell) => tell({ data: { dies: true } }))
+    expect(JSON.parse(text.slice("data:".length))).toEqual({
+      error: {
+        ...{ type: "server_error", code: "internal_error", param: null, status: 500 },
+        message: expect.any(String),
+      },
+    })
+    expect(text).not.toMatch(/a fault of ours/)
   }),
 )
 
