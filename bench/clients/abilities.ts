@@ -82,8 +82,8 @@ const echoed: Judge = ({ texts, logprobs = [] }, { greedy: { completion }, promp
   )
 }
 
-const likelihood: Judge = ({ sum, greedy }, { greedy: { completion } }) => {
-  const expected = completion.logprobs.reduce((total, one) => total + one, 0)
+const likelihood: Judge = ({ sum, greedy }, { likely }) => {
+  const [expected] = likely.logprobs
   return near(sum, expected) && greedy === true ? null : `the sum is ${sum} instead of ${expected}; greedy: ${greedy}`
 }
 

@@ -5,6 +5,8 @@ import { type Client, connect } from "../../src/client/index.ts"
 import { CONTEXT, HELD, KEY, MODEL, type Server } from "./server.ts"
 
 const PROMPT = "export class Queue<T> {\n"
+/** Ends in no blank and is followed by one: lm-evaluation-harness moves blanks at a context's end into the continuation. */
+const STATEMENT = "export class"
 const MESSAGE = "Say something."
 /** Continued with such characters, for it is full of them. */
 const ACCENTS = "// é é é é é é é é é é é é é é"
@@ -26,6 +28,7 @@ export interface Expected {
   readonly prompt: string
   readonly models: ReadonlyArray<string>
   readonly greedy: Of<Reference>
+  readonly likely: Reference // the token that follows the statement
   readonly seeded: Of<string>
   readonly second: string // of a chat's two choices
   readonly eight: Of<ReadonlyArray<string>>
@@ -44,7 +47,8 @@ export interface Asked {
   readonly prompt: string
   readonly message: string
   readonly accents: string
-  readonly continuation: string // of the prompt, by the most probable tokens
+  readonly statement: string
+  readonly continuation: string // of the statement, by the most probable token
   readonly maxTokens: number
   readonly stop: Of<string>
   readonly penalties: { readonly presence: number; readonly frequency: number }
@@ -65,6 +69,7 @@ export const expectedOf = async ({ nats, keys, http }: Server): Promise<Expected
   return {
     ...{ models: [MODEL, HELD], prompt: PROMPT },
     greedy,
+    likely: await referenceOf(client, { prompt: STATEMENT, temperature: 0 }, 1),
     seeded: { chat: await seeded(chat, SEED), completion: await seeded(completion, SEED) },
     second: await secondChoice(http),
     eight: {
@@ -82,10 +87,10 @@ export const expectedOf = async ({ nats, keys, http }: Server): Promise<Expected
   }
 }
 
-const referenceOf = async (client: Client, asked: object): Promise<Reference> => {
+const referenceOf = async (client: Client, asked: object, maxTokens = MAX_TOKENS): Promise<Reference> => {
   const { text, finishReason, stats, tokens, logProbs } = await client.complete({
     ...asked,
-    ...{ maxTokens: MAX_TOKENS, logprobs: 1 },
+    ...{ maxTokens, logprobs: 1 },
   })
   return {
     ...{ text, finish: finishReason },
@@ -120,7 +125,8 @@ const middleOf = (text: string): string => {
 
 export const askedOf = ({ base }: Server, expected: Expected): Omit<Asked, "url"> => ({
   ...{ key: KEY, wrongKey: "another-key", model: MODEL, held: HELD, tokenizer: base },
-  ...{ prompt: PROMPT, message: MESSAGE, accents: ACCENTS, continuation: expected.greedy.completion.text },
+  ...{ prompt: PROMPT, message: MESSAGE, accents: ACCENTS },
+  ...{ statement: STATEMENT, continuation: expected.likely.text },
   ...{ maxTokens: MAX_TOKENS, penalties: PENALTIES, stop: expected.stop, seed: SEED, seeds: SEEDS },
 })
 

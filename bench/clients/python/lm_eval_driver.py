@@ -56,7 +56,7 @@ likely = {"output_type": "loglikelihood", "metric_list": [{"metric": "perplexity
 
 
 def log_likelihood():
-    question = [{"question": asked.prompt, "answer": asked.continuation}]
+    question = [{"question": asked.statement, "answer": asked.continuation}]
     (((log_probability, greedy),),) = evaluated(
         "local-completions", "completions", task("likely", question, likely), TOKENIZER
     )[0]
