@@ -318,6 +318,7 @@ describe.skipIf(executable() === undefined)(
       expect(JSON.parse((await sent).postData() ?? "{}")).toMatchObject({ model: "plain", speculation: "none" })
       await ended()
       expect(await tokens("plain").count()).toBe(8)
+      await page.close() // before its gateway, which it would miss
       loaded = []
     })
 
