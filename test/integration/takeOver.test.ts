@@ -17,6 +17,7 @@ const LONG: InferRequest = {
   speculation: { depth: 3, width: 2, nodes: 6 },
   ...{ presencePenalty: 0.3, frequencyPenalty: 0.05, logitBias: { 13: -1 }, minTokens: TOKENS }, // what they count goes on too
 }
+const SHORT: InferRequest = { ...LONG, maxTokens: 8, minTokens: 8 }
 const ENOUGH = 12 // tokens: the session runs for certain, and is far from its end
 
 let fleet: Fleet
@@ -125,7 +126,7 @@ test("stopped past its lease: it wakes up, writes nothing more, and goes on serv
   process.kill(pidOf(owner), "SIGCONT")
   for (const { generation, read } of sessions) expect(await check(generation.session, await read)).toBe(2)
   await nothingIsLeft()
-  const short = await Promise.all(Array.from({ length: 8 }, () => client.complete({ ...LONG, maxTokens: 8 })))
+  const short = await Promise.all(Array.from({ length: 8 }, () => client.complete(SHORT)))
   for (const { tokens } of short) expect(tokens).toEqual(whole.slice(0, 8))
 })
 
