@@ -64,7 +64,7 @@ const TEMPLATE =
   "{% for message in messages %}{{ '// ' + message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}export {{ kind | default('') }}"
 
 /** The demo base with a chat template, and what else it is given as generation_config.json, until it is disposed of. */
-export const chatModel = (generation?: object): Disposable & { readonly path: string } => {
+export const chatModel = (generation?: object, settings: object = {}): Disposable & { readonly path: string } => {
   const path = mkdtempSync(join(tmpdir(), "chorus-test-chat-"))
   for (const file of readdirSync(DEMO.base)) {
     if (file !== "tokenizer_config.json") symlinkSync(join(DEMO.base, file), join(path, file))
@@ -72,7 +72,7 @@ export const chatModel = (generation?: object): Disposable & { readonly path: st
   const config = { tokenizer_class: "PreTrainedTokenizerFast", eos_token: "<|endoftext|>", bos_token: "<|endoftext|>" }
   writeFileSync(
     join(path, "tokenizer_config.json"),
-    JSON.stringify({ ...config, add_bos_token: false, chat_template: TEMPLATE }),
+    JSON.stringify({ ...config, add_bos_token: false, chat_template: TEMPLATE, ...settings }),
   )
   if (generation !== undefined) writeFileSync(join(path, "generation_config.json"), JSON.stringify(generation))
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) }
