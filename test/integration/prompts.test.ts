@@ -71,6 +71,10 @@ describe.each(PAIRS.filter(({ base }) => golden[base] !== undefined))("$base", (
   const controls = prompts.filter(({ prompt }) => prompt.includes("<|"))
   const most = ({ answer, ends }: Prompt) => answer.length + (ends ? 1 : 0)
   const finish = ({ ends }: Prompt) => (ends ? "stop" : "length")
+  test("forty prompts, ten of them with control tokens", () => {
+    expect([prompts.length, controls.length]).toEqual([40, 10])
+  })
+
   let tokenizer: Tokenizer
   beforeAll(async () => {
     if (!isMissing(base)) tokenizer = (await Effect.runPromise(open(weights(base)))).tokenizer
