@@ -32,6 +32,7 @@ const PAIRS: ReadonlyArray<{ readonly base: Weights; readonly draft: Weights }> 
   { base: "coder-0.5b", draft: "coder-0.5b" },
   { base: "coder-1.5b", draft: "coder-0.5b" },
 ]
+const TURN = "<|im_start|>user\nSay yes.<|im_end|>\n"
 const TREE = { depth: 3, width: 2, nodes: 6 }
 
 const Completion = Schema.Struct({
@@ -135,8 +136,9 @@ describe.each(PAIRS.filter(({ base }) => golden[base] !== undefined))("$base", (
       expect(answers.map(({ tokens }) => tokens)).toEqual(asked.map(({ answer }) => answer))
     })
 
-    test.skipIf(skip || base !== "smollm2")("a stop that names a control token ends the generation", async () => {
-      const turn = { prompt: "<|im_start|>user\nSay yes.<|im_end|>\n", maxTokens: 6, temperature: 0 }
+    const stopping = base === "smollm2" ? [TURN] : []
+    test.skipIf(skip).each(stopping)("a stop that names a control token ends the generation: %j", async (prompt) => {
+      const turn = { prompt, maxTokens: 6, temperature: 0 }
       const request: InferRequest = drafts ? { ...turn, speculation: TREE } : turn
       const [start] = tokenizer.encode("<|im_start|>")
       const { tokens } = await cluster.generate(request)
