@@ -138,7 +138,7 @@ export const sampling = {
     ),
     Flag.optional,
   ),
-  "max-tokens": int("max-tokens", 0).pipe(
+  "max-tokens": int("max-tokens", 1).pipe(
     described("end after this many tokens (default: with the model's end, or the context's)", "N"),
     Flag.optional,
   ),

@@ -77,13 +77,16 @@ const collect = async (events: AsyncIterable<Event>): Promise<ReadonlyArray<Even
 const whole = async (route: Route, body: object, headers: Record<string, string> = KEEP) =>
   collect(eventsOf(await post(gateway.url, route, body, headers), headers["last-event-id"]))
 
-/** What is said of each choice in turn, and what is said last: everything but what names the answer. */
+/**
+ * What is said of each choice in turn, and what is said last: everything but what names the answer, and the fingerprint of
+ * what computes it, which a gateway that has just started has not heard yet.
+ */
 const saidIn = (events: ReadonlyArray<Event>) => {
   const said = new Map<string, Array<unknown>>()
   for (const { data } of events) {
     if (data === "[DONE]") said.set("end", [data])
     else {
-      const { id: _, created: __, ...chunk } = JSON.parse(data)
+      const { id: _, created: __, system_fingerprint: ___, ...chunk } = JSON.parse(data)
       const of = chunk.choices?.[0] === undefined ? "last" : `choice ${chunk.choices[0].index}`
       said.set(of, [...(said.get(of) ?? []), chunk])
     }

@@ -243,21 +243,6 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
   expect(await stopped((name) => !isHost(name))).toEqual([0, 0, 0])
 })
 
-test("each token is on three servers, and the one that leads may die while they come", async () => {
-  const undisturbed = await cluster.generate(REQUEST)
-  const before = await tokenStream()
-  expect(before.config.num_replicas).toBe(3)
-  expect(before.cluster?.replicas).toHaveLength(2)
-  const leader = before.cluster?.leader ?? ""
-  expect(NAMES).toContain(leader)
-  const generation = await cluster.client.generate(REQUEST)
-  const dying = servers.get(leader)
-  let seen = 0
-  for await (const _ of generation) if (++seen === 3) dying?.kill("SIGKILL")
-  expect((await generation.ending()).tokens).toEqual(undisturbed.tokens)
-  expect((await tokenStream()).cluster?.leader).not.toBe(leader)
-})
-
 /** Of a connection to each of the three servers, by a supervisor's key. */
 const onEach = <A, E>(use: Effect.Effect<A, E, Nats | Scope.Scope>) =>
   Effect.runPromise(
@@ -328,6 +313,21 @@ test("of three who append after the same entry of a log one does, and each repet
   const sequences = owners.flat()
   expect(sequences).toHaveLength(60)
   expect(new Set(sequences).size).toBe(60)
+})
+
+test("each token is on three servers, and the one that leads may die while they come", async () => {
+  const undisturbed = await cluster.generate(REQUEST)
+  const before = await tokenStream()
+  expect(before.config.num_replicas).toBe(3)
+  expect(before.cluster?.replicas).toHaveLength(2)
+  const leader = before.cluster?.leader ?? ""
+  expect(NAMES).toContain(leader)
+  const generation = await cluster.client.generate(REQUEST)
+  const dying = servers.get(leader)
+  let seen = 0
+  for await (const _ of generation) if (++seen === 3) dying?.kill("SIGKILL")
+  expect((await generation.ending()).tokens).toEqual(undisturbed.tokens)
+  expect((await tokenStream()).cluster?.leader).not.toBe(leader)
 })
 
 test("Prometheus asks where compose has the gateway", () => {
