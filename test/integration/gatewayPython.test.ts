@@ -12,6 +12,7 @@ const hasPython = spawnSync("python3", ["--version"]).status === 0
 const run = promisify(execFile) // a process that waits for another one would miss NATS' pings
 
 const PROMPT = "export class Queue<T> {\n"
+const LONG = PROMPT.repeat(3) // KV is kept by blocks of sixteen tokens
 
 const SCRIPT = `
 import json, sys
@@ -89,9 +90,9 @@ afterAll(async () => {
 const suite = hasPython ? test : test.skip
 
 suite(`OpenAI's client for Python${hasPython ? "" : " (install python3 with pip and venv to run this)"}`, async () => {
-  const { stdout, stderr } = await run(python, ["-c", SCRIPT, `${cluster.local.http}`, PROMPT])
+  const { stdout, stderr } = await run(python, ["-c", SCRIPT, `${cluster.local.http}`, LONG])
   expect(stderr).toBe("")
-  const { text, stats } = await cluster.generate({ prompt: PROMPT, maxTokens: 16, temperature: 0 })
+  const { text, stats } = await cluster.generate({ prompt: LONG, maxTokens: 16, temperature: 0 })
   const { promptTokens } = stats
   expect(JSON.parse(stdout)).toEqual({
     ...{ models: ["demo"], text, finish: "length", tokens: 16, streamed: text, usage: 16 },
