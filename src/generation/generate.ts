@@ -21,7 +21,7 @@ import { ofRow, owesPrompt } from "./logProbs.ts"
 import { outlasting } from "./lossPolicy.ts"
 import { prefill, prefillApart } from "./prefill.ts"
 import type { Reuse } from "./prefixes.ts"
-import { begun, finishOf, type Journal, recover, restore } from "./restore.ts"
+import { begun, finishOf, type Journal, type Run, recover, restore } from "./restore.ts"
 import { begin, choose, learn, left, prepares, wonders } from "./speculationControl.ts"
 import { Admitted, Cancellation, GenerateRequest, type Generation, Models, Place } from "./state.ts"
 import { Tally } from "./stats.ts"
@@ -55,8 +55,11 @@ const NAMELESS: Omit<GenerateRequest, "session"> = {
 /** The name of a session's execution. */
 export const executionOf = (session: string): Effect.Effect<string> => Generate.executionId({ ...NAMELESS, session })
 
-/** How often a log that is not as it was left is read again. */
-const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 50 }
+/**
+ * How often a log that is not as it was left is read again. A cluster whose servers do not agree for a while refuses what
+ * follows an entry that is not there yet, and who is the owner no more finds that in the log.
+ */
+const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 1_800 }
 
 /**
  * Runs a generation to its end, which its log tells. Who has taken it over begins with what the log holds; and so does its
@@ -66,10 +69,12 @@ export const generate = Effect.fnUntraced(
   function* (request: GenerateRequest) {
     const { epoch } = yield* Ownership
     let fresh = epoch === 1
+    let ended = 0
     const run = Effect.suspend(() => {
       const journal = fresh ? Effect.succeed(begun(request)) : recover(request, epoch)
       fresh = false
-      return Effect.scoped(Effect.flatMap(journal, (journal) => goOn(request, epoch, journal)))
+      const lost = (generation: Generation) => void (generation.finish !== null && ended++)
+      return Effect.scoped(Effect.flatMap(journal, (journal) => goOn(request, { journal, epoch, ended }, lost)))
     })
     return yield* Effect.retry(run, { while: ({ _tag }) => _tag === "LogMoved", ...AFTER_MOVE }).pipe(
       Effect.catchTag("LogFailed", (error) =>
@@ -95,11 +100,13 @@ export const endAsFailed = Effect.fnUntraced(function* (request: GenerateRequest
   return answerOf(request, journal, ending)
 })
 
-const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: number, journal: Journal) {
+/** `lost` hears of it when the log is not as this run has left it. */
+const goOn = Effect.fnUntraced(function* (request: GenerateRequest, run: Run, lost: (generation: Generation) => void) {
+  const { journal } = run
   if (journal.end !== null) return answerOf(request, journal, journal.end)
   const { tokenizer } = yield* Place
   const cancellation = yield* Cancellation
-  const generation = yield* restore(request, { journal, epoch, tokenizer })
+  const generation = yield* restore(request, { ...run, tokenizer })
   return yield* Effect.raceFirst(placed(generation), cancellation.of(request.session)).pipe(
     Effect.matchEffect({
       onSuccess: (finish) => end(generation, finish, ""),
@@ -111,6 +118,7 @@ const goOn = Effect.fnUntraced(function* (request: GenerateRequest, epoch: numbe
           : end(generation, "failed", error.message)
       },
     }),
+    Effect.tapErrorTag("LogMoved", () => Effect.sync(() => lost(generation))),
   )
 })
 

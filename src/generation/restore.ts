@@ -95,9 +95,16 @@ export const begun = ({ after }: GenerateRequest): Journal => ({
   ...{ tokens: [], prompt: [], end: null, losses: NO_LOSSES, epoch: 1, last: after },
 })
 
+/** What a run of a generation begins with. */
+export interface Run {
+  readonly journal: Journal
+  readonly epoch: number
+  readonly ended: number // runs before it whose end the log did not take
+}
+
 export const restore = Effect.fnUntraced(function* (
   request: GenerateRequest,
-  { journal, epoch, tokenizer }: { readonly journal: Journal; readonly epoch: number; readonly tokenizer: Tokenizer },
+  { journal, epoch, ended, tokenizer }: Run & { readonly tokenizer: Tokenizer },
 ) {
   const admitted = yield* Admitted
   const transcript = new Transcript(tokenizer, request.stop, request.minTokens)
@@ -105,7 +112,7 @@ export const restore = Effect.fnUntraced(function* (
   const tally = new Tally(request.prompt.length)
   tally.goneOn(journal.tokens.length)
   const generation: Generation = {
-    ...{ request, epoch, kv: kvOf(request.session, epoch), after: journal.last, transcript, tally },
+    ...{ request, epoch, kv: kvOf(request.session, epoch, ended), after: journal.last, transcript, tally },
     scope: yield* Effect.scope,
     logged: [...journal.tokens],
     prompt: [...journal.prompt],

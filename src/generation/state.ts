@@ -124,8 +124,14 @@ export class Cancellation extends Context.Service<
   { readonly of: (session: string) => Effect.Effect<never, EarlyEnd> }
 >()("chorus/generation/Cancellation") {}
 
-/** The name of a session's KV on the ranks: each owner has his own, so two of them never meet there. */
-export const kvOf = (session: string, epoch: number): string => (epoch === 1 ? session : `${session}.${epoch}`)
+/**
+ * The name of a session's KV on the ranks: each owner has its own, so two of them never meet there. `ended` counts the runs of
+ * this owner that came to an end which the log did not take: what they left under their names may be in use by others.
+ */
+export const kvOf = (session: string, epoch: number, ended = 0): string => {
+  if (ended > 0) return `${session}.${epoch}.${ended}`
+  return epoch === 1 ? session : `${session}.${epoch}`
+}
 
 export interface Generation {
   readonly request: GenerateRequest
