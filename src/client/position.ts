@@ -13,19 +13,21 @@ export type Taken =
 
 export class Position {
   #at: number
-  #prompt = 0 // tokens of it that were taken
+  #prompt: number // tokens of it that were taken
   #epoch = 0 // of the newest owner
   #missed = false
 
-  /** `at`: of the first token wanted. */
-  constructor(at: number) {
+  /** `at`: of the first token wanted. A reader that begins in the middle of a log has no use for the prompt. */
+  constructor(at: number, wantsPrompt = true) {
     this.#at = at
+    this.#prompt = wantsPrompt ? 0 : Number.POSITIVE_INFINITY
   }
 
   take(entry: LogEntry): Taken {
     if (entry.epoch < this.#epoch) return { _tag: "Tokens", tokens: [] } // a former owner's, after a tail was lost
     this.#epoch = entry.epoch
     if (entry.at > this.#at) return this.#gap()
+    if ("prompt" in entry && entry.prompt > this.#prompt) return this.#gap()
     if (entry._tag === "End") return { _tag: "End", end: entry }
     if (entry._tag === "Prompt") return this.#promptOf(entry)
     if (entry._tag !== "Tokens") return { _tag: "Tokens", tokens: [] }

@@ -82,7 +82,7 @@ async function* tokensOf(
     const start = await startOf(of, subject)
     renewing = renew(of, start.interestMillis)
     if (start.end !== undefined) return gathered.end(start.end)
-    const position = new Position(start.at)
+    const position = new Position(start.at, start.after === 0)
     for (let gap = true, { after } = start; gap; after = 0) {
       gap = false
       for await (const { entry } of follow(connection, subject, { after, signal: stopped })) {

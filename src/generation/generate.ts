@@ -278,7 +278,8 @@ const accepted = Effect.fnUntraced(function* (
   tally.iteration(taken.length, drafted, iterations)
   const { progressed } = yield* Admitted
   progressed({ tokens: taken.length, drafted: proposed, accepted: drafted, iterations })
-  if (taken.length > 0) yield* commit(generation, { _tag: "Tokens", epoch, at, tokens: taken })
+  if (taken.length > 0)
+    yield* commit(generation, { _tag: "Tokens", epoch, at, tokens: taken, ...promptTold(generation) })
 }, Effect.uninterruptible) // a token is in the answer and in its log, or in neither
 
 /** Up to the one that ends the generation. */
@@ -314,10 +315,14 @@ const end = Effect.fnUntraced(function* (generation: Generation, finishReason: F
   const { request, epoch, transcript, tally, logged, endToken } = generation
   const stats = tally.read(generation.coldStart)
   const ending = { text: transcript.end(), finishReason, error, stats, ...(endToken === null ? {} : { endToken }) }
-  yield* commit(generation, { _tag: "End", epoch, at: logged.length, ...ending })
+  yield* commit(generation, { _tag: "End", epoch, at: logged.length, ...ending, ...promptTold(generation) })
   yield* written(generation)
   return answerOf(request, { tokens: logged, prompt: generation.prompt }, ending)
 })
+
+/** By which a reader knows whether it has missed any. */
+const promptTold = ({ request, prompt }: Generation) =>
+  request.promptLogprobs === null ? {} : { prompt: prompt.length }
 
 const answerOf = (
   { logprobs, promptLogprobs }: GenerateRequest,

@@ -209,7 +209,12 @@ export const LogEntry = Schema.Union([
   Schema.TaggedStruct("Prompt", { epoch: Count, at: Count, from: Count, tokens: Schema.Array(PromptToken) }),
   /** Another supervisor goes on from here: who wrote before cannot write any more. Says nothing to readers. */
   Schema.TaggedStruct("Owner", { epoch: Count, at: Count }),
-  Schema.TaggedStruct("Tokens", { epoch: Count, at: Count, tokens: Schema.Array(LoggedToken) }),
+  Schema.TaggedStruct("Tokens", {
+    epoch: Count,
+    at: Count,
+    tokens: Schema.Array(LoggedToken),
+    prompt: Schema.optionalKey(Count), // tokens of it that were told before, where they were asked for
+  }),
   /** The ranks went while a pass of the session ran, so many times in a row at this position. Says nothing to readers. */
   Schema.TaggedStruct("Lost", { epoch: Count, at: Count, count: Count }),
   Schema.TaggedStruct("End", {
@@ -220,6 +225,7 @@ export const LogEntry = Schema.Union([
     error: Schema.String, // empty unless it failed
     endToken: Schema.optionalKey(EndToken),
     stats: GenerationStats,
+    prompt: Schema.optionalKey(Count), // as in Tokens
   }),
 ]).pipe(Schema.toTaggedUnion("_tag"))
 export type LogEntry = typeof LogEntry.Type

@@ -75,4 +75,9 @@ export const FAILED: ReadonlyArray<Failed> = [
     drains: true,
     found: "an owner that gave up on a log whose servers had not agreed for five seconds: the session never ended",
   },
+  {
+    seed: 301853,
+    drains: true,
+    found: "a reader of a log that had lost all, and missed the prompt's tokens when they were written again",
+  },
 ]

@@ -47,3 +47,22 @@ test("what is missing may be a former owner's, before a later one's", () => {
   expect(said(position.take({ ...owner, at: 2 }))).toEqual([])
   expect(said(position.take({ ...tokens(2, 7), epoch: 2 }))).toEqual([7])
 })
+
+test("a prompt that was missed is looked for, unless the reader has begun behind it", () => {
+  const first = { id: 1, bytes: new Uint8Array(0) }
+  const prompt: LogEntry = { _tag: "Prompt", epoch: 1, at: 0, from: 0, tokens: [first] }
+  const answer: LogEntry = {
+    _tag: "Tokens",
+    epoch: 1,
+    at: 0,
+    tokens: [{ id: 5, text: "", origin: "plain" }],
+    prompt: 1,
+  }
+  const position = new Position(0)
+  expect(said(position.take(answer))).toBe("Gap")
+  expect(position.take(prompt)).toEqual({ _tag: "Prompt", tokens: [first] })
+  expect(said(position.take(answer))).toEqual([5])
+  const live = new Position(0, false)
+  expect(said(live.take(answer))).toEqual([5])
+  expect(live.take(prompt)).toEqual({ _tag: "Prompt", tokens: [] })
+})
