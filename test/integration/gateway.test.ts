@@ -349,6 +349,8 @@ test("every answer says what decides its bits, in each of its objects and from e
     { model, prompt: PROMPT, max_tokens: 4 },
     { model, messages, max_tokens: 4 },
   ]
+  const known = async () => (await clientOf(other.url).completions.create(text)).system_fingerprint
+  await expect.poll(known).toBeDefined() // a gateway that has just started waits for the first beats
   const answers = await Promise.all(
     clients.flatMap((client) => [
       client.completions.create(text).then((whole) => [whole]),
