@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "../engine/engine.hpp"
+#include "engine/engine.hpp"
 #include "worker.hpp"
 
 namespace chorus {

@@ -2,7 +2,7 @@
 #pragma once
 #include <napi.h>
 
-#include "../engine/engine.hpp"
+#include "engine/engine.hpp"
 
 namespace chorus {
 

@@ -1,6 +1,6 @@
 #include <optional>
 
-#include "../engine/engine.hpp"
+#include "engine/engine.hpp"
 
 namespace chorus {
 

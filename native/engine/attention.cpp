@@ -1,10 +1,10 @@
-#include "attention.hpp"
+#include "engine/attention.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "attention_kernels.hpp"
+#include "kernels/attention.hpp"
 
 namespace chorus {
 

@@ -1,4 +1,4 @@
-#include "engine.hpp"
+#include "engine/engine.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,8 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
-#include "graph.hpp"
-#include "sampler_kernels.hpp"
+#include "engine/graph.hpp"
+#include "kernels/sampler.hpp"
 
 namespace chorus {
 

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "ggml-cpu.h"
-#include "model.hpp"
-#include "sampler.hpp"
+#include "weights/weights.hpp"
+#include "sampler/sampler.hpp"
 
 namespace chorus {
 

@@ -1,7 +1,7 @@
 // One stretch as a ggml graph: record the steps, allocate, fill the inputs, compute. The model reads top to bottom here.
 #pragma once
-#include "attention.hpp"
-#include "engine.hpp"
+#include "engine/attention.hpp"
+#include "engine/engine.hpp"
 
 namespace chorus {
 

@@ -1,6 +1,6 @@
 // The sampler: Gumbel-max with common random numbers ("Coupling without Communication and Drafter-Invariant Speculative
 // Decoding", Daliri, Musco, Suresh 2024). Base and draft draw the same numbers for the same position, so a generation is a
-// function of weights, prompt, settings and seed alone. Ranks run native/engine/sampler.cpp, which is held to this by test.
+// function of weights, prompt, settings and seed alone. Ranks run native/sampler/sampler.cpp, which is held to this by test.
 import type { Sampling } from "../../native/index.ts"
 
 interface Scored {

@@ -148,7 +148,7 @@ describe("a token that is far behind", () => {
   test("can win as long as any variate makes up for it: they lie 26.004 apart", () => {
     const [lowest, highest] = [variate(0), variate(2 ** 32 - 1)]
     expect(highest - lowest).toBeCloseTo(26.0039, 4)
-    expect(highest - lowest).toBeLessThan(26.01) // REACH in native/engine/sampler.cpp
+    expect(highest - lowest).toBeLessThan(26.01) // REACH in native/sampler/sampler.cpp
   })
 
   test("wins exactly where its variate is the larger by more than its distance", () => {

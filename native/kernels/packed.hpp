@@ -1,6 +1,6 @@
 // The kernels of packed.hpp for one instruction set.
 #pragma once
-#include "packed.hpp"
+#include "weights/packed.hpp"
 
 namespace chorus {
 

@@ -12,7 +12,7 @@
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
 #include "ggml.h"
-#include "packed.hpp"
+#include "weights/packed.hpp"
 
 namespace chorus {
 

@@ -1,10 +1,10 @@
-#include "sampler.hpp"
+#include "sampler/sampler.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "sampler_kernels.hpp"
+#include "kernels/sampler.hpp"
 
 namespace chorus {
 

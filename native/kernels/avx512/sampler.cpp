@@ -1,10 +1,10 @@
 // Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
 // templates, no inline functions of headers but static ones.
-#include "sampler_kernels.hpp"
+#include "kernels/sampler.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
 
-#include "exp_avx512.hpp"
+#include "exp.hpp"
 
 namespace chorus {
 

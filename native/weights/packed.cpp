@@ -1,4 +1,4 @@
-#include "packed.hpp"
+#include "weights/packed.hpp"
 
 #include <sys/mman.h>
 
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "packed_kernels.hpp"
+#include "kernels/packed.hpp"
 
 namespace chorus {
 

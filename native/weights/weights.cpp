@@ -1,4 +1,4 @@
-#include "model.hpp"
+#include "weights/weights.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,12 +1,12 @@
 // Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
 // templates, no inline functions of headers.
-#include "packed_kernels.hpp"
+#include "kernels/packed.hpp"
 
 #if defined(__AVX512F__)
 
 #include <immintrin.h>
 
-#include "rows_avx512.hpp"
+#include "rows.hpp"
 
 namespace chorus {
 
