@@ -182,12 +182,40 @@ const inCode = (match: RegExpExecArray): boolean => {
   return inBlock || (line.match(/`/g)?.length ?? 0) % 2 === 1
 }
 
-test("the files that the documents name exist", () => {
-  const missing = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].flatMap((document) => {
-    const links = [...text(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, path]) => path ?? "")
-    const spans = [...text(document).matchAll(/`((?:src|actors|native|infra|bin|test|models|bench)\/[\w./-]+)`/g)]
-    const named = [...links, ...spans.map(([, path]) => path ?? "")]
-    return named.filter((path) => !existsSync(join(ROOT, path))).map((path) => `${document}: ${path}`)
-  })
-  expect(missing).toEqual([])
+const documents = files.filter((file) => /^(docs\/.*|[A-Z]+)\.md$/.test(file))
+
+test.each(documents)("the files and headings that %s names exist", (document) => {
+  const links = [...text(document).matchAll(/\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)/g)].map(
+    ([link, path, heading]) => ({
+      link,
+      file: path ? join(dirname(document), path) : document,
+      heading,
+    }),
+  )
+  const broken = links
+    .filter(
+      ({ file, heading }) =>
+        !existsSync(join(ROOT, file)) || (heading !== undefined && !headings(file).includes(heading)),
+    )
+    .map(({ link }) => link)
+  const spans = [...text(document).matchAll(/`((?:src|actors|native|infra|bin|test|models|bench)\/[\w./-]+)`/g)]
+  const missing = spans.map(([, path]) => path ?? "").filter((path) => !existsSync(join(ROOT, path)))
+  expect([...broken, ...missing]).toEqual([])
+})
+
+/** The anchors of a document's headings, as forges make them. */
+const headings = (document: string): ReadonlyArray<string> =>
+  [...text(document).matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    (heading ?? "")
+      .toLowerCase()
+      .replaceAll(/[^\w\s-]/g, "")
+      .replaceAll(" ", "-"),
+  )
+
+test("every room has its page, and ARCHITECTURE.md leads there", () => {
+  const rooms = ["native", ...new Set(files.flatMap((file) => /^src\/([^/]+)\//.exec(file)?.[1] ?? []))]
+  const pages = files.flatMap((file) => /^docs\/architecture\/(.*)\.md$/.exec(file)?.[1] ?? [])
+  const linked = [...text("ARCHITECTURE.md").matchAll(/\(docs\/architecture\/(\w+)\.md\)/g)].map(([, page]) => page)
+  expect(pages).toEqual(expect.arrayContaining(rooms))
+  expect(pages.filter((page) => !linked.includes(page))).toEqual([])
 })
