@@ -15,15 +15,16 @@ const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: 
 
 export const draft = Effect.fnUntraced(function* (generation: Generation, group: Group, shape: TreeShape) {
   const { answer, millis, bytes } = yield* caughtUp(generation, group, shape)
-  measure(generation, "calibrate", generation.tokens.length - generation.draft.committed, answer.calibrate)
-  const computing = answer.draft.millis > 0 ? answer.draft.computeMillis / answer.draft.millis : 0
-  for (const { rows, millis } of answer.steps) {
+  const [tree] = answer.trees
+  measure(generation, "calibrate", generation.tokens.length - generation.draft.committed, tree.calibrate)
+  const computing = tree.draft.millis > 0 ? tree.draft.computeMillis / tree.draft.millis : 0
+  for (const { rows, millis } of tree.steps) {
     measure(generation, "steps", rows, { millis, computeMillis: millis * computing })
   }
   generation.draft = { committed: generation.tokens.length }
-  generation.tally.pass("calibrate", answer.calibrate, null)
-  generation.tally.pass("draft", answer.draft, { millis: millis - answer.calibrate.millis, bytes })
-  return answer
+  generation.tally.pass("calibrate", tree.calibrate, null)
+  generation.tally.pass("draft", tree.draft, { millis: millis - tree.calibrate.millis, bytes })
+  return tree
 })
 
 /** A rank that has lost the session, or a part of it, gets what it lacks: by calibration where that is little. */
@@ -71,10 +72,14 @@ const tree = (generation: Generation, group: Group, shape: TreeShape) =>
     error: GroupError,
     execute: group.draft({
       _tag: "Draft",
-      session: generation.kv,
-      committed: generation.draft.committed,
-      accepted: generation.tokens.slice(generation.draft.committed),
       fuzzy: generation.request.fuzzy,
-      ...shape,
+      sessions: [
+        {
+          session: generation.kv,
+          committed: generation.draft.committed,
+          accepted: generation.tokens.slice(generation.draft.committed),
+          ...shape,
+        },
+      ],
     }),
   })

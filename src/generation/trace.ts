@@ -3,11 +3,11 @@ import { Effect } from "effect"
 import { Traces } from "../bus/traces.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Accepted } from "../speculation/acceptance.ts"
-import type { Drafted } from "../wire/pass.ts"
+import type { DraftedTree } from "../wire/pass.ts"
 import type { Generation } from "./state.ts"
 
 interface Iteration extends Accepted {
-  readonly tree: Drafted
+  readonly tree: DraftedTree
   readonly millis: number
 }
 

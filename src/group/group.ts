@@ -16,7 +16,6 @@ import {
   type Decoded,
   type Draft,
   type Drafted,
-  type DraftedTogether,
   GroupControl,
   PassAnswer,
   PassCommand,
@@ -86,10 +85,6 @@ interface GroupPasses {
   readonly decode: (command: Omit<Decode, Numbered>) => Effect.Effect<Timed<Decoded>, GroupError>
   readonly verify: (command: Omit<Verify, Numbered>) => Effect.Effect<Timed<Verified>, GroupError>
   readonly draft: (command: Omit<Draft, Numbered>) => Effect.Effect<Timed<Drafted>, GroupError>
-  /** Drafts of different sessions with one N, in one pass. */
-  readonly draftTogether: (
-    drafts: readonly [Omit<Draft, Numbered>, ...ReadonlyArray<Omit<Draft, Numbered>>],
-  ) => Effect.Effect<Timed<DraftedTogether>, GroupError>
 }
 
 export interface GroupOptions {
@@ -223,12 +218,6 @@ export const passesOf = (of: Numbering, ask: (command: PassCommand) => Effect.Ef
     decode: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Decoded")),
     verify: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Verified")),
     draft: (command) => Effect.suspend(() => pass({ ...command, ...numbered() }, "Drafted")),
-    draftTogether: ([first, ...more]) =>
-      Effect.suspend(() => {
-        const drafts = [{ ...first, ...numbered() }, ...more.map((draft) => ({ ...draft, ...numbered() }))] as const
-        const { pass: number } = drafts[0]
-        return pass({ _tag: "DraftTogether", epoch: 0, pass: number, attempt: 0, drafts }, "DraftedTogether")
-      }),
   }
 }
 

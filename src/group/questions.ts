@@ -85,7 +85,7 @@ export class Questions {
   #send(question: Question): void {
     if (this.#gone !== undefined) return question.asker.end(this.#gone)
     if (!this.#gathered) return void this.#waiting.set(question.asker, question)
-    const sent = { ...question, command: stamped(question.command, { epoch: this.#epoch }) }
+    const sent = { ...question, command: { ...question.command, epoch: this.#epoch } }
     this.#sent.set(question.asker, sent)
     question.asker.send(sent)
   }
@@ -94,7 +94,7 @@ export class Questions {
     const { command, asker } = question
     if (command.attempt === ATTEMPTS) return this.#end(question, otherwise)
     this.#sent.delete(asker)
-    this.#send({ command: stamped(command, { attempt: command.attempt + 1 }), asker })
+    this.#send({ command: { ...command, attempt: command.attempt + 1 }, asker })
   }
 
   #end({ asker }: Question, outcome: Outcome): void {
@@ -105,12 +105,4 @@ export class Questions {
   #silent(reason: string, blameless: boolean): GroupSilent {
     return new GroupSilent({ group: this.#group, reason, ...(blameless ? { blameless } : {}) })
   }
-}
-
-type Stamp = Partial<Pick<PassCommand, "epoch" | "attempt">>
-
-const stamped = (command: PassCommand, stamp: Stamp): PassCommand => {
-  if (command._tag !== "DraftTogether") return { ...command, ...stamp }
-  const [first, ...more] = command.drafts
-  return { ...command, ...stamp, drafts: [{ ...first, ...stamp }, ...more.map((draft) => ({ ...draft, ...stamp }))] }
 }

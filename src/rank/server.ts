@@ -41,9 +41,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, del
   const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: crew.compute, deltas })
   const working = yield* work<Msg>({
     ...{ epoch, crew, answer, exchange: peers.exchange, deltas, tell, give: moving.give },
-    traced: ({ askers: [message], command: { _tag, pass }, parts }: Lane<Msg>) => {
-      const session = parts.map(({ session }) => session).join()
-      return (effect) => tracedAs(_tag, message?.headers, { group, rank, session, pass })(effect)
+    traced: ({ askers: [message], command: { _tag, pass }, sessions }: Lane<Msg>) => {
+      return (effect) => tracedAs(_tag, message?.headers, { group, rank, session: sessions.join(), pass })(effect)
     },
   })
   const leads = strategy.leader(place.ranks) === rank

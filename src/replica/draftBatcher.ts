@@ -8,6 +8,7 @@ import { type Drafted, PASS_ROWS } from "../wire/pass.ts"
 import { type Action, decide, type Event, idle } from "./draftBatch.ts"
 
 type Draft = Parameters<Group["draft"]>[0]
+type Trees = Drafted["trees"]
 
 interface Asked {
   readonly draft: Draft
@@ -51,18 +52,24 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
     const [first, ...more] = all
     if (first === undefined) return Effect.void
     if (more.length === 0) return alone(first)
-    return group.draftTogether([first.draft, ...more.map(({ draft }) => draft)]).pipe(
-      Effect.flatMap(({ answer, millis, bytes }) =>
-        Effect.forEach(
+    const [one, ...others] = first.draft.sessions
+    const sessions = [one, ...others, ...more.flatMap(({ draft }) => draft.sessions)] as const
+    return group.draft({ ...first.draft, sessions }).pipe(
+      Effect.flatMap(({ answer, millis, bytes }) => {
+        const left = [...answer.trees]
+        return Effect.forEach(
           all,
-          (one, i) => {
-            const drafted = answer.drafted[i]
-            const part = { millis, bytes: Math.round(bytes / all.length) }
-            return drafted === undefined ? alone(one) : Deferred.succeed(one.answer, { answer: drafted, ...part })
+          (asked) => {
+            const { length } = asked.draft.sessions
+            const [tree, ...further] = left.splice(0, length)
+            if (tree === undefined) return alone(asked)
+            const trees: Trees = [tree, ...further]
+            const part = Math.round((bytes * length) / sessions.length)
+            return Deferred.succeed(asked.answer, { answer: { ...answer, trees }, millis, bytes: part })
           },
           { discard: true },
-        ),
-      ),
+        )
+      }),
       Effect.catch(() => Effect.forEach(all, alone, { concurrency: "unbounded", discard: true })),
     )
   }
@@ -76,8 +83,9 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
       const id = ++last
       const answer = Deferred.makeUnsafe<Timed<Drafted>, GroupError>()
       asked.set(id, { draft, answer })
-      const { fuzzy, accepted, width } = draft
-      happen({ _tag: "Wanted", wanted: { id, fuzzy, rows: Math.max(accepted.length, width) } })
+      const { fuzzy, sessions } = draft
+      const rows = sessions.reduce((sum, { accepted, width }) => sum + Math.max(accepted.length, width), 0)
+      happen({ _tag: "Wanted", wanted: { id, fuzzy, rows } })
       return Effect.ensuring(
         Deferred.await(answer),
         Effect.sync(() => {

@@ -99,43 +99,41 @@ export const Verify = Schema.TaggedStruct("Verify", {
   logprobs,
 })
 
-/**
- * To a draft group: drop all fuzzy KV, run `accepted` (what was accepted last, the bonus token last) exactly and commit it
- * (bonus calibration), then draft a tree with fuzzy passes of group size `fuzzy` (1: exact drafting) without asking anyone
- * between depths.
- */
-export const Draft = Schema.TaggedStruct("Draft", {
-  ...base,
+/** A session's part of a Draft: what was accepted last, the bonus token at its end, and the shape of the tree. */
+export const SessionDraft = Schema.Struct({
+  session: Session,
+  committed: Count,
   accepted: Tokens,
-  fuzzy: Positive,
   depth: Positive,
   width: Positive,
   nodes: Positive,
 })
 
 /**
- * Drafts of different sessions with one N, whose passes run together: every rank sees the same rows, and the hops are
- * shared. The first draft's pass and attempt are those of the whole. Where one of them cannot run the whole is refused.
+ * To a draft group, for one session or for several whose passes run together: every rank sees the same rows, and the hops
+ * are shared. Of each session: drop all fuzzy KV, run `accepted` exactly and commit it (bonus calibration), then draft a
+ * tree with fuzzy passes of group size `fuzzy` (1: exact drafting) without asking anyone between depths. Where one of the
+ * sessions cannot run the whole is refused.
  */
-export const DraftTogether = Schema.TaggedStruct("DraftTogether", {
+export const Draft = Schema.TaggedStruct("Draft", {
   epoch: Count,
   pass: Count,
   attempt: Count,
-  drafts: Schema.NonEmptyArray(Draft),
+  fuzzy: Positive,
+  sessions: Schema.NonEmptyArray(SessionDraft),
 })
 
-/** A pass of one session. */
-export type SessionCommand = Prefill | Decode | Verify | Draft
-
-export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft, DraftTogether]).pipe(
-  Schema.toTaggedUnion("_tag"),
-)
+export const PassCommand = Schema.Union([Prefill, Decode, Verify, Draft]).pipe(Schema.toTaggedUnion("_tag"))
 export type PassCommand = typeof PassCommand.Type
 export type Prefill = typeof Prefill.Type
 export type Decode = typeof Decode.Type
 export type Verify = typeof Verify.Type
+export type SessionDraft = typeof SessionDraft.Type
 export type Draft = typeof Draft.Type
-export type DraftTogether = typeof DraftTogether.Type
+
+/** The sessions that a pass is for, and the KV of each that it builds on. */
+export const sessionsOf = (command: PassCommand): ReadonlyArray<Pick<SessionDraft, "session" | "committed">> =>
+  command._tag === "Draft" ? command.sessions : [command]
 
 /** What a part of a pass took: time as the answering rank saw it, messages and payload bytes of all ranks. */
 export const PassCost = Schema.Struct({
@@ -160,9 +158,11 @@ export const Prefilled = Schema.TaggedStruct("Prefilled", { pass: Count, logProb
 export const Decoded = Schema.TaggedStruct("Decoded", { pass: Count, tokens: Tokens, logProbs, cost: PassCost })
 /** `choices[i]`: the sampler's token after row i. */
 export const Verified = Schema.TaggedStruct("Verified", { pass: Count, choices: Tokens, logProbs, cost: PassCost })
-/** The tree without its root (the bonus token): parents index `tokens`, -1 is the root. `steps`: each fuzzy pass by itself. */
-export const Drafted = Schema.TaggedStruct("Drafted", {
-  pass: Count,
+/**
+ * A session's tree without its root (the bonus token): parents index `tokens`, -1 is the root. `steps`: each fuzzy pass by
+ * itself. Messages, bytes and computing are shared out among the sessions of the command.
+ */
+export const DraftedTree = Schema.Struct({
   tokens: Tokens,
   parents: Schema.Array(Schema.Int),
   logProbs: Schema.Array(Schema.Number), // cumulative
@@ -170,19 +170,19 @@ export const Drafted = Schema.TaggedStruct("Drafted", {
   draft: PassCost, // all steps together
   steps: Schema.Array(Schema.Struct({ rows: Count, millis: Schema.Finite })),
 })
-/** In the order of the drafts. Messages, bytes and computing are shared out among them. */
-export const DraftedTogether = Schema.TaggedStruct("DraftedTogether", { pass: Count, drafted: Schema.Array(Drafted) })
+/** In the order of the command's sessions. */
+export const Drafted = Schema.TaggedStruct("Drafted", { pass: Count, trees: Schema.NonEmptyArray(DraftedTree) })
 export const Refused = Schema.TaggedStruct("Refused", { pass: Count, error: PassError })
 
-export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, DraftedTogether, Refused]).pipe(
+export const PassAnswer = Schema.Union([Prefilled, Decoded, Verified, Drafted, Refused]).pipe(
   Schema.toTaggedUnion("_tag"),
 )
 export type PassAnswer = typeof PassAnswer.Type
 export type Prefilled = typeof Prefilled.Type
 export type Decoded = typeof Decoded.Type
 export type Verified = typeof Verified.Type
+export type DraftedTree = typeof DraftedTree.Type
 export type Drafted = typeof Drafted.Type
-export type DraftedTogether = typeof DraftedTogether.Type
 
 /** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
 export const GroupControl = Schema.Union([

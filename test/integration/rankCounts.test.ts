@@ -9,7 +9,7 @@ import { fuzzy, hopsExact, hopsFuzzy } from "../../src/speculation/schedule.ts"
 import { HEADER_BYTES } from "../../src/wire/activation.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
 import { PART_HEADER_BYTES } from "../../src/wire/part.ts"
-import type { Drafted, PassCost } from "../../src/wire/pass.ts"
+import type { DraftedTree, PassCost } from "../../src/wire/pass.ts"
 import { RankGroup, Server } from "./rankGroup.ts"
 
 const MODEL = join(import.meta.dirname, "../../models/demo/draft")
@@ -165,7 +165,7 @@ test.each(cases)(
   },
 )
 
-const stepsOf = ({ steps }: Drafted): ReadonlyArray<number> => {
+const stepsOf = ({ steps }: DraftedTree): ReadonlyArray<number> => {
   const rows = steps.map(({ rows }) => rows)
   expect(rows).toEqual([3, 3, 3])
   return rows

@@ -6,7 +6,7 @@ import { createServer, connect as dial, type Socket } from "node:net"
 import { join } from "node:path"
 import { Packr } from "msgpackr"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { GREEDY, type PassAnswer, type PassCommand } from "../../src/wire/pass.ts"
+import { type Draft, GREEDY, type PassAnswer, type PassCommand, type SessionDraft } from "../../src/wire/pass.ts"
 import { ENTRY, environmentOf, exit, RankGroup, Server } from "./rankGroup.ts"
 
 const MODEL = join(import.meta.dirname, "../../models/demo/draft")
@@ -37,7 +37,10 @@ describe("one rank", () => {
       prefill: () => ({ _tag: "Prefill", ...of(), tokens: [1, 2], sampling: GREEDY }) as const,
       verify: () => ({ _tag: "Verify", ...of(), keep: [], tokens: [13], parents: [-1] }) as const,
       decode: () => ({ _tag: "Decode", ...of(), keep: [], token: 13, steps: 3 }) as const,
-      draft: () => ({ _tag: "Draft", ...of(), accepted: [13], fuzzy: 4, ...SHAPE }) as const,
+      draft: (change: Partial<SessionDraft> = {}): Draft => {
+        const sessions = [{ session: name, committed: PROMPT.length - 1, accepted: [13], ...SHAPE, ...change }] as const
+        return { _tag: "Draft", ...group.next(), fuzzy: 4, sessions }
+      },
       release: () => group.control({ _tag: "Release", session: name }),
     }
   }
@@ -54,9 +57,9 @@ describe("one rank", () => {
       [{ ...decode(), steps: 1016 }, invalid("steps")],
       [{ ...verify(), session: "nobody" }, unknown(-1, 9)],
       [{ ...prefill(), session: "nobody" }, unknown(-1, 9)],
-      [{ ...draft(), session: "nobody" }, unknown(-1, 9)],
+      [draft({ session: "nobody" }), unknown(-1, 9)],
       [{ ...verify(), committed: 10 }, unknown(9, 10)],
-      [{ ...draft(), committed: 10 }, unknown(9, 10)],
+      [draft({ committed: 10 }), unknown(9, 10)],
       [{ ...prefill(), committed: 12 }, unknown(9, 12)],
       [{ ...verify(), committed: 11, keep: [0, 4] }, unknown(9, 11)], // the last pass had no row 4
       [
@@ -75,10 +78,10 @@ describe("one rank", () => {
       [{ ...verify(), keep: [1, 0] }, invalid("keep[1]")],
       [{ ...prefill(), tokens: [1, 2, 5000] }, invalid("tokens[2]")],
       [{ ...prefill(), tokens: inTurn(513) }, invalid("tokens")],
-      [{ ...draft(), accepted: [] }, invalid("accepted")],
-      [{ ...draft(), accepted: [2 ** 31] }, invalid("accepted[0]")],
-      [{ ...draft(), depth: 2000 }, invalid("depth")],
-      [{ ...draft(), width: 513 }, invalid("width")],
+      [draft({ accepted: [] }), invalid("sessions[0].accepted")],
+      [draft({ accepted: [2 ** 31] }), invalid("sessions[0].accepted[0]")],
+      [draft({ depth: 2000 }), invalid("sessions[0].depth")],
+      [draft({ width: 513 }), invalid("sessions[0].width")],
     ]
     for (const [command, error] of cases) expect(errorOf(await group.command(command))).toMatchObject(error)
     const after = await group.command(verify())

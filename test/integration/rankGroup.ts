@@ -9,12 +9,14 @@ import { codec } from "../../src/wire/codec.ts"
 import { type Deployment, ENVIRONMENT, type Strategy } from "../../src/wire/deployment.ts"
 import {
   type Decoded,
-  type Drafted,
+  type Draft,
+  type DraftedTree,
   GREEDY,
   GroupControl,
   PassAnswer,
   PassCommand,
   type Prefilled,
+  type SessionDraft,
   type Verified,
 } from "../../src/wire/pass.ts"
 import { groupSubjects } from "../../src/wire/subjects.ts"
@@ -179,8 +181,13 @@ export class RankGroup implements AsyncDisposable {
     return expectTag(await this.command({ _tag: "Verify", session, ...this.next(), ...rest }), "Verified")
   }
 
-  async draft(session: string, rest: Rest<PassCommand & { _tag: "Draft" }>): Promise<Drafted> {
-    return expectTag(await this.command({ _tag: "Draft", session, ...this.next(), ...rest }), "Drafted")
+  /** One session's tree. */
+  async draft(
+    session: string,
+    { fuzzy, ...rest }: Omit<SessionDraft, "session"> & Pick<Draft, "fuzzy">,
+  ): Promise<DraftedTree> {
+    const sessions = [{ session, ...rest }] as const
+    return expectTag(await this.command({ _tag: "Draft", ...this.next(), fuzzy, sessions }), "Drafted").trees[0]
   }
 
   async decode(session: string, rest: Rest<PassCommand & { _tag: "Decode" }>): Promise<Decoded> {

@@ -10,7 +10,7 @@ import { draftingTogether } from "../../src/replica/draftBatcher.ts"
 import type { Ready } from "../../src/replica/link.ts"
 import { keeping } from "../../src/replica/prefixCache.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
-import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import { type GroupControl, type PassAnswer, type PassCommand, sessionsOf } from "../../src/wire/pass.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Asking, GroupShape, RankActor } from "./rank.ts"
@@ -153,7 +153,7 @@ export class SimulatedLink {
     const { process, network, answered } = this.#of
     const listeners = this.#of.ranks(shape).filter(({ process }) => process.alive && network.isUp(process))
     const { _tag, pass, attempt } = question.command
-    const session = question.command._tag === "DraftTogether" ? "" : question.command.session
+    const session = sessionsOf(question.command).map(({ session }) => session)
     process.world.note(
       () => `${process.name} asks ${shape.group} ${shape.replica}: ${_tag} of ${session}, pass ${pass}.${attempt}`,
     )

@@ -5,7 +5,7 @@ import { Effect, Result } from "effect"
 import { Nats } from "../../bus/nats.ts"
 import { codec } from "../../wire/codec.ts"
 import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../../wire/kv.ts"
-import type { Sampling, SessionCommand } from "../../wire/pass.ts"
+import { type PassCommand, type Sampling, sessionsOf } from "../../wire/pass.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
 import type { Compute } from "../device/compute.ts"
 
@@ -35,14 +35,14 @@ export class Deltas {
     if (wish._tag === "Missing" && wish.rank === rank) this.#shorten(wish.session, wish.from)
   }
 
-  /** A command is about to change a session. */
-  begin(command: SessionCommand): void {
-    const { session, committed } = command
+  /** A command is about to change its sessions. */
+  begin(command: PassCommand): void {
     if (command._tag === "Prefill") {
+      const { session } = command
       const before = command.from === undefined ? this.#sessions.get(session) : undefined // begun anew with a copy
       this.#sessions.set(session, { sampling: command.sampling, length: before?.length ?? 0 })
     }
-    this.#shorten(session, committed)
+    for (const { session, committed } of sessionsOf(command)) this.#shorten(session, committed)
   }
 
   forget(session: string): void {

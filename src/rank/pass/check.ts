@@ -1,6 +1,6 @@
 // What a command may ask for. The schema has checked its form; this checks it against the model and the engine.
 import { InvalidRequest } from "../../wire/errors.ts"
-import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../../wire/pass.ts"
+import type { Decode, PassCommand, Prefill, SessionDraft, Verify } from "../../wire/pass.ts"
 
 export interface Bounds {
   readonly vocab: number
@@ -9,7 +9,7 @@ export interface Bounds {
 }
 
 /** The first field that is out of its range, or null. */
-export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest | null => {
+export const check = (bounds: Bounds, command: PassCommand): InvalidRequest | null => {
   switch (command._tag) {
     case "Prefill":
       return (
@@ -28,10 +28,9 @@ export const check = (bounds: Bounds, command: SessionCommand): InvalidRequest |
         checkKeep(command)
       )
     case "Draft":
-      return (
-        checkSome("accepted", command.accepted) ??
-        checkTokens(bounds, "accepted", command.accepted, command.committed) ??
-        checkTreeSize(bounds, command)
+      return command.sessions.reduce<InvalidRequest | null>(
+        (found, draft, i) => found ?? checkDraft(bounds, `sessions[${i}]`, draft),
+        null,
       )
   }
 }
@@ -109,10 +108,19 @@ const checkKeep = ({ keep, committed }: Verify | Decode) => {
     : invalid("keep", `has ${keep.length} rows, more than the ${committed} committed tokens`)
 }
 
-const checkTreeSize = ({ context, maxRows }: Bounds, { committed, accepted, depth, width }: Draft) => {
-  if (width > maxRows) return invalid("width", `is ${width}, a pass takes ${maxRows} rows`)
+const checkDraft = (bounds: Bounds, at: string, draft: SessionDraft) =>
+  checkSome(`${at}.accepted`, draft.accepted) ??
+  checkTokens(bounds, `${at}.accepted`, draft.accepted, draft.committed) ??
+  checkTreeSize(bounds, at, draft)
+
+const checkTreeSize = (
+  { context, maxRows }: Bounds,
+  at: string,
+  { committed, accepted, depth, width }: SessionDraft,
+) => {
+  if (width > maxRows) return invalid(`${at}.width`, `is ${width}, a pass takes ${maxRows} rows`)
   const end = committed + accepted.length + depth
-  return end <= context ? null : invalid("depth", `reaches position ${end}, the context holds ${context}`)
+  return end <= context ? null : invalid(`${at}.depth`, `reaches position ${end}, the context holds ${context}`)
 }
 
 /** Rows of a tree's longest path. */

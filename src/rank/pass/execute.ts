@@ -2,15 +2,14 @@
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"
 import type { Exchange } from "../../group/exchange.ts"
-import type {
-  Decode,
-  DraftedTogether,
-  DraftTogether,
-  PassAnswer,
-  Prefill,
-  RowLogProbs,
-  SessionCommand,
-  Verify,
+import {
+  type Decode,
+  type PassAnswer,
+  type PassCommand,
+  type Prefill,
+  type RowLogProbs,
+  sessionsOf,
+  type Verify,
 } from "../../wire/pass.ts"
 import { chain } from "../device/chain.ts"
 import { draft } from "../strategy/draftLoop.ts"
@@ -30,11 +29,11 @@ export interface Crew extends Member {
 export const execute = (
   crew: Crew,
   exchange: Exchange,
-  command: SessionCommand,
+  command: PassCommand,
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course = courseOf(crew, exchange, cost, [command.session])
+    const course = courseOf(crew, exchange, cost, command)
     yield* prepare(crew, command)
     switch (command._tag) {
       case "Prefill":
@@ -44,26 +43,12 @@ export const execute = (
       case "Verify":
         return yield* verify(crew.strategy, course, command, cost)
       case "Draft":
-        return yield* Effect.map(draft(crew.strategy, course, [command], cost), (all) => all?.[0] ?? null)
+        return yield* draft(crew.strategy, course, command, cost)
     }
   })
 
-/** Several sessions' drafts as one. A session that cannot fails them all; whoever asked then asks for each by itself. */
-export const executeTogether = (
-  crew: Crew,
-  exchange: Exchange,
-  { pass, drafts }: DraftTogether,
-): Effect.Effect<DraftedTogether | null, PrepareError | RunError> =>
-  Effect.gen(function* () {
-    const cost = meter(exchange)
-    const sessions = drafts.map(({ session }) => session)
-    for (const command of drafts) yield* prepare(crew, command)
-    const all = yield* draft(crew.strategy, courseOf(crew, exchange, cost, sessions), drafts, cost)
-    return all === null ? null : { _tag: "DraftedTogether", pass, drafted: all }
-  })
-
-const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, sessions: ReadonlyArray<string>): Course => ({
-  sessions,
+const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, command: PassCommand): Course => ({
+  sessions: sessionsOf(command).map(({ session }) => session),
   place: crew.place,
   compute: crew.compute,
   exchange,

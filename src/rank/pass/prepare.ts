@@ -2,7 +2,7 @@
 // stays of one mind, and a rank that cannot says so with a typed error and changes nothing.
 import { Effect } from "effect"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../../wire/errors.ts"
-import type { Decode, Draft, Prefill, SessionCommand, Verify } from "../../wire/pass.ts"
+import type { Decode, PassCommand, Prefill, SessionDraft, Verify } from "../../wire/pass.ts"
 import type { Compute, ComputeFailed } from "../device/compute.ts"
 import type { Fetch } from "../kv/transfer.ts"
 import { type Bounds, check } from "./check.ts"
@@ -17,8 +17,8 @@ export interface Member {
 
 export type PrepareError = InvalidRequest | UnknownSession | ComputeFailed
 
-/** Leaves the session with exactly `committed` tokens in its KV, the ones that the command builds on. */
-export const prepare = (member: Member, command: SessionCommand): Effect.Effect<void, PrepareError> =>
+/** Leaves each session with exactly `committed` tokens in its KV, the ones that the command builds on. */
+export const prepare = (member: Member, command: PassCommand): Effect.Effect<void, PrepareError> =>
   Effect.gen(function* () {
     const invalid = check(member.bounds, command)
     if (invalid !== null) return yield* Effect.fail(invalid)
@@ -29,7 +29,7 @@ export const prepare = (member: Member, command: SessionCommand): Effect.Effect<
       case "Verify":
         return yield* prepareVerify(member, command)
       case "Draft":
-        return yield* shorten(member, command)
+        return yield* Effect.forEach(command.sessions, (draft) => shorten(member, draft), { discard: true })
     }
   })
 
@@ -62,7 +62,7 @@ const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Deco
 })
 
 /** Drops what lies beyond: fuzzy entries, and the rows of an earlier attempt. */
-const shorten = Effect.fnUntraced(function* (member: Member, command: Prefill | Draft) {
+const shorten = Effect.fnUntraced(function* (member: Member, command: Pick<SessionDraft, "session" | "committed">) {
   const held = lengthOf(member, command.session)
   if (held < command.committed) return yield* unknown(member, command, held)
   yield* member.compute.truncate(command.session, command.committed)
@@ -73,7 +73,7 @@ const lengthOf = ({ compute }: Member, session: string): number =>
 
 const unknown = (
   { group, rank }: Member,
-  { session, committed }: Pick<SessionCommand, "session" | "committed">,
+  { session, committed }: Pick<SessionDraft, "session" | "committed">,
   actual: number,
 ) => Effect.fail(new UnknownSession({ group, rank, session, expected: committed, actual }))
 

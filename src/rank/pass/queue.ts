@@ -3,12 +3,12 @@
 // actions out; runner.ts performs them.
 import { Cancelled, InvalidRequest, type PassError, WrongEpoch } from "../../wire/errors.ts"
 import type { Send } from "../../wire/kv.ts"
-import type { GroupControl, PassAnswer, PassCommand, SessionCommand } from "../../wire/pass.ts"
+import { type GroupControl, type PassAnswer, type PassCommand, sessionsOf } from "../../wire/pass.ts"
 
 /** The newest pass of a session, or of several that run together. */
 export interface Lane<Asker> {
   readonly command: PassCommand
-  readonly parts: ReadonlyArray<SessionCommand> // one a session
+  readonly sessions: ReadonlyArray<string>
   readonly askers: Array<Asker> // of the command, and of its repetitions
   answer: PassAnswer | null
 }
@@ -71,21 +71,19 @@ export class Passes<Asker> {
       const error = new WrongEpoch({ group, rank, expected: epoch, actual: command.epoch })
       return [refuse(asker, command, error)]
     }
-    const parts = command._tag === "DraftTogether" ? command.drafts : [command]
-    for (const { session } of parts) this.#unused.delete(session)
-    const last = new Set(parts.flatMap(({ session }) => this.#lanes.get(session) ?? []))
+    const sessions = sessionsOf(command).map(({ session }) => session)
+    for (const session of sessions) this.#unused.delete(session)
+    const last = new Set(sessions.flatMap((session) => this.#lanes.get(session) ?? []))
     const [same] = last
     if (same !== undefined && last.size === 1 && repeats(command, same.command)) {
       same.askers.push(asker)
       return same.answer === null ? [] : [{ _tag: "Answer", askers: [asker], answer: same.answer }]
     }
-    for (const part of parts) {
-      const before = this.#lanes.get(part.session)?.parts.find(({ session }) => session === part.session)
-      if (before === undefined || compare(part, before) > 0 || begins(part)) continue
-      return leads ? [refuse(asker, command, late(part, before))] : []
+    for (const { command: before } of last) {
+      if (compare(command, before) > 0 || begins(command)) continue
+      return leads ? [refuse(asker, command, late(command, before))] : []
     }
-    const lane: Lane<Asker> = { command, parts, askers: [asker], answer: null }
-    const sessions = parts.map(({ session }) => session)
+    const lane: Lane<Asker> = { command, sessions, askers: [asker], answer: null }
     for (const session of sessions) this.#lanes.set(session, lane)
     const leave = [...last].map((lane) => ({ _tag: "Leave", lane }) as const) // may end a pass, so that this one begins
     // The leader is still at the last pass only when nobody waits for its answer. Another rank may have its commit to finish.
@@ -94,7 +92,7 @@ export class Passes<Asker> {
 
   control({ _tag, session }: GroupControl): Actions<Asker> {
     const lane = this.#lanes.get(session)
-    const alone = lane === undefined || lane.parts.length === 1
+    const alone = lane === undefined || lane.sessions.length === 1
     this.#lanes.delete(session)
     const last = _tag === "Abort" && alone ? "stop" : "wait"
     return [
@@ -196,8 +194,8 @@ const refuse = <Asker>(asker: Asker, { pass }: PassCommand, error: PassError): A
   answer: refused(pass, error),
 })
 
-const cancelled = ({ command, parts }: Lane<unknown>): PassAnswer =>
-  refused(command.pass, new Cancelled({ session: parts[0]?.session ?? "" }))
+const cancelled = ({ command, sessions: [session = ""] }: Lane<unknown>): PassAnswer =>
+  refused(command.pass, new Cancelled({ session }))
 
 type Numbered = Pick<PassCommand, "pass" | "attempt">
 
@@ -209,7 +207,7 @@ const repeats = (command: PassCommand, before: PassCommand): boolean =>
 const compare = (a: Numbered, b: Numbered): number => a.pass - b.pass || a.attempt - b.attempt
 
 /** Whether a command begins its session anew, so that what was before does not count. */
-const begins = (command: SessionCommand): boolean =>
+const begins = (command: PassCommand): boolean =>
   command._tag === "Prefill" && (command.committed === 0 || command.from !== undefined)
 
 const late = (command: Numbered, last: Numbered) =>

@@ -5,7 +5,7 @@ import type { Send } from "../../wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../wire/pass.ts"
 import type { Deltas } from "../kv/standbyFeed.ts"
 import type { RunError } from "../strategy/strategy.ts"
-import { type Crew, execute, executeTogether } from "./execute.ts"
+import { type Crew, execute } from "./execute.ts"
 import { type PrepareError, passFailed } from "./prepare.ts"
 import { type Action, type Lane, Passes, refused, TICK_MILLIS, type Turn } from "./queue.ts"
 
@@ -92,7 +92,7 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
 
   /** A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane<Asker>): Effect.Effect<void> => {
-    for (const command of lane.parts) options.deltas.begin(command)
+    options.deltas.begin(lane.command)
     return options
       .traced(lane)(answerOf(lane))
       .pipe(
@@ -103,7 +103,7 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
         Effect.onExit((exit) =>
           Effect.sync(() => perform(passes.settled(lane, Exit.isSuccess(exit) ? exit.value : "stopped"))),
         ),
-        Effect.ensuring(Effect.forEach(lane.parts, ({ session }) => options.tell(session), { discard: true })),
+        Effect.ensuring(Effect.forEach(lane.sessions, options.tell, { discard: true })),
         Effect.asVoid,
       )
   }
@@ -111,10 +111,7 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   const answerOf = (lane: Lane<Asker>): Effect.Effect<PassAnswer | null, PrepareError | RunError> => {
     const exchange = exchanges.get(lane)
     if (exchange === undefined) return Effect.die("a pass that begins has its exchange")
-    const { command } = lane
-    return command._tag === "DraftTogether"
-      ? executeTogether(crew, exchange, command)
-      : execute(crew, exchange, command)
+    return execute(crew, exchange, lane.command)
   }
 
   const tick = Effect.sync(() => perform(passes.tick(compute.sessions())))

@@ -3,37 +3,39 @@
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"
 import { type Candidate, expand, frontier, prune, ROOT, root, type Tree } from "../../speculation/tree.ts"
-import type { Draft, Drafted, PassCost } from "../../wire/pass.ts"
+import type { Draft, Drafted, DraftedTree, PassCost, SessionDraft } from "../../wire/pass.ts"
 import { chain } from "../device/chain.ts"
 import type { Meter } from "../pass/meter.ts"
 import type { Course, Head, RunError, Strategy } from "./strategy.ts"
 
-/** One session's draft, or several sessions' with one N, in the order of the commands; null on the ranks that do not lead. */
+/** The trees on the leader, null on the others. */
 export const draft = Effect.fnUntraced(function* (
   strategy: Strategy,
   course: Course,
-  commands: ReadonlyArray<Draft>,
+  command: Draft,
   cost: Meter,
-): Effect.fn.Return<ReadonlyArray<Drafted> | null, RunError> {
-  const calibrated = yield* calibrate(strategy, course, commands)
-  if (strategy.leader(course.place.ranks) !== course.place.rank) return yield* follow(strategy, course, commands)
+): Effect.fn.Return<Drafted | null, RunError> {
+  const { pass, sessions } = command
+  const calibrated = yield* calibrate(strategy, course, sessions)
+  if (strategy.leader(course.place.ranks) !== course.place.rank) return yield* follow(strategy, course, command)
   const calibration = cost.read()
-  const sprouts = yield* grow(strategy, course, commands, calibrated)
+  const sprouts = yield* grow(strategy, course, command, calibrated)
   const growing = cost.read()
-  return sprouts.map(({ command, tree, steps }, i): Drafted => {
-    const { tokens, parents, logProbs } = prune(tree, command.nodes)
-    const mine = { calibrate: share(calibration, commands.length, i), draft: share(growing, commands.length, i) }
-    return { _tag: "Drafted", pass: command.pass, tokens, parents, logProbs, ...mine, steps }
+  const [first, ...more] = sprouts.map(({ draft, tree, steps }, i): DraftedTree => {
+    const { tokens, parents, logProbs } = prune(tree, draft.nodes)
+    const mine = { calibrate: share(calibration, sprouts.length, i), draft: share(growing, sprouts.length, i) }
+    return { tokens, parents, logProbs, ...mine, steps }
   })
+  return first === undefined ? null : { _tag: "Drafted", pass, trees: [first, ...more] }
 })
 
 /** Bonus calibration (section 3.2): what was accepted, and the bonus token, exactly and at once; its KV is kept. */
-const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Course, commands: ReadonlyArray<Draft>) {
-  const rows = commands.map(({ session, committed, accepted }) => chain(session, committed, accepted))
+const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Course, drafts: Drafts) {
+  const rows = drafts.map(({ session, committed, accepted }) => chain(session, committed, accepted))
   let last = -1
-  const ends = commands.map(({ accepted }) => (last += accepted.length))
-  const result = yield* strategy.exact(course, rows, candidates(Int32Array.from(ends), widest(commands)))
-  for (const { session, committed, accepted } of commands) {
+  const ends = drafts.map(({ accepted }) => (last += accepted.length))
+  const result = yield* strategy.exact(course, rows, candidates(Int32Array.from(ends), widest(drafts)))
+  for (const { session, committed, accepted } of drafts) {
     yield* course.compute.commit(
       session,
       Int32Array.from(accepted, (_, row) => committed + row),
@@ -42,11 +44,14 @@ const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Cours
   return result
 })
 
+/** In the order of the command's sessions. */
+type Drafts = ReadonlyArray<SessionDraft>
+
 /** A session's tree while it grows. */
 interface Sprout {
-  readonly command: Draft
+  readonly draft: SessionDraft
   readonly slots: Map<number, number> // of the nodes that have run
-  readonly steps: Array<Drafted["steps"][number]>
+  readonly steps: Array<DraftedTree["steps"][number]>
   tree: Tree
 }
 
@@ -54,19 +59,19 @@ interface Sprout {
 const grow = Effect.fnUntraced(function* (
   strategy: Strategy,
   course: Course,
-  commands: ReadonlyArray<Draft>,
+  { fuzzy, sessions }: Draft,
   calibrated: StretchResult | null,
 ) {
-  const k = widest(commands)
+  const k = widest(sessions)
   const first = candidatesOf(course, calibrated, k)
-  const sprouts = commands.map((command, i): Sprout => {
-    const { committed, accepted, width } = command
+  const sprouts = sessions.map((draft, i): Sprout => {
+    const { committed, accepted, width } = draft
     const slots = new Map([[ROOT, committed + accepted.length - 1]])
-    return { command, slots, steps: [], tree: expand(root, [ROOT], best(first.slice(i, i + 1), width)) }
+    return { draft, slots, steps: [], tree: expand(root, [ROOT], best(first.slice(i, i + 1), width)) }
   })
-  for (let at = 1; at < deepest(commands); at++) {
+  for (let at = 1; at < deepest(sessions); at++) {
     const tips = sprouts.flatMap((sprout) => {
-      const nodes = at < sprout.command.depth ? frontier(sprout.tree, sprout.command.width) : []
+      const nodes = at < sprout.draft.depth ? frontier(sprout.tree, sprout.draft.width) : []
       return nodes.length === 0 ? [] : [{ sprout, nodes }]
     })
     if (tips.length === 0) {
@@ -76,30 +81,29 @@ const grow = Effect.fnUntraced(function* (
     const began = performance.now()
     const rows = tips.map(({ sprout, nodes }) => frontierRows(course, sprout, nodes))
     const all = Int32Array.from(tips.flatMap(({ nodes }) => nodes).keys())
-    const result = yield* strategy.lead(course, rows, fuzzyOf(commands), candidates(all, k))
+    const result = yield* strategy.lead(course, rows, fuzzy, candidates(all, k))
     const found = candidatesOf(course, result, k)
     const millis = performance.now() - began
     let from = 0
     for (const { sprout, nodes } of tips) {
       const mine = found.slice(from, from + nodes.length)
       from += nodes.length
-      sprout.tree = expand(sprout.tree, nodes, best(mine, sprout.command.width))
+      sprout.tree = expand(sprout.tree, nodes, best(mine, sprout.draft.width))
       sprout.steps.push({ rows: nodes.length, millis })
     }
   }
   return sprouts
 })
 
-const follow = Effect.fnUntraced(function* (strategy: Strategy, course: Course, commands: ReadonlyArray<Draft>) {
-  for (let at = 1; at < deepest(commands); at++) {
-    if (!(yield* strategy.follow(course, fuzzyOf(commands)))) break
+const follow = Effect.fnUntraced(function* (strategy: Strategy, course: Course, { fuzzy, sessions }: Draft) {
+  for (let at = 1; at < deepest(sessions); at++) {
+    if (!(yield* strategy.follow(course, fuzzy))) break
   }
   return null
 })
 
-const widest = (commands: ReadonlyArray<Draft>): number => Math.max(...commands.map(({ width }) => width))
-const deepest = (commands: ReadonlyArray<Draft>): number => Math.max(...commands.map(({ depth }) => depth))
-const fuzzyOf = ([first]: ReadonlyArray<Draft>): number => first?.fuzzy ?? 1 // the same of all
+const widest = (drafts: Drafts): number => Math.max(...drafts.map(({ width }) => width))
+const deepest = (drafts: Drafts): number => Math.max(...drafts.map(({ depth }) => depth))
 
 /** What one of several sessions has to answer for: as many hops and as much time as all, and a part of the work. */
 const share = (cost: PassCost, of: number, i: number): PassCost => {
@@ -121,8 +125,8 @@ const candidatesOf = ({ vocabulary }: Course, result: StretchResult | null, k: n
 const best = (rows: ReturnType<typeof candidatesOf>, width: number): ReadonlyArray<ReadonlyArray<Candidate>> =>
   rows.map(({ all, vocabulary }) => all.slice(0, width).filter(({ token }) => token < vocabulary))
 
-const frontierRows = (course: Course, { command, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
-  const { session } = command
+const frontierRows = (course: Course, { draft, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
+  const { session } = draft
   const first = course.compute.used(session)
   nodes.forEach((node, row) => slots.set(node, first + row))
   return {

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest"
 import { type Outcome, type Question, Questions } from "../../../src/group/questions.ts"
 import { PeerSilent } from "../../../src/wire/errors.ts"
-import type { Decode, Draft, PassAnswer, PassCommand } from "../../../src/wire/pass.ts"
+import type { Decode, PassAnswer, PassCommand } from "../../../src/wire/pass.ts"
 
 const command: Decode = {
   ...{ _tag: "Decode", session: "s", epoch: 1, pass: 7, attempt: 0, committed: 3, keep: [], token: 4, steps: 1 },
@@ -39,18 +39,6 @@ test("a lost connection has every question sent again with a higher attempt, and
   expect(ends).toEqual([])
   questions.answered(last(), decoded)
   expect(ends).toEqual([decoded])
-})
-
-test("drafts that go together are repeated together", () => {
-  const draft: Draft = {
-    ...{ _tag: "Draft", session: "s", epoch: 1, pass: 7, attempt: 0, committed: 3, accepted: [4] },
-    ...{ fuzzy: 1, depth: 1, width: 1, nodes: 1 },
-  }
-  const questions = new Questions("draft", 1)
-  const { last } = asked(questions, { _tag: "DraftTogether", epoch: 1, pass: 7, attempt: 0, drafts: [draft, draft] })
-  questions.lost()
-  const again = last().command
-  expect(again._tag === "DraftTogether" && again.drafts.map(({ attempt }) => attempt)).toEqual([1, 1])
 })
 
 test("a rank that missed its peer is asked again, and not without end", () => {

@@ -1,7 +1,7 @@
 // What a rank refuses before it touches anything, and how it says so.
 import { expect, test } from "vitest"
 import { check } from "../../../../src/rank/pass/check.ts"
-import type { Draft, Prefill, SessionCommand, Verify } from "../../../../src/wire/pass.ts"
+import type { Draft, PassCommand, Prefill, SessionDraft, Verify } from "../../../../src/wire/pass.ts"
 
 const bounds = { vocab: 100, context: 64, maxRows: 8 }
 const of = { session: "s", epoch: 1, pass: 1, attempt: 0, committed: 10 }
@@ -17,11 +17,11 @@ const verify = (change: Partial<Verify> = {}): Verify => ({
   ...{ ...of, _tag: "Verify", keep: [0], tokens: [1, 2, 3], parents: [-1, 0, 0] },
   ...change,
 })
-const draft = (change: Partial<Draft> = {}): Draft => ({
-  ...{ ...of, _tag: "Draft", accepted: [1], fuzzy: 4, depth: 3, width: 2, nodes: 6 },
-  ...change,
-})
-const refusal = (command: SessionCommand) => check(bounds, command)?.message ?? null
+const draft = (change: Partial<SessionDraft> = {}): Draft => {
+  const good = { session: "s", committed: 10, accepted: [1], depth: 3, width: 2, nodes: 6 }
+  return { _tag: "Draft", epoch: 1, pass: 1, attempt: 0, fuzzy: 4, sessions: [good, { ...good, ...change }] }
+}
+const refusal = (command: PassCommand) => check(bounds, command)?.message ?? null
 
 test("what fits is let through", () => {
   for (const command of [prefill(), prefill({ tokens: [] }), verify(), draft()]) expect(refusal(command)).toBeNull()
@@ -50,10 +50,10 @@ test("the refused field is named, with its value and what was expected", () => {
   expect(refusal(verify({ parents: [-1, -1, 0] }))).toBe("parents[1]: is -1; expected a row from 0 to 0")
   expect(refusal(verify({ keep: [0, 2, 2] }))).toBe("keep[2]: is 2; rows are named in rising order")
   expect(refusal(verify({ committed: 1, keep: [0, 1] }))).toBe("keep: has 2 rows, more than the 1 committed tokens")
-  expect(refusal(draft({ accepted: [] }))).toBe("accepted: is empty; a pass needs at least one token")
-  expect(refusal(draft({ accepted: [1, 200] }))).toBe("accepted[1]: is 200, the vocabulary has 100 tokens")
-  expect(refusal(draft({ width: 9 }))).toBe("width: is 9, a pass takes 8 rows")
-  expect(refusal(draft({ committed: 61 }))).toBe("depth: reaches position 65, the context holds 64")
+  expect(refusal(draft({ accepted: [] }))).toBe("sessions[1].accepted: is empty; a pass needs at least one token")
+  expect(refusal(draft({ accepted: [1, 200] }))).toBe("sessions[1].accepted[1]: is 200, the vocabulary has 100 tokens")
+  expect(refusal(draft({ width: 9 }))).toBe("sessions[1].width: is 9, a pass takes 8 rows")
+  expect(refusal(draft({ committed: 61 }))).toBe("sessions[1].depth: reaches position 65, the context holds 64")
 })
 
 test("a tree counts by its depth, not by its rows", () => {

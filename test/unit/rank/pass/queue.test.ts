@@ -12,10 +12,7 @@ const verify = (pass: number, attempt = 0, session = "s"): Verify => ({
 const prefill = (pass: number): Prefill => ({
   ...{ _tag: "Prefill", session: "s", epoch: 3, pass, attempt: 0, committed: 0, tokens: [1], sampling: SAMPLING },
 })
-const draft = (session: string, pass: number): Draft => ({
-  ...{ _tag: "Draft", session, epoch: 3, pass, attempt: 0, committed: 1, accepted: [1] },
-  ...{ fuzzy: 1, depth: 1, width: 1, nodes: 1 },
-})
+const draft = (session: string) => ({ session, committed: 1, accepted: [1], depth: 1, width: 1, nodes: 1 })
 const wish = (from: number): Send => ({
   ...{ _tag: "Send", number: 1, session: "s", rank: 0, from, to: from + 1, shard: "all", sampling: SAMPLING },
   target: { epoch: 4, group: "base" },
@@ -143,9 +140,11 @@ test("a session that the rank does not hold leaves nothing behind", () => {
 
 test("sessions that draft together wait for each one's last pass, and each waits for them", () => {
   const passes = leader()
-  const [one, other] = [draft("s", 5), draft("t", 6)]
+  const both: Draft = {
+    ...{ _tag: "Draft", epoch: 3, pass: 5, attempt: 0, fuzzy: 1, sessions: [draft("s"), draft("t")] },
+  }
   const alone = begun(passes.command(verify(3, 0, "t"), "a"))
-  const together = passes.command({ _tag: "DraftTogether", epoch: 3, pass: 5, attempt: 0, drafts: [one, other] }, "b")
+  const together = passes.command(both, "b")
   expect(told(together)).toEqual(["Stop 3"])
   const turn = begun(ended(passes, alone, "stopped"))
   expect(told(passes.control({ _tag: "Abort", session: "s" }))).toEqual([]) // not for one alone
