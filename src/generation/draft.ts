@@ -8,8 +8,9 @@ import type { TokenLog } from "../store/tokenLog.ts"
 import { Drafted } from "../wire/pass.ts"
 import { type GenerateError, GroupError } from "./errors.ts"
 import { CHUNK, prefill } from "./prefill.ts"
+import type { Models } from "./services.ts"
 import { measure } from "./speculationControl.ts"
-import type { Generation, Models } from "./state.ts"
+import type { Generation } from "./state.ts"
 
 const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
 

@@ -4,7 +4,8 @@ import type { Tokenizer } from "../model/index.ts"
 import type { PromptToken, TokenLogProbs } from "../wire/infer.ts"
 import type { Prefill, RowLogProbs } from "../wire/pass.ts"
 import { commit } from "./commit.ts"
-import type { GenerateRequest, Generation } from "./state.ts"
+import type { GenerateRequest } from "./request.ts"
+import type { Generation } from "./state.ts"
 
 /** What a command says of them. */
 export const asked = ({ logprobs }: GenerateRequest): { readonly logprobs?: number } =>

@@ -7,7 +7,8 @@ import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
-import { Admitted, type Generation, Place } from "./state.ts"
+import { Admitted, Place } from "./services.ts"
+import type { Generation } from "./state.ts"
 
 /** So many losses in a row, and a session is not tried again. */
 const POISON = 3

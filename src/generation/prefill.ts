@@ -9,8 +9,9 @@ import { Prefilled } from "../wire/pass.ts"
 import { type GenerateError, GroupError } from "./errors.ts"
 import { owesPrompt, scored, tellPrompt } from "./logProbs.ts"
 import type { Reuse } from "./prefixes.ts"
+import { Models } from "./services.ts"
 import { measure } from "./speculationControl.ts"
-import { type Generation, Models } from "./state.ts"
+import type { Generation } from "./state.ts"
 
 /** Tokens of one pass. */
 export const CHUNK = 128

@@ -15,7 +15,9 @@ import {
 } from "../speculation/adaptive.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import type { PassCost } from "../wire/pass.ts"
-import type { GenerateRequest, Generation, Models } from "./state.ts"
+import type { GenerateRequest } from "./request.ts"
+import type { Models } from "./services.ts"
+import type { Generation } from "./state.ts"
 
 /** The largest tree that the adaptive control drafts. */
 const LIMITS: TreeShape = { depth: 8, width: 8, nodes: 32 }

@@ -1,7 +1,7 @@
 // What a generation takes, by kinds of passes.
 import type { ColdStart, GenerationStats, PassStats } from "../wire/infer.ts"
 import type { PassCost } from "../wire/pass.ts"
-import type { RankStart } from "./state.ts"
+import type { RankStart } from "./services.ts"
 
 export type PassKind = "prefill" | "calibrate" | "draft" | "verify" | "decode"
 

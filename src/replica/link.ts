@@ -1,6 +1,6 @@
 // The way to one replica: its groups joined, joined again when their ranks were lost and are back, and how far they are.
 import { Effect, Stream, SubscriptionRef } from "effect"
-import type { Models, RankStart } from "../generation/state.ts"
+import type { Models, RankStart } from "../generation/services.ts"
 import { type Group, join } from "../group/group.ts"
 import { healthPass } from "../group/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"

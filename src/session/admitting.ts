@@ -1,7 +1,7 @@
 // Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
 // there is memory.
 import { Deferred, Effect } from "effect"
-import type { Admitted, Progress } from "../generation/state.ts"
+import type { Admitted, Progress } from "../generation/services.ts"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
 import { type Action, decide, type Event, empty, type Limits, reservedTokens } from "./admission.ts"
 

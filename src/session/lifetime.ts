@@ -1,7 +1,8 @@
 // What ends a session before it has all its tokens: a client's word, its deadline, that nobody reads it any more, or that
 // nobody will serve it any more.
 import { Deferred, Effect } from "effect"
-import { DeadlineOver, type EarlyEnd, type GenerateRequest, ServingOver } from "../generation/state.ts"
+import type { GenerateRequest } from "../generation/request.ts"
+import { DeadlineOver, type EarlyEnd, ServingOver } from "../generation/services.ts"
 import { Cancelled } from "../wire/errors.ts"
 
 /** What a session may be ended by. */

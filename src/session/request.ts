@@ -1,7 +1,7 @@
 // From what a client asks to what the workflow does: defaults filled in, text turned into tokens, limits held.
 import { randomBytes } from "node:crypto"
 import { Effect } from "effect"
-import type { GenerateRequest } from "../generation/state.ts"
+import type { GenerateRequest } from "../generation/request.ts"
 import type { Model } from "../model/index.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { ContextExceeded, InvalidRequest } from "../wire/errors.ts"

@@ -3,7 +3,7 @@
 // should; nothing that is wrong or missing goes unnoticed. It takes the engine's steps, so the product's strategies run on it.
 import { Effect, Semaphore } from "effect"
 import type { Op, Sampling, Segment, StretchResult } from "../../native/index.ts"
-import type { GenerateRequest } from "../../src/generation/state.ts"
+import type { GenerateRequest } from "../../src/generation/request.ts"
 import { type Batch, type Compute, ComputeFailed } from "../../src/rank/device/compute.ts"
 import { sample } from "../../src/speculation/sampler.ts"
 import type { Mutation } from "./mutation.ts"

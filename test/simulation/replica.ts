@@ -1,7 +1,7 @@
 // A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; who joins
 // and who is given up follows the same rules as its links.
 import { Effect, type Fiber, SubscriptionRef } from "effect"
-import type { Models } from "../../src/generation/state.ts"
+import type { Models } from "../../src/generation/services.ts"
 import { Attendance } from "../../src/group/attendance.ts"
 import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/group/group.ts"
 import { type Asker, type Outcome, type Question, Questions } from "../../src/group/questions.ts"

@@ -1,6 +1,6 @@
 // What a seed stands for: the shape of the cluster, the sessions, and how bad the world is to them.
 
-import type { GenerateRequest } from "../../src/generation/state.ts"
+import type { GenerateRequest } from "../../src/generation/request.ts"
 import type { Limits } from "../../src/session/admission.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
 import { answer, END, VOCABULARY } from "./engine.ts"

@@ -10,7 +10,7 @@
 // - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 
-import type { GenerateRequest } from "../../src/generation/state.ts"
+import type { GenerateRequest } from "../../src/generation/request.ts"
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
 import { type Client, Cluster } from "./cluster.ts"
 import { answer, type ModelShape, scores } from "./engine.ts"

@@ -1,7 +1,7 @@
 // The adaptive control sees the batch: one machine, one draft, and a number of sessions that decides whether it pays.
 import { expect, test } from "vitest"
+import type { GenerateRequest } from "../../../src/generation/request.ts"
 import { begin, choose, learn, measure, nothing, prepares } from "../../../src/generation/speculationControl.ts"
-import type { GenerateRequest } from "../../../src/generation/state.ts"
 import type { Known } from "../../../src/speculation/adaptive.ts"
 
 const PROMPT = Array.from({ length: 20 }, (_, i) => i)

@@ -1,0 +1,41 @@
+// What is to be generated: the payload of the workflow.
+import { Schema } from "effect"
+import { Sampling } from "../wire/pass.ts"
+
+const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+
+/** What is to be generated: the workflow's payload. Nothing in it is left to a default. */
+export const GenerateRequest = Schema.Struct({
+  session: Schema.NonEmptyString,
+  prompt: Schema.NonEmptyArray(Count), // tokens
+  maxTokens: Count,
+  minTokens: Count, // before which neither an end nor a stop string ends it
+  ignoreEos: Schema.Boolean, // an end of the model's does not end it
+  sampling: Sampling,
+  stop: Schema.Array(Schema.NonEmptyString),
+  speculation: Schema.Union([
+    Schema.Literals(["adaptive", "none"]),
+    Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
+  ]),
+  fuzzy: Positive,
+  trace: Schema.Boolean, // whether iterations are told to those who watch
+  logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
+  promptLogprobs: Schema.NullOr(Count), // likewise with each token of the prompt
+  model: Schema.String, // of the base group, as the deployment names it
+  client: Schema.NullOr(Schema.String), // who asked, for limits of each client
+  deadlineMillis: Schema.NullOr(Positive), // from its acceptance
+  interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
+  answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
+  after: Count, // sequence of the log's Begin
+})
+export type GenerateRequest = typeof GenerateRequest.Type
+
+/**
+ * The name of a session's KV on the ranks: each owner has its own, so two of them never meet there. `ended` counts the runs of
+ * this owner that came to an end which the log did not take: what they left under their names may be in use by others.
+ */
+export const kvOf = (session: string, epoch: number, ended = 0): string => {
+  if (ended > 0) return `${session}.${epoch}.${ended}`
+  return epoch === 1 ? session : `${session}.${epoch}`
+}
