@@ -11,7 +11,7 @@ import type { StoredDeployment } from "../wire/deployment.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { checkLog, checkOutcome, type Undisturbed } from "./check.ts"
-import { generation, type Outcome } from "./generation.ts"
+import { type GenerationOutcome, generation } from "./generation.ts"
 import { type Installation, install } from "./installation.ts"
 import { left, processesOf, restOf, settled } from "./leftovers.ts"
 import { overHttp } from "./overHttp.ts"
@@ -119,7 +119,7 @@ const upon = Effect.fnUntraced(function* (
     for (const fault of plan) struck.push(yield* strikeNext(installation, fault, struck, mustBeWhole, tell))
     done = true
   })
-  const outcomes: Array<Outcome> = []
+  const outcomes: Array<GenerationOutcome> = []
   let next = 1
   const stream = Effect.gen(function* () {
     while (!done || next <= options.generations) {
@@ -235,10 +235,10 @@ const logOf = ({ watch }: Installation, subject: string) =>
     return entries
   })
 
-type Asked = Pick<ChaosOptions, "seed" | "faults" | "generations" | "servers">
+type RepeatOptions = Pick<ChaosOptions, "seed" | "faults" | "generations" | "servers">
 
 /** The command that does the same again. */
-export const commandOf = ({ seed, faults, generations, servers }: Asked, deployment: string | null): string =>
+export const commandOf = ({ seed, faults, generations, servers }: RepeatOptions, deployment: string | null): string =>
   `chorus chaos --seed ${seed} --faults ${faults} --generations ${generations}${servers === 1 ? " --servers 1" : ""}${
     deployment === null ? "" : ` --deployment ${deployment}`
   }`

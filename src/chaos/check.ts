@@ -1,7 +1,7 @@
 // What a generation has to be, whatever was struck: the tokens of the undisturbed run, each once and in order, in the log
 // and in the eyes of every reader. Pure functions; each gives what is wrong.
 import type { LogEntry } from "../wire/infer.ts"
-import type { Outcome, View } from "./generation.ts"
+import type { GenerationOutcome, View } from "./generation.ts"
 
 /** What a request gives when nothing is struck. */
 export interface Undisturbed {
@@ -10,7 +10,7 @@ export interface Undisturbed {
   readonly finishReason: string
 }
 
-export const checkOutcome = (outcome: Outcome, undisturbed: Undisturbed): ReadonlyArray<string> => {
+export const checkOutcome = (outcome: GenerationOutcome, undisturbed: Undisturbed): ReadonlyArray<string> => {
   const { problem, ending, views, text } = outcome
   if (problem !== null) return [problem]
   if (ending === null) return ["has no end"]

@@ -12,7 +12,7 @@ export interface View {
 }
 
 /** What has come of a generation. */
-export interface Outcome {
+export interface GenerationOutcome {
   readonly number: number
   readonly scene: Scene
   readonly views: ReadonlyArray<View>
@@ -45,7 +45,7 @@ const REFUSALS = [
   "GroupSilent",
 ]
 
-export const generation = async (generating: Generating): Promise<Outcome> => {
+export const generation = async (generating: Generating): Promise<GenerationOutcome> => {
   const one = new One(generating)
   try {
     await (generating.scene.way === "unary" ? one.whole() : one.streamed())
@@ -60,7 +60,7 @@ class One {
   readonly #views: Array<View> = []
   readonly #arrivals: Array<number> = []
   #session: string | null = null
-  #ending: Outcome["ending"] = null
+  #ending: GenerationOutcome["ending"] = null
   #text: string | null = null
   #refusals = 0
   problem: string | null = null
@@ -69,7 +69,7 @@ class One {
     this.#of = of
   }
 
-  outcome(): Outcome {
+  outcome(): GenerationOutcome {
     const { number, scene } = this.#of
     return {
       ...{ number, scene, views: this.#views, session: this.#session, ending: this.#ending, text: this.#text },

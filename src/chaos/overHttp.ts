@@ -4,7 +4,7 @@
 import { Option, Schema } from "effect"
 import { makeParser } from "effect/encoding/Sse"
 import type { InferRequest } from "../client/index.ts"
-import type { Outcome } from "./generation.ts"
+import type { GenerationOutcome } from "./generation.ts"
 import { PATIENCE_MILLIS, pause } from "./patience.ts"
 import type { Scene } from "./requests.ts"
 
@@ -37,7 +37,7 @@ const decodeChunk = Schema.decodeUnknownOption(Chunk)
 /** Errors that say that the session, or the request, is no good; others are of the way to it. */
 const FINAL = ["session_expired", "cancelled", "generation_failed", "invalid_value"]
 
-export const overHttp = async (generating: HttpGenerating): Promise<Outcome> => {
+export const overHttp = async (generating: HttpGenerating): Promise<GenerationOutcome> => {
   const one = new Reading(generating)
   const { number, scene, length } = generating
   const leaves = scene.leaves.map((at) => Math.floor(at * length))

@@ -5,7 +5,7 @@ import { Effect, Random } from "effect"
 /** What may be struck: the processes of an installation, and its NATS servers. */
 export type Role = "rank" | "host" | "supervisor" | "gateway" | "server" | "client"
 
-export type Action =
+export type ChaosAction =
   | "kill" // SIGKILL
   | "freeze" // SIGSTOP, and SIGCONT after a while
   | "restart" // of a nats-server: SIGTERM, and started again
@@ -19,7 +19,7 @@ export type Action =
   | "throttle" // its connection, to some kilobytes a second
 
 interface Kind {
-  readonly action: Action
+  readonly action: ChaosAction
   readonly role: Role
   readonly cards: number // how many of a deck: how often it comes
   readonly lasts: readonly [number, number] // milliseconds, from and to
@@ -64,7 +64,7 @@ const KINDS: ReadonlyArray<Kind> = [
 
 export interface Fault {
   readonly number: number // from 1
-  readonly action: Action
+  readonly action: ChaosAction
   readonly role: Role
   /** Which of the role's: the one at this place among those that are there, in their order, counted round. */
   readonly which: number

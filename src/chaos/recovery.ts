@@ -1,5 +1,5 @@
 // How long generations stood still: from each fault to the next token of the session that waited longest for it. Pure.
-import type { Outcome } from "./generation.ts"
+import type { GenerationOutcome } from "./generation.ts"
 import { kindOf } from "./plan.ts"
 import type { Struck } from "./strike.ts"
 
@@ -15,7 +15,7 @@ export interface Recovery {
 
 export const recoveries = (
   struck: ReadonlyArray<Struck>,
-  outcomes: ReadonlyArray<Outcome>,
+  outcomes: ReadonlyArray<GenerationOutcome>,
 ): ReadonlyArray<Recovery> => {
   const kinds = [...new Set(struck.map(({ fault }) => kindOf(fault)))].sort()
   return kinds.map((kind) => {
@@ -32,7 +32,7 @@ export const recoveries = (
 }
 
 /** Null where no session ran at that time. */
-const recoveryOf = (at: number, outcomes: ReadonlyArray<Outcome>): number | null => {
+const recoveryOf = (at: number, outcomes: ReadonlyArray<GenerationOutcome>): number | null => {
   const waits = outcomes.flatMap(({ arrivals: [accepted = Number.POSITIVE_INFINITY, ...tokens] }) => {
     const next = tokens.find((time) => time > at)
     return accepted > at || next === undefined ? [] : [next - at]

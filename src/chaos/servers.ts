@@ -49,7 +49,7 @@ export const servers = Effect.fnUntraced(function* ({ folder, config, count, dis
   )
 })
 
-interface Place {
+interface ServerSpec {
   readonly name: string
   readonly config: string
   readonly port: number
@@ -58,7 +58,7 @@ interface Place {
   readonly cluster: ReadonlyArray<string> // of its command line
 }
 
-const server = Effect.fnUntraced(function* (place: Place, disks: boolean, accident: (what: string) => void) {
+const server = Effect.fnUntraced(function* (place: ServerSpec, disks: boolean, accident: (what: string) => void) {
   const { name, config, port, http, folder, cluster } = place
   mkdirSync(folder)
   const disk = join(folder, ".chorus") // where nats.conf has the store

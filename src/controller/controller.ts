@@ -1,5 +1,5 @@
-// The keeper: the one supervisor that places, starts and stops the replicas of all deployments, for as long as it holds the
-// lease. What it has done is in the bucket of replicas, written by revision: one that was keeper in former times can write
+// The controller: the one supervisor that places, starts and stops the replicas of all deployments, for as long as it holds the
+// lease. What it has done is in the bucket of replicas, written by revision: one that was controller in former times can write
 // nothing, and its successor goes on with what it finds there.
 import { Effect, FiberMap, Queue, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
@@ -14,11 +14,11 @@ import { formationSubject } from "../wire/subjects.ts"
 import { formationOf, takenOver } from "./formation.ts"
 import { health, hostedOf, isHeard, standbyHealth } from "./health.ts"
 import type { ModelShelf } from "./models.ts"
-import type { Observed } from "./observations.ts"
+import type { Observations } from "./observations.ts"
 import { placeOn, placeStandby } from "./offers.ts"
-import { Peak } from "./peakLoad.ts"
+import { PeakLoad } from "./peakLoad.ts"
 import type { Placement } from "./placement.ts"
-import { proofs } from "./probes.ts"
+import { probes } from "./probes.ts"
 import { type LostRank, nextStep, passed, type Step } from "./reconcile.ts"
 
 const formations = codec("formation", Formation)
@@ -35,11 +35,11 @@ const AVOID_MILLIS = 60_000
 /** Extra replicas of a deployment that never idles go when they were not needed for so long. */
 const SCALE_DOWN_MILLIS = 30_000
 
-export interface KeeperOptions {
+export interface ControllerOptions {
   readonly stored: SubscriptionRef.SubscriptionRef<Entries<StoredDeployment>>
   readonly replicas: Bucket<Replicas>
   readonly hosts: Hosts
-  readonly observed: Observed
+  readonly observed: Observations
   readonly shelf: ModelShelf
   /** Ends when something has changed since it was taken last. */
   readonly changes: Queue.Dequeue<void>
@@ -48,16 +48,16 @@ export interface KeeperOptions {
 }
 
 /** Keeps until interrupted. */
-export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
+export const controller = Effect.fnUntraced(function* (options: ControllerOptions) {
   const { connection } = yield* Nats
   const { hosts, observed, changes } = options
   yield* hosts.settled
   const followed = yield* options.replicas.follow
   // What we have written ourselves is known before the watch says it.
   const written = new Map<string, Entry<Replicas>>()
-  const peaks = new Map<string, Peak>()
+  const peaks = new Map<string, PeakLoad>()
   const working = yield* FiberMap.make<string, void>()
-  const proved = yield* proofs(observed, options.changed)
+  const proved = yield* probes(observed, options.changed)
   const vain = new Map<string, number>() // when no place was found for a standby, by epoch and group
 
   const recordOf = (name: string): Entry<Replicas> => {
@@ -219,7 +219,7 @@ export const keep = Effect.fnUntraced(function* (options: KeeperOptions) {
     return replica === undefined ? Effect.void : Effect.asVoid(act(replica))
   }
 
-  const seen = { hosts, observed, proof: proved.of }
+  const seen = { hosts, observed, probe: proved.of }
   const look = Effect.gen(function* () {
     const stored = SubscriptionRef.getUnsafe(options.stored)
     const records = allRecords(followed, written)
@@ -275,17 +275,17 @@ const allRecords = (
   return all
 }
 
-/** What was needed before we became the keeper is not known: replicas that there are count as needed until now. */
+/** What was needed before we became the controller is not known: replicas that there are count as needed until now. */
 const peakOf = (
-  peaks: Map<string, Peak>,
+  peaks: Map<string, PeakLoad>,
   name: string,
   { replicas }: Replicas,
   stored: StoredDeployment | null,
   now: number,
-): Peak => {
+): PeakLoad => {
   const known = peaks.get(name)
   if (known !== undefined) return known
-  const peak = new Peak()
+  const peak = new PeakLoad()
   peak.note(now, replicas.length * (stored?.replicas.sessions ?? 1))
   peaks.set(name, peak)
   return peak
@@ -314,7 +314,7 @@ const replicaOf = (
   ranks: ranks.map((rank) => ({ ...rank, member: rank.rank })),
 })
 
-/** Processes of activations that are no more, and those whose place another has: as after a host was away, or a keeper died between two steps. */
+/** Processes of activations that are no more, and those whose place another has: as after a host was away, or a controller died between two steps. */
 const straysOf = (hosts: Hosts, records: Entries<Replicas>) =>
   [...hosts.all().values()].flatMap(({ name: host, ranks }) => {
     const placed = (one: HostedRank): boolean => {

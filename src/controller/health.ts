@@ -3,8 +3,8 @@
 import type { Hosts } from "../host/hosts.ts"
 import type { HostedRank } from "../wire/host.ts"
 import type { PlacedRank, Replica, Standby } from "../wire/replicas.ts"
-import type { Observed } from "./observations.ts"
-import type { Proof } from "./probes.ts"
+import type { Observations } from "./observations.ts"
+import type { Probe } from "./probes.ts"
 import { type Health, type LostRank, passed, type StandbyHealth } from "./reconcile.ts"
 
 /** A process that is told to be a rank beats as that rank by then. */
@@ -15,8 +15,8 @@ const STARTED_MILLIS = 3_000
 
 export interface Seen {
   readonly hosts: Hosts
-  readonly observed: Observed
-  readonly proof: (replica: Replica) => Proof
+  readonly observed: Observations
+  readonly probe: (replica: Replica) => Probe
 }
 
 export const health = (replica: Replica, seen: Seen): Health => {
@@ -49,9 +49,9 @@ export const health = (replica: Replica, seen: Seen): Health => {
     if (beat?.state === "ready") able += 1
   }
   if (able < ranks.length) return { _tag: "Starting" }
-  const proof = seen.proof(replica)
-  if (typeof proof === "object") return { _tag: "Failed", reason: `its health pass: ${proof.failed}` }
-  return { _tag: proof === "healthy" ? "Ready" : "Starting" }
+  const probe = seen.probe(replica)
+  if (typeof probe === "object") return { _tag: "Failed", reason: `its health pass: ${probe.failed}` }
+  return { _tag: probe === "healthy" ? "Ready" : "Starting" }
 }
 
 export const standbyHealth = (replica: Replica, standby: Standby, seen: Seen): StandbyHealth => {

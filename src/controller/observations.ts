@@ -1,4 +1,4 @@
-// What the keeper hears of all deployments: every rank's beats, and the demand of every supervisor.
+// What the controller hears of all deployments: every rank's beats, and the demand of every supervisor.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
@@ -21,7 +21,7 @@ const RANK_QUIET_TICKS = 1_000 / BEAT_MILLIS
 /** A supervisor that does not repeat its demand has none any more, or is gone. */
 const DEMAND_TICKS = (4 * DEMAND_MILLIS) / BEAT_MILLIS
 
-export interface Observed {
+export interface Observations {
   /** A rank's newest beat; null where it is not heard, "silent" where it was. */
   readonly rank: (place: RankPlace) => RankBeat | "silent" | null
   /** Whether a rank that was heard is not heard now, for one that has a standby. */
@@ -32,7 +32,7 @@ export interface Observed {
   readonly load: (deployment: string) => number
 }
 
-/** Listens until the scope closes; `changed` is called where the keeper may have to act. */
+/** Listens until the scope closes; `changed` is called where the controller may have to act. */
 export const observe = Effect.fnUntraced(function* (changed: () => void) {
   const { connection, connected } = yield* Nats
   const ranks = new Map<string, { beat: RankBeat; missed: number }>()
@@ -73,7 +73,7 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
   const said = (deployment: string) =>
     [...demand.values()].map(({ said }) => said).filter((one) => one.deployment === deployment)
-  const observed: Observed = {
+  const observed: Observations = {
     rank: (place) => {
       const entry = ranks.get(placeKey(place))
       if (entry === undefined) return null

@@ -10,7 +10,7 @@ import { type Offer, type Placement, place, type RankNeed } from "./placement.ts
 /** A host that does not answer in this time has no part in the placement. */
 const LOOK_MILLIS = 3_000
 
-export interface Placing {
+export interface PlacementRequest {
   readonly deployment: Deployment
   readonly hosts: Hosts
   readonly shelf: ModelShelf
@@ -19,22 +19,23 @@ export interface Placing {
 }
 
 /** The ranks of a new replica. */
-export const placeOn = (placing: Placing): Effect.Effect<Placement> => placeNeeds(placing, ({ needs }) => needs)
+export const placeOn = (request: PlacementRequest): Effect.Effect<Placement> =>
+  placeNeeds(request, ({ needs }) => needs)
 
 /** A standby for one group of a replica: on a host that has none of the group's ranks, where there is one. */
 export const placeStandby = (
-  placing: Placing,
+  request: PlacementRequest,
   ranks: Replica["ranks"],
   group: Standby["group"],
 ): Effect.Effect<Placement> => {
   const apart = ranks.filter((one) => one.group === group).map(({ host }) => host)
-  return placeNeeds(placing, ({ standbys }) =>
+  return placeNeeds(request, ({ standbys }) =>
     standbys.filter((need) => need.group === group).map((need) => ({ ...need, apart })),
   )
 }
 
 const placeNeeds = Effect.fnUntraced(function* (
-  { deployment, hosts, shelf, others, givenUp }: Placing,
+  { deployment, hosts, shelf, others, givenUp }: PlacementRequest,
   wanted: (opened: Opened) => ReadonlyArray<RankNeed>,
 ): Effect.fn.Return<Placement> {
   const opened = yield* Effect.result(shelf.open(deployment))

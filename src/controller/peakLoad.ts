@@ -5,7 +5,7 @@ interface Sample {
   at: number // seen last, milliseconds
 }
 
-export class Peak {
+export class PeakLoad {
   #samples: Array<Sample> = []
 
   note(now: number, load: number): void {

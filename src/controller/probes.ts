@@ -1,4 +1,4 @@
-// Which replicas are healthy: those through which a pass ran. The keeper sends one when the ranks of a replica say that they
+// Which replicas are healthy: those through which a pass ran. The controller sends one when the ranks of a replica say that they
 // are ready, and again when nothing has computed there for a while, be it for want of sessions or because a device hangs.
 // Where sessions run, their passes are proof enough, so health costs them no message.
 import { Effect, FiberMap } from "effect"
@@ -6,34 +6,34 @@ import { join } from "../group/group.ts"
 import { healthPass } from "../group/healthPass.ts"
 import { groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
-import type { Observed } from "./observations.ts"
+import type { Observations } from "./observations.ts"
 
 /** Nothing has computed for so long. */
 const QUIET_MILLIS = 10_000
 
 /** What is known of a replica; "unproved" until the first pass has run. */
-export type Proof = "unproved" | "healthy" | { readonly failed: string }
+export type Probe = "unproved" | "healthy" | { readonly failed: string }
 
-export interface Proofs {
-  readonly of: (replica: Replica) => Proof
+export interface Probes {
+  readonly of: (replica: Replica) => Probe
   /** Sends passes where they are due. What is not among these replicas is forgotten. */
   readonly renew: (replicas: ReadonlyArray<Replica>) => Effect.Effect<void>
 }
 
 interface Known {
-  readonly proof: Proof
+  readonly probe: Probe
   readonly computed: number // milliseconds, of all its ranks together
   readonly at: number // since then they have computed nothing, by a clock that nobody sets
 }
 
 /** `changed` is called when a proof is another one. */
-export const proofs = Effect.fnUntraced(function* (observed: Observed, changed: () => void) {
+export const probes = Effect.fnUntraced(function* (observed: Observations, changed: () => void) {
   const known = new Map<string, Known>()
   const proving = yield* FiberMap.make<string, void>()
   const fork = yield* FiberMap.runtime(proving)<Effect.Services<ReturnType<typeof pass>>>()
 
-  const note = (replica: Replica, proof: Proof): void => {
-    known.set(keyOf(replica), { proof, computed: computedBy(replica, observed) ?? 0, at: performance.now() })
+  const note = (replica: Replica, probe: Probe): void => {
+    known.set(keyOf(replica), { probe, computed: computedBy(replica, observed) ?? 0, at: performance.now() })
     changed()
   }
   const prove = (replica: Replica) =>
@@ -62,7 +62,7 @@ export const proofs = Effect.fnUntraced(function* (observed: Observed, changed: 
       }
     })
 
-  const service: Proofs = { of: (replica) => known.get(keyOf(replica))?.proof ?? "unproved", renew }
+  const service: Probes = { of: (replica) => known.get(keyOf(replica))?.probe ?? "unproved", renew }
   return service
 })
 
@@ -79,7 +79,7 @@ const pass = ({ deployment, formed }: Replica) =>
 const keyOf = ({ deployment, formed }: Replica): string => `${deployment.name} ${formed}`
 
 /** Null while not all of its ranks say that they are ready. */
-const computedBy = ({ deployment, formed, ranks }: Replica, observed: Observed): number | null => {
+const computedBy = ({ deployment, formed, ranks }: Replica, observed: Observations): number | null => {
   let sum = 0
   for (const { group, rank } of ranks) {
     const beat = observed.rank({ deployment: deployment.name, epoch: formed, group, rank })

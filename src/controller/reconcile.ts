@@ -1,4 +1,4 @@
-// What the keeper does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
+// What the controller does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
 // asked again after each step, so whoever takes over goes on where it finds things.
 import { Equal } from "effect"
 import { type GroupName, groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
@@ -124,7 +124,7 @@ export const wanted = (
 ): number => Math.min(max, Math.max(min, idleTimeoutMillis === null ? 1 : 0, Math.ceil(load / sessions)))
 
 /**
- * Milliseconds since a time that a keeper has written. One that is still to come was written by a clock that has been set
+ * Milliseconds since a time that a controller has written. One that is still to come was written by a clock that has been set
  * since, or by that of another machine: nobody waits for it.
  */
 export const passed = (at: number, now: number): number => (now >= at ? now - at : Number.POSITIVE_INFINITY)

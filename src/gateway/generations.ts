@@ -9,7 +9,7 @@ import { fingerprintOf } from "./fingerprint.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { RequestId } from "./requestId.ts"
-import { type Kind, type Place, resumptionOf } from "./resumption.ts"
+import { type Kind, resumptionOf, type StreamPosition } from "./resumption.ts"
 import { NOTHING_USED, type Used } from "./usage.ts"
 
 /** What happens to one choice: its prompt, where that is told, a token, or its end. */
@@ -25,7 +25,7 @@ interface End extends Used {
 
 export interface Generations {
   readonly id: string // of the answer
-  readonly place: Place // in its stream, from which on its reader wants it
+  readonly place: StreamPosition // in its stream, from which on its reader wants it
   readonly resumable: boolean
   readonly promptTokens: ReadonlyArray<number> // of each choice
   /** For each object of the answer: empty until ranks are there for it. */
@@ -42,13 +42,17 @@ const interestOf = (resumeMillis: number | null): number =>
   resumeMillis === null ? INTEREST_MILLIS : (resumeMillis * 3) / 2
 
 /** What a body says of its answer, beside what the answer is to be. */
-interface Asked {
+interface AnswerOptions {
   readonly model: string
   readonly stream?: boolean | null
 }
 
 /** Accepted by the deployment when this ends, or found where the request takes up a stream. In the scope of the request. */
-export const open = Effect.fnUntraced(function* (kind: Kind, asked: Asked, requests: ReadonlyArray<InferRequest>) {
+export const open = Effect.fnUntraced(function* (
+  kind: Kind,
+  asked: AnswerOptions,
+  requests: ReadonlyArray<InferRequest>,
+) {
   const { from, resumable, millis } = yield* resumptionOf(kind, asked.stream === true, requests.length)
   const client = yield* (yield* Deployments).client(asked.model)
   const opening = { client, model: asked.model, resumable, resumeMillis: millis }
@@ -70,7 +74,7 @@ const begin = Effect.fnUntraced(function* (opening: Opening, kind: Kind, request
   const sessions = yield* Effect.forEach(requests, (request) => accepted(client, { ...request, ...bounds }), {
     concurrency: "unbounded",
   })
-  const place: Place = {
+  const place: StreamPosition = {
     ...{ kind, created: Math.floor(Date.now() / 1000) },
     choices: sessions.map(({ generation: { session } }) => ({ session, had: 0 })),
   }
@@ -78,7 +82,7 @@ const begin = Effect.fnUntraced(function* (opening: Opening, kind: Kind, request
 })
 
 /** From the beginning of their logs, of which the reader gets what he has not had. */
-const takeUp = Effect.fnUntraced(function* (opening: Opening, place: Place) {
+const takeUp = Effect.fnUntraced(function* (opening: Opening, place: StreamPosition) {
   const sessions = yield* Effect.forEach(place.choices, ({ session }) => found(opening.client, session), {
     concurrency: "unbounded",
   })
@@ -86,8 +90,8 @@ const takeUp = Effect.fnUntraced(function* (opening: Opening, place: Place) {
 })
 
 interface Opened {
-  readonly place: Place
-  readonly sessions: ReadonlyArray<Session>
+  readonly place: StreamPosition
+  readonly sessions: ReadonlyArray<OpenGeneration>
   readonly started: number | null // on performance's clock; null: another gateway has told some of it
 }
 
@@ -167,12 +171,12 @@ const tooSlow = (millis: number): ApiError =>
   )
 
 /** A session in the scope of its request: what is not settled by then is cancelled. */
-export interface Session {
+export interface OpenGeneration {
   readonly generation: Generation
   settled: boolean // it has ended, or goes on for whoever comes back
 }
 
-const end = ({ generation, settled }: Session): void => (settled ? undefined : generation.cancel())
+const end = ({ generation, settled }: OpenGeneration): void => (settled ? undefined : generation.cancel())
 
 export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
   const options = { requestId: yield* RequestId, traceparent: yield* traceparent }
@@ -181,7 +185,7 @@ export const accepted = Effect.fnUntraced(function* (client: Client, request: In
     catch: fromClient,
   })
   return yield* Effect.acquireRelease(
-    Effect.map(accepting, (generation): Session => ({ generation, settled: false })),
+    Effect.map(accepting, (generation): OpenGeneration => ({ generation, settled: false })),
     (session) => Effect.sync(() => end(session)),
     { interruptible: true },
   )
@@ -198,7 +202,7 @@ const expired = (error: unknown): ApiError => {
 export const found = (client: Client, session: string) =>
   Effect.acquireRelease(
     Effect.tryPromise({ try: () => client.find(session), catch: expired }).pipe(
-      Effect.map((generation): Session => ({ generation, settled: false })),
+      Effect.map((generation): OpenGeneration => ({ generation, settled: false })),
     ),
     (session) => Effect.sync(() => end(session)),
     { interruptible: true },
@@ -210,7 +214,7 @@ interface Timing {
 }
 
 const eventsOf = (
-  session: Session,
+  session: OpenGeneration,
   choice: number,
   { model, started }: Timing,
 ): Stream.Stream<ChoiceEvent, ApiError> => {

@@ -11,11 +11,11 @@ import { api } from "./api.ts"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
-import { accepted, found, INTEREST_MILLIS, type Session } from "./generations.ts"
+import { accepted, found, INTEREST_MILLIS, type OpenGeneration } from "./generations.ts"
 import { observe } from "./metrics.ts"
 import { Options } from "./options.ts"
 import { body } from "./requestBody.ts"
-import { type Chunk, numbered, type Place, resumptionOf } from "./resumption.ts"
+import { type Chunk, numbered, resumptionOf, type StreamPosition } from "./resumption.ts"
 import { eventStream } from "./serverSentEvents.ts"
 
 const FOLDER = join(import.meta.dirname, "playground")
@@ -129,7 +129,11 @@ const events = Effect.fnUntraced(function* (client: Client, deployment: string, 
   const [known] = from?.choices ?? []
   const opened = yield* known === undefined ? accepted(client, request) : found(client, known.session)
   const { session, promptTokens, seed, sampling } = opened.generation
-  const place: Place = from ?? { kind: KIND, created: Math.floor(Date.now() / 1000), choices: [{ session, had: 0 }] }
+  const place: StreamPosition = from ?? {
+    kind: KIND,
+    created: Math.floor(Date.now() / 1000),
+    choices: [{ session, had: 0 }],
+  }
   traced.session = session
   yield* Queue.offer(queue, { _tag: "Accepted", session, promptTokens, seed: `${seed}`, sampling })
   yield* Effect.forkScoped(Queue.into(tell(opened, deployment, queue), queue))
@@ -161,7 +165,11 @@ const listen = Effect.fnUntraced(function* (
 })
 
 /** The tokens as they come, and how it ended. */
-const tell = (opened: Session, deployment: string, queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>) =>
+const tell = (
+  opened: OpenGeneration,
+  deployment: string,
+  queue: Queue.Enqueue<PlaygroundEvent, ApiError | Cause.Done>,
+) =>
   Effect.gen(function* () {
     const { generation } = opened
     yield* Stream.fromAsyncIterable(generation, fromClient).pipe(

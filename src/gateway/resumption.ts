@@ -10,7 +10,7 @@ import type { ServerSentEvent } from "./serverSentEvents.ts"
 export type Kind = "chatcmpl" | "cmpl" | "playground"
 
 /** A place in a stream: the end of the events that its reader has had. */
-export interface Place {
+export interface StreamPosition {
   readonly kind: Kind
   readonly created: number // seconds since 1970
   readonly choices: ReadonlyArray<{ readonly session: string; readonly had: number }>
@@ -24,7 +24,7 @@ export interface Chunk {
 
 /** A stream that begins at a place, or goes on from there. */
 interface From {
-  readonly place: Place
+  readonly place: StreamPosition
   readonly resumable: boolean
 }
 
@@ -48,11 +48,11 @@ export const numbered = (
 }
 
 /** chatcmpl.1767225600.<session>:12, with a session for each choice. */
-export const idOf = ({ kind, created, choices }: Place): string =>
+export const idOf = ({ kind, created, choices }: StreamPosition): string =>
   [kind, created, ...choices.map(({ session, had }) => `${session}:${had}`)].join(".")
 
 /** Undefined where it is no id of that kind. */
-export const placeOf = (id: string, kind: Kind): Place | undefined => {
+export const placeOf = (id: string, kind: Kind): StreamPosition | undefined => {
   const [, given, created, choices = ""] = ID.exec(id) ?? []
   if (given !== kind) return undefined
   return {
@@ -68,7 +68,7 @@ const MOST_SECONDS = 3_600
 
 /** What a request's headers say of its stream. */
 export interface Resumption {
-  readonly from: Place | null // null: it begins
+  readonly from: StreamPosition | null // null: it begins
   readonly resumable: boolean // its reader has asked for what it takes: other readers may not expect ids
   readonly millis: number | null // that its sessions go on without a reader; null: they end with the connection
 }
@@ -92,7 +92,7 @@ export const resumptionOf = Effect.fnUntraced(function* (kind: Kind, stream: boo
   return resumption
 })
 
-const from = (id: string, kind: Kind, choices: number): Effect.Effect<Place, ApiError> => {
+const from = (id: string, kind: Kind, choices: number): Effect.Effect<StreamPosition, ApiError> => {
   const place = placeOf(id, kind)
   if (place === undefined) {
     return invalid(LAST_EVENT_ID, "is no id of this route's events. Send the last one as it came, to the same route")

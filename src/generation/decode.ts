@@ -46,7 +46,7 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
   )
   const { answer, millis, bytes } = decoded
   const { length } = answer.tokens
-  generation.base = { committed: generation.tokens.length - 1 + length, keep: [] }
+  generation.base = { committed: generation.tokens.length - 1 + length, acceptedRows: [] }
   const cost = { ...answer.cost, millis }
   generation.step = { millis: millisOf(generation, cost) / length, computeMillis: cost.computeMillis / length }
   measure(generation, "verify", 1, cost, length)
@@ -63,8 +63,8 @@ const burst = (generation: Generation, group: Group, steps: number) => {
     execute: group.decode({
       _tag: "Decode",
       session: kv,
-      committed: base.committed + base.keep.length,
-      keep: base.keep,
+      committed: base.committed + base.acceptedRows.length,
+      acceptedRows: base.acceptedRows,
       token: tokens.at(-1) ?? 0,
       steps,
       ...asked(request),

@@ -23,7 +23,7 @@ import { prefill, prefillApart } from "./prefill.ts"
 import type { Reuse } from "./prefixes.ts"
 import { GenerateRequest } from "./request.ts"
 import { begun, finishOf, type Journal, type Run, recover, restore } from "./restore.ts"
-import { Admitted, Cancellation, Models, Place } from "./services.ts"
+import { Admitted, Cancellation, Models, SessionPlace } from "./services.ts"
 import { begin, choose, learn, left, prepares, wonders } from "./speculationControl.ts"
 import type { Generation } from "./state.ts"
 import { Tally } from "./stats.ts"
@@ -106,7 +106,7 @@ export const endAsFailed = Effect.fnUntraced(function* (request: GenerateRequest
 const goOn = Effect.fnUntraced(function* (request: GenerateRequest, run: Run, lost: (generation: Generation) => void) {
   const { journal } = run
   if (journal.end !== null) return answerOf(request, journal, journal.end)
-  const { tokenizer } = yield* Place
+  const { tokenizer } = yield* SessionPlace
   const cancellation = yield* Cancellation
   const generation = yield* restore(request, { ...run, tokenizer })
   return yield* Effect.raceFirst(placed(generation), cancellation.of(request.session)).pipe(
@@ -155,7 +155,7 @@ const onReplicas = Effect.fnUntraced(function* (generation: Generation) {
 /** On a replica, with KV for all that is accepted, until `scope` closes. */
 const arrive = Effect.fnUntraced(function* (generation: Generation, whole: Scope.Scope, moving: Reuse | null) {
   const scope = yield* Scope.fork(whole)
-  const place = yield* Place
+  const place = yield* SessionPlace
   const { models: all, coldStart, leaves } = yield* Scope.provide(place.take, scope)
   const models = generation.drafts ? all : { ...all, draft: null }
   generation.tally.placed()
@@ -176,7 +176,7 @@ const fill = Effect.fnUntraced(function* (generation: Generation, moving: Reuse 
   // What a copy has is not computed, and so cannot be told.
   generation.reuse = moving ?? (owesPrompt(generation) ? null : models.prefixes.reusable(generation.request.prompt))
   yield* fillBase(generation, models, last)
-  generation.base = { committed: last, keep: [] }
+  generation.base = { committed: last, acceptedRows: [] }
   if (models.draft !== null && moving !== null && moving.draft > 0) yield* catchUp(generation, models.draft)
   if (moving !== null) generation.reuse = null // where it was, it is freed
   if (models.draft !== null && wonders(generation, models)) yield* firstLook(generation, models.draft)
@@ -244,12 +244,12 @@ const speculative = Effect.fnUntraced(function* (
   const tree = yield* draft(generation, drafting, shape)
   const { choices, logProbs } = yield* verify(generation, models.base, tree)
   const { path, tokens } = accept(tree, choices)
-  const keep = [0, ...path.map((node) => node + 1)] // row 0 is the root's
-  generation.base = { committed: generation.base.committed + generation.base.keep.length, keep }
+  const acceptedRows = [0, ...path.map((node) => node + 1)] // row 0 is the root's
+  generation.base = { committed: generation.base.committed + generation.base.acceptedRows.length, acceptedRows }
   const millis = performance.now() - began
   learn(generation, models, { shape, accepted: path.length, millis })
   yield* trace(generation, models.tokenizer, { tree, path, tokens, millis })
-  const told = keep.map((row, i) => ofRow(logProbs, row, tokens[i] ?? 0, models.tokenizer))
+  const told = acceptedRows.map((row, i) => ofRow(logProbs, row, tokens[i] ?? 0, models.tokenizer))
   yield* accepted(generation, models.tokenizer, tokens, {
     proposed: tree.tokens.length,
     drafted: path.length,

@@ -7,7 +7,7 @@ import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
-import { Admitted, Place } from "./services.ts"
+import { Admitted, SessionPlace } from "./services.ts"
 import type { Generation } from "./state.ts"
 
 /** So many losses in a row, and a session is not tried again. */
@@ -84,7 +84,7 @@ const poison = ({ request: { session }, losses: { at, count } }: Generation, rea
 /** While no other suspect runs, until it has got on. */
 const alone = <A, E, R>(run: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
-    const { suspects } = yield* Place
+    const { suspects } = yield* SessionPlace
     const admitted = yield* Admitted
     const turn = { ours: true }
     const pass = Effect.suspend(() => {

@@ -86,7 +86,7 @@ export const refill = (
     Effect.catchTag("UnknownSession", (less) =>
       less.actual < from ? refill(generation, group, less) : Effect.fail(less),
     ),
-    Effect.tap(() => Effect.sync(() => (generation.base = { committed: last, keep: [] }))),
+    Effect.tap(() => Effect.sync(() => (generation.base = { committed: last, acceptedRows: [] }))),
     Effect.asVoid,
   )
 }

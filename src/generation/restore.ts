@@ -119,7 +119,7 @@ export const restore = Effect.fnUntraced(function* (
     logged: [...journal.tokens],
     prompt: [...journal.prompt],
     tokens: [...request.prompt, ...journal.tokens.map(({ id }) => id)],
-    base: { committed: 0, keep: [] },
+    base: { committed: 0, acceptedRows: [] },
     draft: { committed: 0 },
     reuse: null,
     running: admitted.running,

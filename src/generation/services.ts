@@ -26,8 +26,8 @@ export class Models extends Context.Service<
 >()("chorus/generation/Models") {}
 
 /** Where a session runs: known when a replica has room, which may be after ranks were started for it. */
-export class Place extends Context.Service<
-  Place,
+export class SessionPlace extends Context.Service<
+  SessionPlace,
   {
     readonly tokenizer: Tokenizer // of the base
     /** The turns of sessions that may bring down their ranks: one at a time. */

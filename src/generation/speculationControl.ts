@@ -139,10 +139,10 @@ const oneForAll = (ours: Learned, known: Known, shape: TreeShape | null): TreeSh
   return shape
 }
 
-type Outcome = Pick<Iteration, "shape" | "accepted" | "millis">
+type IterationOutcome = Pick<Iteration, "shape" | "accepted" | "millis">
 
 /** After an iteration, or, without one, after passes that are none. */
-export const learn = (generation: Controlled, { learned }: Drafting, iteration: Outcome | null): void => {
+export const learn = (generation: Controlled, { learned }: Drafting, iteration: IterationOutcome | null): void => {
   const passes = generation.measured
   generation.measured = nothing()
   if (generation.adaptive === null) return
@@ -157,14 +157,18 @@ export const learn = (generation: Controlled, { learned }: Drafting, iteration: 
 }
 
 /** With others the passes may cost more than their time. */
-const among = ({ running }: Controlled, { verify, calibrate, steps }: Passes, outcome: Outcome): Outcome => {
+const among = (
+  { running }: Controlled,
+  { verify, calibrate, steps }: Passes,
+  outcome: IterationOutcome,
+): IterationOutcome => {
   if (levelOf(running()) === 0) return outcome
   const cost = [...verify, ...calibrate, ...steps].reduce((sum, { millis }) => sum + millis, 0)
   return { ...outcome, millis: Math.max(outcome.millis, cost) }
 }
 
 /** Decoding steps of one command are an iteration each. */
-const stepsOf = (passes: Passes, { shape, accepted, millis }: Outcome): ReadonlyArray<Iteration> => {
+const stepsOf = (passes: Passes, { shape, accepted, millis }: IterationOutcome): ReadonlyArray<Iteration> => {
   if (shape !== null) return [{ ...passes, shape, accepted, millis }]
   const { verify } = passes
   return verify.map((step) => ({ ...nothing(), verify: [step], shape, accepted, millis: millis / verify.length }))

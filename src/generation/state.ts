@@ -25,7 +25,7 @@ export interface Generation {
   /** Prompt and answer; the last one is the bonus token, which no KV has yet. */
   readonly tokens: Array<number>
   /** Exact KV in the base group, and the rows of its last verify pass that are to be kept in the next one. */
-  base: { readonly committed: number; readonly keep: ReadonlyArray<number> }
+  base: { readonly committed: number; readonly acceptedRows: ReadonlyArray<number> }
   /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
   draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */

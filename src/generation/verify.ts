@@ -37,8 +37,8 @@ const rows = (generation: Generation, group: Group, { tokens, parents }: Propose
     execute: group.verify({
       _tag: "Verify",
       session: generation.kv,
-      committed: generation.base.committed + generation.base.keep.length,
-      keep: generation.base.keep,
+      committed: generation.base.committed + generation.base.acceptedRows.length,
+      acceptedRows: generation.base.acceptedRows,
       tokens: [generation.tokens[last] ?? 0, ...tokens],
       parents: [-1, ...parents.map((parent) => parent + 1)], // row 0 is the root, node i is row i + 1
       ...asked(generation.request),

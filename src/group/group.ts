@@ -26,7 +26,7 @@ import {
 } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { Attendance } from "./attendance.ts"
-import { type Asker, type Outcome, Questions } from "./questions.ts"
+import { type Asker, type QuestionOutcome, Questions } from "./questions.ts"
 
 const beats = codec("rank beat", RankBeat)
 const commands = codec("pass command", PassCommand)
@@ -183,7 +183,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
 
 /** What became of a question, and the bytes of both. */
 interface Reply {
-  readonly outcome: Outcome
+  readonly outcome: QuestionOutcome
   readonly bytes: number
 }
 
@@ -221,7 +221,7 @@ export const passesOf = (of: Numbering, ask: (command: PassCommand) => Effect.Ef
   }
 }
 
-interface Place {
+interface GroupEpoch {
   readonly epoch: number
   readonly subjects: ReturnType<typeof groupSubjects>
 }
@@ -256,7 +256,7 @@ const watchBeats = Effect.fnUntraced(function* (
     yield* SubscriptionRef.update(heard, (known) => new Map(known).set(beat.rank, beat))
     yield* look
   })
-  const listen = Effect.fnUntraced(function* ({ epoch, subjects }: Place) {
+  const listen = Effect.fnUntraced(function* ({ epoch, subjects }: GroupEpoch) {
     unsubscribe()
     yield* SubscriptionRef.set(heard, new Map())
     const subscription = connection.subscribe(subjects.beats, {

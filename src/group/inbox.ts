@@ -9,8 +9,8 @@ export const passKey = ({ pass, attempt }: { readonly pass: number; readonly att
   `${pass}.${attempt}`
 
 /** Where an activation belongs within its pass. */
-type Place = `${number}.${number}`
-const placeOf = (step: number, rank: number): Place => `${step}.${rank}`
+type StepKey = `${number}.${number}`
+const placeOf = (step: number, rank: number): StepKey => `${step}.${rank}`
 
 export interface Limits {
   readonly earlyBytes: number // held for passes whose command has not come; the oldest pass goes first
@@ -30,10 +30,10 @@ interface Parts {
 type Waiter = (activation: Activation | null) => void
 
 class Mailbox {
-  readonly arrived = new Map<Place, Activation>()
-  readonly parts = new Map<Place, Parts>()
-  readonly taken = new Set<Place>()
-  readonly waiting = new Map<Place, Waiter>()
+  readonly arrived = new Map<StepKey, Activation>()
+  readonly parts = new Map<StepKey, Parts>()
+  readonly taken = new Set<StepKey>()
+  readonly waiting = new Map<StepKey, Waiter>()
   bytes = 0 // held, parts included
 }
 

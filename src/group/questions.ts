@@ -7,12 +7,12 @@ import type { PassAnswer, PassCommand } from "../wire/pass.ts"
 const ATTEMPTS = 4
 
 /** What became of a question: an answer, or that none will ever come. */
-export type Outcome = PassAnswer | MalformedMessage | GroupSilent
+export type QuestionOutcome = PassAnswer | MalformedMessage | GroupSilent
 
 /** Who asks. `send` may be called again, with a higher attempt, until `end` is, once. */
 export interface Asker {
   readonly send: (question: Question) => void
-  readonly end: (outcome: Outcome) => void
+  readonly end: (outcome: QuestionOutcome) => void
 }
 
 export interface Question {
@@ -97,7 +97,7 @@ export class Questions {
     this.#send({ command: { ...command, attempt: command.attempt + 1 }, asker })
   }
 
-  #end({ asker }: Question, outcome: Outcome): void {
+  #end({ asker }: Question, outcome: QuestionOutcome): void {
     this.withdraw(asker)
     asker.end(outcome)
   }

@@ -1,4 +1,4 @@
-// Draining a host: a wish in a bucket, which the host follows. It says so in its beats, the keeper places its replicas
+// Draining a host: a wish in a bucket, which the host follows. It says so in its beats, the controller places its replicas
 // elsewhere, and whoever has the wish may end meanwhile: all of it goes on.
 import { Effect, Queue, Schema, SubscriptionRef } from "effect"
 import { openBuckets, openDrains } from "../store/deployments.ts"

@@ -54,7 +54,7 @@ export class HostTaken extends Schema.TaggedError<HostTaken>()("HostTaken", { na
 }
 
 /**
- * Serves until the scope closes, and drains first: the keeper places others, and ends its ranks when their sessions are over
+ * Serves until the scope closes, and drains first: the controller places others, and ends its ranks when their sessions are over
  * or can go on elsewhere. It drains likewise, and stays, while its name is in the bucket of drains.
  */
 export const host = Effect.fnUntraced(function* (options: HostOptions) {

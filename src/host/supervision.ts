@@ -6,7 +6,7 @@
 //                                          the command can be given again, with the same tokens
 //
 // A host or a supervisor that runs by itself has whoever started it: systemd, a kubelet, a terminal. Above the hosts is the
-// keeper: what a host has given up, it places on another one. How often a child is restarted is in restart.ts.
+// controller: what a host has given up, it places on another one. How often a child is restarted is in restart.ts.
 import { Deferred, Effect, Schema, type Scope } from "effect"
 import { ActorEnded } from "./process.ts"
 import { type History, RESTARTS, restart } from "./restart.ts"

@@ -10,7 +10,7 @@ import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
 import { checkModels } from "./checkModels.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { ownPlace, ownServer } from "./ownServer.ts"
+import { ownFolders, ownServer } from "./ownServer.ts"
 
 /** This process is the first owner of the groups that it starts. */
 const EPOCH = 1
@@ -51,7 +51,7 @@ export const start = Effect.fnUntraced(function* (
   yield* checkModels(deployment)
   const ended = yield* Deferred.make<never, ActorEnded>()
   if (nats === null) progress.report("Starting nats-server")
-  const server = nats === null ? yield* Effect.flatMap(ownPlace(deployment.name), (place) => ownServer(place)) : null
+  const server = nats === null ? yield* Effect.flatMap(ownFolders(deployment.name), (place) => ownServer(place)) : null
   const url = server?.url ?? nats ?? ""
   const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   if (server === null) progress.report(`Connecting to ${url}`)

@@ -3,7 +3,7 @@
 import { Deferred, Effect, Layer, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment } from "../bus/access.ts"
 import { Nats } from "../bus/nats.ts"
-import { type Observed, observe } from "../controller/observations.ts"
+import { type Observations, observe } from "../controller/observations.ts"
 import { type Hosts, watchHosts } from "../host/hosts.ts"
 import { type ActorEnded, startServing } from "../host/process.ts"
 import { type Child, type ChildSpec, type GivenUp, supervised } from "../host/supervision.ts"
@@ -19,7 +19,7 @@ import { subjectsOf } from "../wire/subjects.ts"
 import { checkModels } from "./checkModels.ts"
 import type { Progress } from "./localCluster.ts"
 import { ownGateway } from "./ownGateway.ts"
-import { ownPlace, ownServer } from "./ownServer.ts"
+import { ownFolders, ownServer } from "./ownServer.ts"
 
 const supervisorBeats = codec("supervisor beat", SupervisorBeat)
 
@@ -102,7 +102,7 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
 
 /** Each time it is started it has the port, the store and the keys that it had before. */
 const sameServer = (deployment: string) =>
-  Effect.map(ownPlace(deployment), (place) => {
+  Effect.map(ownFolders(deployment), (place) => {
     let port: number | undefined
     const again = () => ownServer(place, port)
     return Effect.suspend(again).pipe(Effect.tap(({ url }) => Effect.sync(() => (port = Number(new URL(url).port)))))
@@ -194,7 +194,11 @@ const activated = Effect.fnUntraced(function* (deployment: StoredDeployment, pro
   return { base: pids("base"), draft: pids("draft") }
 })
 
-const tellLoading = ({ formed: epoch, deployment, ranks }: Replica, observed: Observed, progress: Progress): void => {
+const tellLoading = (
+  { formed: epoch, deployment, ranks }: Replica,
+  observed: Observations,
+  progress: Progress,
+): void => {
   const expected = groupsOf(deployment).reduce((sum, { ranks }) => sum + ranks, 0)
   const done = ranks.map(({ group, rank }) => {
     const beat = observed.rank({ deployment: deployment.name, epoch, group, rank })
@@ -206,7 +210,7 @@ const tellLoading = ({ formed: epoch, deployment, ranks }: Replica, observed: Ob
 const pidsOf = (
   { formed: epoch, deployment, ranks }: Replica,
   group: string,
-  observed: Observed,
+  observed: Observations,
 ): ReadonlyArray<number> =>
   ranks
     .filter((rank) => rank.group === group)

@@ -7,20 +7,20 @@ import { CONFIG, makeKeys } from "../natsServer/keyFolder.ts"
 import { start, temporaryFolder } from "../natsServer/natsServer.ts"
 
 /** Where servers one after the other have their store and their keys. */
-interface Place {
+interface ServerFolders {
   readonly folder: string
   readonly keys: string
 }
 
 /** A new one, with a key of its own for the deployment's ranks. It goes with the scope, and with this process however it ends. */
-export const ownPlace = Effect.fnUntraced(function* (deployment: string) {
+export const ownFolders = Effect.fnUntraced(function* (deployment: string) {
   const folder = yield* temporaryFolder
   const keys = join(folder, "keys")
   yield* makeKeys({ folder: keys, deployments: [deployment], clients: [], servers: [] })
-  return { folder, keys } satisfies Place
+  return { folder, keys } satisfies ServerFolders
 })
 
-export const ownServer = ({ folder, keys }: Place, port?: number) =>
+export const ownServer = ({ folder, keys }: ServerFolders, port?: number) =>
   Effect.map(
     start({ folder, orphan: "removed", config: join(keys, CONFIG), ...(port === undefined ? {} : { port }) }),
     ({ url, pid, stopped }) => ({

@@ -1,5 +1,5 @@
 // What a process of a group is: a rank of it, its standby, or nothing any more. It begins as what it was started as, and
-// changes with the formations that the keeper tells.
+// changes with the formations that the controller tells.
 import { Effect, Result, SubscriptionRef } from "effect"
 import { Nats } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
@@ -9,12 +9,12 @@ import { formationSubject } from "../wire/subjects.ts"
 
 const formations = codec("formation", Formation)
 
-export interface Station {
+export interface MemberRole {
   readonly epoch: number // of the group
   readonly role: number | "standby" | "lost" // a rank; or one whose place another has taken
 }
 
-export interface StationOptions {
+export interface FormationOptions {
   readonly deployment: string
   readonly activation: number
   readonly group: Group
@@ -22,15 +22,20 @@ export interface StationOptions {
 }
 
 /** The process's place, as it changes until the scope closes. */
-export const followFormation = Effect.fnUntraced(function* ({ deployment, activation, group, member }: StationOptions) {
+export const followFormation = Effect.fnUntraced(function* ({
+  deployment,
+  activation,
+  group,
+  member,
+}: FormationOptions) {
   const { connection } = yield* Nats
-  const first: Station = { epoch: activation, role: member < group.ranks ? member : "standby" }
-  const station = yield* SubscriptionRef.make(first)
+  const first: MemberRole = { epoch: activation, role: member < group.ranks ? member : "standby" }
+  const role = yield* SubscriptionRef.make(first)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const hear = (message: Uint8Array): Effect.Effect<void> => {
     const told = formations.decode(message)
     if (Result.isFailure(told)) return Effect.logWarning(told.failure.message)
-    return SubscriptionRef.update(station, (now) => moved(now, told.success, group.name, member))
+    return SubscriptionRef.update(role, (now) => moved(now, told.success, group.name, member))
   }
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -40,10 +45,10 @@ export const followFormation = Effect.fnUntraced(function* ({ deployment, activa
     ),
     (subscription) => Effect.sync(() => subscription.unsubscribe()),
   )
-  return station
+  return role
 })
 
-const moved = (now: Station, told: Formation, group: Group["name"], member: number): Station => {
+const moved = (now: MemberRole, told: Formation, group: Group["name"], member: number): MemberRole => {
   if (told.epoch <= now.epoch) return now
   const rank = told[group].indexOf(member)
   if (rank >= 0) return { epoch: told.epoch, role: rank }

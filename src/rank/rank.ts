@@ -8,11 +8,11 @@ import type { Deployment, Group } from "../wire/deployment.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { Compute } from "./device/compute.ts"
 import { firstPass } from "./firstPass.ts"
-import { followFormation, type Station } from "./formation.ts"
+import { followFormation, type MemberRole } from "./formation.ts"
 import { listen, takePlace } from "./kv/standby.ts"
-import { Deltas } from "./kv/standbyFeed.ts"
-import { Held } from "./kv/standbyStore.ts"
-import { handOver } from "./kv/transferOverBus.ts"
+import { StandbyFeed } from "./kv/standbyFeed.ts"
+import { StandbyStore } from "./kv/standbyStore.ts"
+import { transferOverBus } from "./kv/transferOverBus.ts"
 import { serve } from "./server.ts"
 import { announce, type Status } from "./status.ts"
 import { describeShard } from "./strategy/shards.ts"
@@ -42,7 +42,7 @@ export const rank = Effect.fnUntraced(function* (options: RankOptions) {
 const start = Effect.fnUntraced(function* (options: RankOptions, status: Status) {
   const { deployment, group, member, epoch: activation } = options
   const model = yield* open(group.model)
-  const stations = yield* followFormation({ deployment: deployment.name, activation, group, member })
+  const roles = yield* followFormation({ deployment: deployment.name, activation, group, member })
   const standby = member >= group.ranks
   const shard = standby ? wholeShard(model.shape) : shardOf(group, model.shape, deployment.fuzzy, member)
   yield* status.set({ shard: describeShard(shard) })
@@ -54,8 +54,8 @@ const start = Effect.fnUntraced(function* (options: RankOptions, status: Status)
   yield* firstPass(compute, shard, model.shape.width)
   const { bytesOfWeights, device: chosen, kvTokens } = compute
   yield* status.set({ progress: 1, device: `${chosen.name} (${chosen.variant})`, bytesOfWeights })
-  const held = standby ? new Held(group.ranks, kvTokens) : null
-  const standing = stand({ options, status, model, deltas: new Deltas() }, stations, held).pipe(
+  const store = standby ? new StandbyStore(group.ranks, kvTokens) : null
+  const standing = stand({ options, status, model, standbyFeed: new StandbyFeed() }, roles, store).pipe(
     Effect.tapDefect((defect) => status.set({ state: "failed", reason: String(defect) })),
   )
   yield* Effect.forkScoped(Effect.provide(standing, services))
@@ -63,26 +63,26 @@ const start = Effect.fnUntraced(function* (options: RankOptions, status: Status)
 })
 
 /** What a process has, whatever its place is. */
-interface Post {
+interface Process {
   readonly options: RankOptions
   readonly status: Status
   readonly model: Model
-  readonly deltas: Deltas
+  readonly standbyFeed: StandbyFeed
 }
 
 /** Takes one place after the other, as the formations have it. */
 const stand = Effect.fnUntraced(function* (
-  post: Post,
-  stations: SubscriptionRef.SubscriptionRef<Station>,
-  held: Held | null,
+  self: Process,
+  roles: SubscriptionRef.SubscriptionRef<MemberRole>,
+  store: StandbyStore | null,
 ) {
-  let spare = held // until it is a rank
-  for (let now = SubscriptionRef.getUnsafe(stations); ; ) {
+  let spare = store // until it is a rank
+  for (let now = SubscriptionRef.getUnsafe(roles); ; ) {
     const here = now
     now = yield* Effect.scoped(
       Effect.gen(function* () {
-        const leave = yield* take(post, here, spare)
-        const next = yield* after(stations, here)
+        const leave = yield* take(self, here, spare)
+        const next = yield* after(roles, here)
         yield* leave
         return next
       }),
@@ -91,16 +91,16 @@ const stand = Effect.fnUntraced(function* (
   }
 })
 
-const after = (stations: SubscriptionRef.SubscriptionRef<Station>, { epoch }: Station): Effect.Effect<Station> =>
-  SubscriptionRef.changes(stations).pipe(
+const after = (roles: SubscriptionRef.SubscriptionRef<MemberRole>, { epoch }: MemberRole): Effect.Effect<MemberRole> =>
+  SubscriptionRef.changes(roles).pipe(
     Stream.filter((next) => next.epoch > epoch),
     Stream.runHead,
     Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: Effect.succeed })),
   )
 
 /** Until the scope closes; gives what is to be done before it closes for another place. */
-const take = Effect.fnUntraced(function* (post: Post, { role, epoch }: Station, spare: Held | null) {
-  const { options, status, model, deltas } = post
+const take = Effect.fnUntraced(function* (self: Process, { role, epoch }: MemberRole, spare: StandbyStore | null) {
+  const { options, status, model, standbyFeed } = self
   const { deployment, group } = options
   const compute = yield* Compute
   if (role === "lost") {
@@ -108,28 +108,34 @@ const take = Effect.fnUntraced(function* (post: Post, { role, epoch }: Station, 
     return Effect.void
   }
   if (role === "standby") {
-    const held = spare ?? new Held(group.ranks, compute.kvTokens)
-    yield* listen({ deployment: deployment.name, epoch, group: group.name }, held)
-    const load = () => ({ bytesOfKv: held.bytes, sessions: held.sessions, computeMillis: 0, kvMessages: 0, kvBytes: 0 })
+    const store = spare ?? new StandbyStore(group.ranks, compute.kvTokens)
+    yield* listen({ deployment: deployment.name, epoch, group: group.name }, store)
+    const load = () => ({
+      bytesOfKv: store.bytes,
+      sessions: store.sessions,
+      computeMillis: 0,
+      kvMessages: 0,
+      kvBytes: 0,
+    })
     yield* status.set({ state: "standby", epoch, kvTokens: compute.kvTokens(), load })
     return Effect.void
   }
   const shard = shardOf(group, model.shape, deployment.fuzzy, role)
   if (spare !== null) yield* takePlace(compute, spare, shard, role)
-  const { abandon } = yield* work(post, role, epoch, `${group.model}: ${describeShard(shard)}`)
+  const { abandon } = yield* work(self, role, epoch, `${group.model}: ${describeShard(shard)}`)
   const load = () => ({
     ...{ bytesOfKv: compute.bytesOfKv(), sessions: compute.sessions().length, computeMillis: compute.computeMillis() },
-    ...{ kvMessages: deltas.messages, kvBytes: deltas.bytes },
+    ...{ kvMessages: standbyFeed.messages, kvBytes: standbyFeed.bytes },
   })
   const kvTokens = compute.kvTokens()
-  yield* answerRollCall(post, epoch)
+  yield* answerRollCall(self, epoch)
   yield* status.set({ state: "ready", rank: role, epoch, shard: describeShard(shard), kvTokens, load })
   yield* Effect.forkScoped(status.register)
   return abandon
 })
 
 const work = Effect.fnUntraced(function* (
-  { options, model, deltas }: Post,
+  { options, model, standbyFeed }: Process,
   rank: number,
   epoch: number,
   shard: string,
@@ -139,22 +145,22 @@ const work = Effect.fnUntraced(function* (
   const { layers, width, vocab, context } = model.shape
   const owners = ownersOf(group, layers, deployment.fuzzy)
   const peers = yield* Layer.build(Peers.layer({ deployment: deployment.name, group: group.name, rank, epoch }))
-  const place = { deployment: deployment.name, group: group.name, rank, epoch }
-  const moving = yield* handOver({ ...place, shard, compute })
+  const layout = { deployment: deployment.name, group: group.name, rank, epoch }
+  const transfer = yield* transferOverBus({ ...layout, shard, compute })
   return yield* serve({
-    ...{ deployment: deployment.name, epoch, deltas, moving },
-    crew: {
-      ...{ group: group.name, rank, compute, fetch: moving.fetch, strategy: STRATEGIES[group.strategy] },
+    ...{ deployment: deployment.name, epoch, standbyFeed, transfer },
+    rankContext: {
+      ...{ group: group.name, rank, compute, fetch: transfer.fetch, strategy: STRATEGIES[group.strategy] },
       isEnd: (token) => model.tokenizer.isEnd(token),
       vocabulary: model.tokenizer.vocabulary.tokens.length,
       bounds: { vocab, context, maxRows: compute.maxRows },
-      place: { rank, ranks: group.ranks, layers, width, owners },
+      layout: { rank, ranks: group.ranks, layers, width, owners },
     },
   }).pipe(Effect.provide(peers))
 })
 
 /** Whoever joins the group in an epoch that has begun already need not wait for the next beat. */
-const answerRollCall = Effect.fnUntraced(function* ({ options, status }: Post, epoch: number) {
+const answerRollCall = Effect.fnUntraced(function* ({ options, status }: Process, epoch: number) {
   const { connection } = yield* Nats
   const runFork = Effect.runForkWith(yield* Effect.context())
   const { rollCall } = groupSubjects({ deployment: options.deployment.name, epoch, group: options.group.name })

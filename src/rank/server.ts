@@ -7,11 +7,11 @@ import { Peers } from "../group/exchange.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
-import { type Deltas, tellStandby } from "./kv/standbyFeed.ts"
-import type { Moving } from "./kv/transfer.ts"
-import type { Crew } from "./pass/execute.ts"
+import { type StandbyFeed, tellStandby } from "./kv/standbyFeed.ts"
+import type { Transfer } from "./kv/transfer.ts"
+import type { RankContext } from "./pass/execute.ts"
 import { type Lane, refused } from "./pass/queue.ts"
-import { work } from "./pass/runner.ts"
+import { passRunner } from "./pass/runner.ts"
 
 /** A command has at most some hundred tokens, with their parents, of each of some hundred sessions. */
 const MOST_BYTES = 1024 * 1024
@@ -23,9 +23,9 @@ const controls = codec("group control", GroupControl, { mostBytes: MOST_BYTES })
 export interface ServerOptions {
   readonly deployment: string
   readonly epoch: number
-  readonly crew: Crew
-  readonly deltas: Deltas // of committed KV, to the group's standby
-  readonly moving: Pick<Moving, "wished" | "give"> // committed KV, to other groups
+  readonly rankContext: RankContext
+  readonly standbyFeed: StandbyFeed // of committed KV, to the group's standby
+  readonly transfer: Pick<Transfer, "wished" | "give"> // committed KV, to other groups
 }
 
 export interface Serving {
@@ -34,48 +34,54 @@ export interface Serving {
 }
 
 /** Serves until the scope closes; then the passes that run are finished first. */
-export const serve = Effect.fnUntraced(function* ({ deployment, epoch, crew, deltas, moving }: ServerOptions) {
+export const serve = Effect.fnUntraced(function* ({
+  deployment,
+  epoch,
+  rankContext,
+  standbyFeed,
+  transfer,
+}: ServerOptions) {
   const { connection, connected } = yield* Nats
   const peers = yield* Peers
-  const { group, rank, strategy, place } = crew
-  const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: crew.compute, deltas })
-  const working = yield* work<Msg>({
-    ...{ epoch, crew, answer, exchange: peers.exchange, deltas, tell, give: moving.give },
+  const { group, rank, strategy, layout } = rankContext
+  const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: rankContext.compute, standbyFeed })
+  const runner = yield* passRunner<Msg>({
+    ...{ epoch, rankContext, answer, exchange: peers.exchange, standbyFeed, tell, give: transfer.give },
     traced: ({ askers: [message], command: { _tag, pass }, sessions }: Lane<Msg>) => {
       return (effect) => tracedAs(_tag, message?.headers, { group, rank, session: sessions.join(), pass })(effect)
     },
   })
-  const leads = strategy.leader(place.ranks) === rank
+  const leads = strategy.leader(layout.ranks) === rank
   const runFork = Effect.runForkWith(yield* Effect.context())
 
   const hearCommand = (message: Msg): void => {
     const command = commands.decode(message.data)
-    if (Result.isSuccess(command)) working.command(command.success, message)
+    if (Result.isSuccess(command)) runner.command(command.success, message)
     else if (leads) answer([message], refused(0, command.failure))
   }
   const hearControl = (message: Msg): void => {
     const control = controls.decode(message.data)
-    if (Result.isSuccess(control)) working.control(control.success)
+    if (Result.isSuccess(control)) runner.control(control.success)
     else runFork(Effect.logWarning(control.failure.message))
   }
 
   const hearWish = ({ data }: Msg): void => {
-    const wish = moving.wished(data)
-    if (wish !== null) working.give(wish)
+    const wish = transfer.wished(data)
+    if (wish !== null) runner.give(wish)
   }
 
   const subjects = groupSubjects({ deployment, epoch, group })
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.drop(1), // as it is now
     Stream.filter((up) => up),
-    Stream.runForEach(() => Effect.sync(working.reconnected)),
+    Stream.runForEach(() => Effect.sync(runner.reconnected)),
     Effect.forkScoped,
   )
   yield* subscribe(connection, subjects.kvWish, hearWish)
   yield* subscribe(connection, subjects.control, hearControl)
   yield* subscribe(connection, subjects.pass, hearCommand)
   yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"
-  const serving: Serving = { abandon: working.abandon }
+  const serving: Serving = { abandon: runner.abandon }
   return serving
 })
 

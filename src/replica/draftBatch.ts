@@ -9,23 +9,23 @@ export interface Wanted {
   readonly rows: number // of its largest pass
 }
 
-export interface Batching {
+export interface DraftBatches {
   readonly maxRows: number
   readonly waiting: ReadonlyArray<Wanted> // in the order in which they came
   readonly atWork: boolean
 }
 
-export type Event =
+export type BatchEvent =
   | { readonly _tag: "Wanted"; readonly wanted: Wanted }
   | { readonly _tag: "Answered" }
   | { readonly _tag: "Withdrawn"; readonly id: number }
 
 /** Send these now, together. */
-export type Action = { readonly _tag: "Send"; readonly ids: ReadonlyArray<number> }
+export type BatchAction = { readonly _tag: "Send"; readonly ids: ReadonlyArray<number> }
 
-export const idle = (maxRows: number): Batching => ({ maxRows, waiting: [], atWork: false })
+export const idle = (maxRows: number): DraftBatches => ({ maxRows, waiting: [], atWork: false })
 
-export const decide = (state: Batching, event: Event): readonly [Batching, ReadonlyArray<Action>] => {
+export const decide = (state: DraftBatches, event: BatchEvent): readonly [DraftBatches, ReadonlyArray<BatchAction>] => {
   switch (event._tag) {
     case "Wanted":
       return send({ ...state, waiting: [...state.waiting, event.wanted] })
@@ -36,7 +36,7 @@ export const decide = (state: Batching, event: Event): readonly [Batching, Reado
   }
 }
 
-const send = (state: Batching): readonly [Batching, ReadonlyArray<Action>] => {
+const send = (state: DraftBatches): readonly [DraftBatches, ReadonlyArray<BatchAction>] => {
   const [first] = state.waiting
   if (state.atWork || first === undefined) return [state, []]
   let rows = 0

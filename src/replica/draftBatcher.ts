@@ -5,20 +5,20 @@ import { STRATEGIES } from "../rank/strategy/strategies.ts"
 import type { Strategy } from "../wire/deployment.ts"
 import { GroupSilent } from "../wire/errors.ts"
 import { type Drafted, PASS_ROWS } from "../wire/pass.ts"
-import { type Action, decide, type Event, idle } from "./draftBatch.ts"
+import { type BatchAction, type BatchEvent, decide, idle } from "./draftBatch.ts"
 
 type Draft = Parameters<Group["draft"]>[0]
 type Trees = Drafted["trees"]
 
-interface Asked {
+interface PendingDraft {
   readonly draft: Draft
   readonly answer: Deferred.Deferred<Timed<Drafted>, GroupError>
 }
 
 /** Where the strategy leaves it to the supervisor; elsewhere the ranks find by themselves what can run together. */
-export const draftingTogether = Effect.fnUntraced(function* (group: Group, strategy: Strategy) {
+export const draftBatcher = Effect.fnUntraced(function* (group: Group, strategy: Strategy) {
   if (STRATEGIES[strategy].batches === "ranks") return group
-  const asked = new Map<number, Asked>()
+  const asked = new Map<number, PendingDraft>()
   const fork = yield* FiberSet.makeRuntime<never, void>()
   let closed = false
   // Whoever still waits then would wait for ever: nobody hears the group's answers any more.
@@ -32,13 +32,13 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
   let state = idle(PASS_ROWS)
   let last = 0
 
-  const happen = (event: Event): void => {
+  const happen = (event: BatchEvent): void => {
     const [next, actions] = decide(state, event)
     state = next
     for (const action of actions) fork(run(action))
   }
 
-  const run = ({ ids }: Action): Effect.Effect<void> =>
+  const run = ({ ids }: BatchAction): Effect.Effect<void> =>
     Effect.suspend(() => {
       const all = ids.flatMap((id) => asked.get(id) ?? [])
       return Effect.ensuring(
@@ -48,7 +48,7 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
     })
 
   /** One that cannot run fails the command, so each is then asked for by itself: the others do not fail with it. */
-  const together = (all: ReadonlyArray<Asked>): Effect.Effect<void> => {
+  const together = (all: ReadonlyArray<PendingDraft>): Effect.Effect<void> => {
     const [first, ...more] = all
     if (first === undefined) return Effect.void
     if (more.length === 0) return alone(first)
@@ -74,7 +74,7 @@ export const draftingTogether = Effect.fnUntraced(function* (group: Group, strat
     )
   }
 
-  const alone = ({ draft, answer }: Asked): Effect.Effect<void> =>
+  const alone = ({ draft, answer }: PendingDraft): Effect.Effect<void> =>
     Effect.flatMap(Effect.exit(group.draft(draft)), (exit) => Effect.asVoid(Deferred.complete(answer, exit)))
 
   const draft = (draft: Draft): Effect.Effect<Timed<Drafted>, GroupError> =>

@@ -6,9 +6,9 @@ import { healthPass } from "../group/healthPass.ts"
 import type { Tokenizer } from "../model/index.ts"
 import { type Deployment, type GroupName, groupsOf } from "../wire/deployment.ts"
 import type { Replica } from "../wire/replicas.ts"
-import { draftingTogether } from "./draftBatcher.ts"
+import { draftBatcher } from "./draftBatcher.ts"
 import { kvTokensOf } from "./memory.ts"
-import { type Keeping, keeping } from "./prefixCache.ts"
+import { type PrefixCache, prefixCache } from "./prefixCache.ts"
 import type { Told } from "./prefixGossip.ts"
 
 /** After ranks could not load, or were lost. */
@@ -41,7 +41,7 @@ export interface Link {
 }
 
 /** Ranks that are ready, and what they keep: that is gone with one of them. */
-export type Ready = Models["Service"] & { readonly prefixes: Keeping }
+export type Ready = Models["Service"] & { readonly prefixes: PrefixCache }
 
 export interface LinkOptions {
   readonly deployment: Deployment
@@ -99,8 +99,8 @@ export const openLink = Effect.fnUntraced(function* ({
     if (base === undefined) return
     ready ??= performance.now()
     kvTokens = kvTokensOf(deployment, joined)
-    const drafting = draft && (yield* draftingTogether(draft, deployment.draft?.strategy ?? "single"))
-    const prefixes = yield* keeping(deployment.keepMillis, told)
+    const drafting = draft && (yield* draftBatcher(draft, deployment.draft?.strategy ?? "single"))
+    const prefixes = yield* prefixCache(deployment.keepMillis, told)
     const able = { base, draft: drafting ?? null, prefill: named("prefill") ?? null, tokenizer, learned, prefixes }
     yield* Effect.forEach(unfreed.splice(0), (session) => abort(able, session), { discard: true })
     models = able
@@ -115,7 +115,7 @@ export const openLink = Effect.fnUntraced(function* ({
       }),
     ),
     Effect.scoped,
-    Effect.ignore, // why ranks could not load, the keeper says
+    Effect.ignore, // why ranks could not load, the controller says
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(once, Effect.sleep(AGAIN_MILLIS))))
 

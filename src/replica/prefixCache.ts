@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { BLOCK, type Prefix, type Prefixes, PrefixIndex } from "../generation/prefixes.ts"
 import type { Told } from "./prefixGossip.ts"
 
-export interface Keeping extends Prefixes {
+export interface PrefixCache extends Prefixes {
   /** What other supervisors keep there. Theirs is the memory, and they free it. */
   readonly elsewhere: Told
   /** Tokens that are kept. */
@@ -33,7 +33,7 @@ interface Kept {
 const NOBODY: Told = { kept: () => {}, freed: () => {} }
 
 /** Until the scope closes: then all of it is freed. `keepMillis` is how long it waits; 0: nothing is kept. `told` hears of it. */
-export const keeping = Effect.fnUntraced(function* (keepMillis = KEEP_MILLIS, told: Told = NOBODY) {
+export const prefixCache = Effect.fnUntraced(function* (keepMillis = KEEP_MILLIS, told: Told = NOBODY) {
   const kept = new Map<string, Kept>() // by session; the one that was of no use for longest comes first
   const index = new PrefixIndex()
   let tokens = 0 // of our own
@@ -97,7 +97,7 @@ export const keeping = Effect.fnUntraced(function* (keepMillis = KEEP_MILLIS, to
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SWEEP_MILLIS), sweep)))
   yield* Effect.addFinalizer(() => shrink(-1))
 
-  const service: Keeping = {
+  const service: PrefixCache = {
     ...{ forget, leave, reusable, tokens: () => tokens },
     fit: (most, prompt) =>
       Effect.suspend(() => {

@@ -4,10 +4,10 @@ import { Effect, Result } from "effect"
 import { Nats } from "../bus/nats.ts"
 import type { Prefix } from "../generation/prefixes.ts"
 import { codec } from "../wire/codec.ts"
-import { KeptNews } from "../wire/kept.ts"
+import { PrefixGossip } from "../wire/kept.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 
-const news = codec("kept news", KeptNews)
+const news = codec("kept news", PrefixGossip)
 
 /** What one supervisor keeps on one replica, told to those who do not keep it themselves. */
 export interface Told {
@@ -15,14 +15,14 @@ export interface Told {
   readonly freed: (session: string) => void
 }
 
-export interface KeptNewsOptions {
+export interface PrefixGossipOptions {
   readonly deployment: string
   readonly alone: () => boolean // no other supervisor would hear it
   readonly of: (epoch: number) => Told | null // where what others keep on a replica is noted
 }
 
 /** Hears the others until the scope closes; gives the way to tell them of what is kept on a replica. */
-export const tellKept = Effect.fnUntraced(function* ({ deployment, alone, of }: KeptNewsOptions) {
+export const tellPrefixes = Effect.fnUntraced(function* ({ deployment, alone, of }: PrefixGossipOptions) {
   const { connection } = yield* Nats
   const source = randomUUID()
   const subject = subjectsOf(deployment).kept
@@ -34,7 +34,7 @@ export const tellKept = Effect.fnUntraced(function* ({ deployment, alone, of }: 
     const { session, kv, tokens, base, draft } = heard.success
     noted?.kept({ session, kv, tokens, base, draft })
   }
-  const tell = (told: KeptNews): void => {
+  const tell = (told: PrefixGossip): void => {
     if (alone() || connection.isClosed()) return
     const message = news.encode(told)
     // One that a message may not have is no news: the others fill that prompt in themselves.

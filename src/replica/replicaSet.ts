@@ -1,10 +1,10 @@
 // The replicas of one deployment, as a supervisor uses them: a session gets the least loaded one that is ready, or waits for
-// one, and tells how far it is meanwhile. What it has to do, it tells the keeper.
+// one, and tells how far it is meanwhile. What it has to do, it tells the controller.
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import { changes } from "../bus/changes.ts"
 import { Nats } from "../bus/nats.ts"
-import type { Admitted, NotReady, Place } from "../generation/services.ts"
+import type { Admitted, NotReady, SessionPlace } from "../generation/services.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Entries } from "../store/bucket.ts"
 import { codec } from "../wire/codec.ts"
@@ -13,7 +13,7 @@ import { ActivationFailed, NoPlacement, UnknownDeployment } from "../wire/errors
 import { COLD, DEMAND_MILLIS, Demand, type Replicas } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { type Link, openLink } from "./link.ts"
-import { tellKept } from "./prefixGossip.ts"
+import { tellPrefixes } from "./prefixGossip.ts"
 import { chooseReplica } from "./routing.ts"
 import { countSupervisors } from "./supervisorCount.ts"
 
@@ -48,7 +48,7 @@ export class ReplicaSet extends Context.Service<
     /** Frees what a session of a former owner has left on any replica. */
     readonly free: (session: string) => Effect.Effect<void>
     /** The replica of one session until the scope closes: it has memory for it, and runs the fewest. */
-    readonly take: (waiting: Waiting) => Place["Service"]["take"]
+    readonly take: (waiting: Waiting) => SessionPlace["Service"]["take"]
   }
 >()("chorus/replica/ReplicaSet") {}
 
@@ -83,7 +83,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
     events.tell()
   }
   const supervisors = yield* countSupervisors(name, () => changed())
-  const told = yield* tellKept({
+  const told = yield* tellPrefixes({
     ...{ deployment: name, alone: () => supervisors() === 1 },
     of: (epoch) => links.get(epoch)?.link.models?.prefixes.elsewhere ?? null,
   })
@@ -198,7 +198,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
         }),
     ).pipe(Scope.provide(scope))
 
-  const take = (waiting: Waiting): Place["Service"]["take"] => {
+  const take = (waiting: Waiting): SessionPlace["Service"]["take"] => {
     let own: Link | null = null
     return Effect.suspend(() => find(waiting, own)).pipe(
       Effect.map(({ link, models }) => {
@@ -244,7 +244,7 @@ const HOSTS_BACK_MILLIS = 30_000
 const unlessItMayCome = (failed: NotReady | null, began: number): NotReady | null =>
   failed?._tag === "NoPlacement" && performance.now() - began < HOSTS_BACK_MILLIS ? null : failed
 
-/** Tells the keeper at every change, and again while there is something to tell. */
+/** Tells the controller at every change, and again while there is something to tell. */
 const tellDemand = Effect.fnUntraced(function* (
   { deployment }: ReplicaSetOptions,
   current: () => Pick<Demand, "waiting" | "running">,

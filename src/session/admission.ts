@@ -1,6 +1,6 @@
 // Who may begin, who waits, who is sent away. Memory for a session's KV, prompt and answer, is set aside before it begins,
 // so nothing that was accepted fails for want of memory. What ended sessions have left (prefixCache.ts) gives way, and does not
-// count here. Plain immutable data; admitting.ts runs it.
+// count here. Plain immutable data; admissionQueue.ts runs it.
 
 export interface Limits {
   readonly kvTokens: number // for all sessions together
@@ -27,13 +27,13 @@ interface Pace {
   readonly betweenMillis: number
 }
 
-export type Event =
+export type AdmissionEvent =
   | { readonly _tag: "Asked"; readonly asking: Asking }
   | { readonly _tag: "TakenOver"; readonly asking: Asking } // it was accepted by another supervisor
   | { readonly _tag: "Ended"; readonly session: string; readonly now: number }
   | { readonly _tag: "Limited"; readonly limits: Limits }
 
-export type Action =
+export type AdmissionAction =
   | { readonly _tag: "Begin"; readonly session: string }
   | { readonly _tag: "TooLarge"; readonly session: string }
   | {
@@ -50,7 +50,7 @@ export type Action =
       readonly retryAfterMillis: number
     }
 
-type Decision = readonly [Admission, ReadonlyArray<Action>]
+type Decision = readonly [Admission, ReadonlyArray<AdmissionAction>]
 
 const FIRST_GUESS_MILLIS = 1_000
 const LEAST_MILLIS = 100
@@ -65,7 +65,7 @@ export const empty = (limits: Limits): Admission => ({
 })
 
 /** What happened, and what is to be done about it. */
-export const decide = (state: Admission, event: Event): Decision => {
+export const decide = (state: Admission, event: AdmissionEvent): Decision => {
   switch (event._tag) {
     case "Asked":
       return asked(state, event.asking)
@@ -107,7 +107,7 @@ const ended = (state: Admission, session: string, now: number): Admission => {
 
 /** Begins those that wait, as far as the memory goes. */
 const fill = (state: Admission): Decision => {
-  const actions: Array<Action> = []
+  const actions: Array<AdmissionAction> = []
   const running = new Map(state.running)
   let waiting = state.waiting
   let reserved = reservedTokens(state)

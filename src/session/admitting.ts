@@ -3,14 +3,14 @@
 import { Deferred, Effect } from "effect"
 import type { Admitted, Progress } from "../generation/services.ts"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"
-import { type Action, decide, type Event, empty, type Limits, reservedTokens } from "./admission.ts"
+import { type AdmissionAction, type AdmissionEvent, decide, empty, type Limits, reservedTokens } from "./admission.ts"
 
-export interface AdmittingOptions {
+export interface AdmissionQueueOptions {
   readonly deployment: string
   readonly limits: Limits
 }
 
-export interface Asked {
+export interface AdmissionRequest {
   readonly session: string
   readonly client: string | null
   readonly prompt: number // tokens
@@ -28,11 +28,13 @@ export interface Census {
   readonly progress: Progress // of all sessions together
 }
 
-export interface Admitting {
+export interface AdmissionQueue {
   /** A place for the session until `end`, or why there is none. */
-  readonly ask: (asked: Asked) => Effect.Effect<Admitted["Service"], Overloaded | ClientLimited | ContextExceeded>
+  readonly ask: (
+    asked: AdmissionRequest,
+  ) => Effect.Effect<Admitted["Service"], Overloaded | ClientLimited | ContextExceeded>
   /** A place for a session that another supervisor has accepted: nothing refuses it. */
-  readonly takeOver: (asked: Asked) => Effect.Effect<Admitted["Service"]>
+  readonly takeOver: (asked: AdmissionRequest) => Effect.Effect<Admitted["Service"]>
   /** Its place is free, whether it has begun or not. */
   readonly end: (session: string) => Effect.Effect<void>
   readonly limit: (limits: Limits) => Effect.Effect<void>
@@ -41,24 +43,24 @@ export interface Admitting {
 
 const monotonic = Effect.sync(() => performance.now())
 
-export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: AdmittingOptions) {
+export const admissionQueue = Effect.fnUntraced(function* ({ deployment, limits }: AdmissionQueueOptions) {
   let state = empty(limits)
   const begins = new Map<string, Deferred.Deferred<void>>()
   const counted = { requests: 0, refused: 0, tokens: 0, drafted: 0, accepted: 0, iterations: 0 }
 
-  const happen = (event: Event): Effect.Effect<ReadonlyArray<Action>> =>
+  const happen = (event: AdmissionEvent): Effect.Effect<ReadonlyArray<AdmissionAction>> =>
     Effect.suspend(() => {
       const [next, actions] = decide(state, event)
       state = next
       return Effect.as(Effect.forEach(actions, act, { discard: true }), actions)
     })
 
-  const act = (action: Action): Effect.Effect<void> => {
+  const act = (action: AdmissionAction): Effect.Effect<void> => {
     const begin = action._tag === "Begin" ? begins.get(action.session) : undefined
     return begin === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(begin, undefined))
   }
 
-  const refusal = (action: Action, { prompt, maxTokens }: Asked) => {
+  const refusal = (action: AdmissionAction, { prompt, maxTokens }: AdmissionRequest) => {
     switch (action._tag) {
       case "TooLarge":
         return new ContextExceeded({ prompt, maxTokens, context: state.limits.kvTokens })
@@ -71,7 +73,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: Ad
     }
   }
 
-  const ask = Effect.fnUntraced(function* (asked: Asked) {
+  const ask = Effect.fnUntraced(function* (asked: AdmissionRequest) {
     const { session } = asked
     counted.requests += 1
     const begin = yield* Deferred.make<void>()
@@ -86,7 +88,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: Ad
     return admitted(Deferred.await(begin))
   })
 
-  const takeOver = Effect.fnUntraced(function* (asked: Asked) {
+  const takeOver = Effect.fnUntraced(function* (asked: AdmissionRequest) {
     const begin = yield* Deferred.make<void>()
     begins.set(asked.session, begin)
     yield* happen({ _tag: "TakenOver", asking: askingOf(asked) })
@@ -110,7 +112,7 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: Ad
       return Effect.asVoid(happen({ _tag: "Ended", session, now }))
     })
 
-  const service: Admitting = {
+  const service: AdmissionQueue = {
     ask,
     takeOver,
     end,
@@ -126,4 +128,8 @@ export const admitting = Effect.fnUntraced(function* ({ deployment, limits }: Ad
   return service
 })
 
-const askingOf = ({ session, client, prompt, maxTokens }: Asked) => ({ session, client, tokens: prompt + maxTokens })
+const askingOf = ({ session, client, prompt, maxTokens }: AdmissionRequest) => ({
+  session,
+  client,
+  tokens: prompt + maxTokens,
+})

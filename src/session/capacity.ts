@@ -10,7 +10,7 @@ import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Limits } from "./admission.ts"
-import { admitting, type Census } from "./admitting.ts"
+import { admissionQueue, type Census } from "./admitting.ts"
 
 const beats = codec("supervisor beat", SupervisorBeat)
 
@@ -25,7 +25,7 @@ export const admissionOf = Effect.fnUntraced(function* (deployment: Deployment) 
     queue: deployment.queue ?? QUEUE,
     clientSessions: deployment.clientSessions ?? null,
   })
-  const admission = yield* admitting({
+  const admission = yield* admissionQueue({
     ...{ deployment: deployment.name, limits: limits(yield* SubscriptionRef.get(capacity)) },
   })
   const things = () => ({

@@ -8,7 +8,7 @@ import { Cancelled } from "../wire/errors.ts"
 /** What a session may be ended by. */
 type Bounds = Pick<GenerateRequest, "deadlineMillis" | "interestMillis">
 
-interface Ending {
+interface Lifetime {
   readonly early: Deferred.Deferred<never, EarlyEnd>
   readonly deadline: Timer | undefined
   readonly interest: Timer | undefined // begins anew each time a reader is heard
@@ -25,8 +25,8 @@ const MOST_WORDS = 4_096
 /** The longest time that a timer knows: 24 days. */
 const TIMER_MILLIS = 2 ** 31 - 1
 
-export class Endings {
-  readonly #sessions = new Map<string, Ending>()
+export class Lifetimes {
+  readonly #sessions = new Map<string, Lifetime>()
   /** Cancelled while they were not here: perhaps nobody's, their owner having died. Whoever takes them over ends them. */
   readonly #words = new Set<string>()
   readonly #connected: () => boolean
@@ -55,8 +55,8 @@ export class Endings {
 
   /** Fails when the session has to end. */
   of(session: string): Effect.Effect<never, EarlyEnd> {
-    const ending = this.#sessions.get(session)
-    return ending === undefined ? Effect.fail(new Cancelled({ session })) : Deferred.await(ending.early)
+    const lifetime = this.#sessions.get(session)
+    return lifetime === undefined ? Effect.fail(new Cancelled({ session })) : Deferred.await(lifetime.early)
   }
 
   cancel(session: string): void {
@@ -82,9 +82,9 @@ export class Endings {
   }
 
   close(session: string): void {
-    const ending = this.#sessions.get(session)
-    ending?.deadline?.close()
-    ending?.interest?.close()
+    const lifetime = this.#sessions.get(session)
+    lifetime?.deadline?.close()
+    lifetime?.interest?.close()
     this.#sessions.delete(session)
   }
 
@@ -93,8 +93,8 @@ export class Endings {
   }
 
   #end(session: string, error: EarlyEnd): void {
-    const ending = this.#sessions.get(session)
-    if (ending !== undefined) Deferred.doneUnsafe(ending.early, Effect.fail(error))
+    const lifetime = this.#sessions.get(session)
+    if (lifetime !== undefined) Deferred.doneUnsafe(lifetime.early, Effect.fail(error))
   }
 }
 

@@ -19,7 +19,7 @@ import { isInbox, subjectsOf } from "../wire/subjects.ts"
 import { accepted, answered, failureOf, notRead, refusal } from "./answers.ts"
 import { admissionOf } from "./capacity.ts"
 import type { Encoder } from "./encoder.ts"
-import { Endings } from "./lifetime.ts"
+import { Lifetimes } from "./lifetime.ts"
 import { generateRequest } from "./request.ts"
 import { sessions } from "./sessions.ts"
 
@@ -57,9 +57,9 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   const mostBytes = LEAST_BYTES + BYTES_OF_TOKEN * deployment.context
   const requests = codec("infer request", InferRequest, { mostBytes })
   const subjects = subjectsOf(deployment.name)
-  const endings = new Endings(() => SubscriptionRef.getUnsafe(connected))
+  const lifetimes = new Lifetimes(() => SubscriptionRef.getUnsafe(connected))
   const admission = yield* admissionOf(deployment)
-  const { accept, idle: ended, unended } = yield* sessions({ deployment, base, admission, endings })
+  const { accept, idle: ended, unended } = yield* sessions({ deployment, base, admission, lifetimes })
 
   /** Ends when the session is sure to go on, or is refused; gives what ends with the answer. */
   const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Carrying, replyTo?: string) {
@@ -80,7 +80,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     )
     const stream = asked.stream === true
     const request = { ...wanted, after, answerTo: stream ? null : (replyTo ?? null) }
-    endings.open(session, request, 0)
+    lifetimes.open(session, request, 0)
     const answer = yield* unlessBegun(accept(request, { admitted, since, headers }))
     yield* Effect.logDebug(`session ${session} begins`)
     if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
@@ -102,12 +102,12 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
 
   yield* SubscriptionRef.changes(connected).pipe(
     Stream.filter((up) => up),
-    Stream.runForEach(() => Effect.sync(() => endings.renewAll())),
+    Stream.runForEach(() => Effect.sync(() => lifetimes.renewAll())),
     Effect.forkScoped,
   )
-  yield* hear(subjects.cancel("*"), (session) => endings.cancel(session))
+  yield* hear(subjects.cancel("*"), (session) => lifetimes.cancel(session))
   yield* hear(subjects.interest("*"), (session, replyTo) => {
-    endings.renew(session)
+    lifetimes.renew(session)
     const refused = isInbox(replyTo) ? unended(session) : undefined
     if (refused !== undefined) connection.publish(replyTo, notRead(refused))
   })
@@ -145,7 +145,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     Effect.gen(function* () {
       yield* close
       if (succeeded()) return yield* idleWithin(DRAIN_MILLIS)
-      endings.endAll()
+      lifetimes.endAll()
       yield* idleWithin(FAREWELL_MILLIS)
     }),
   )

@@ -1,10 +1,10 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
-// its turn as the keeper, who places and starts their ranks.
+// its turn as the controller, who places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
 import { Traces } from "../bus/traces.ts"
-import { keep } from "../controller/controller.ts"
+import { controller } from "../controller/controller.ts"
 import { type ModelShelf, modelShelf } from "../controller/models.ts"
-import { type Observed, observe } from "../controller/observations.ts"
+import { type Observations, observe } from "../controller/observations.ts"
 import { Presence } from "../durable/presence.ts"
 import { watchHosts } from "../host/hosts.ts"
 import { followReplicas, ReplicaSet } from "../replica/replicaSet.ts"
@@ -34,8 +34,8 @@ const serving = Effect.gen(function* () {
     Stream.runForEach(() => Effect.sync(changed)),
     Effect.forkScoped,
   )
-  const keeper = keep({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
-  yield* Effect.forkScoped(holding("keeper", `${process.pid}`, Effect.scoped(keeper)))
+  const turn = controller({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
+  yield* Effect.forkScoped(holding("controller", `${process.pid}`, Effect.scoped(turn)))
   yield* serveReaders("*")
   yield* follow({ stored, records, shelf, observed, encoder: yield* startEncoder })
 })
@@ -48,7 +48,7 @@ interface Following {
   readonly records: SubscriptionRef.SubscriptionRef<Entries<Replicas>>
   readonly shelf: ModelShelf
   readonly encoder: Encoder
-  readonly observed: Observed
+  readonly observed: Observations
 }
 
 /** One that is served, and its end: at once for the requests, later for the sessions that run. */

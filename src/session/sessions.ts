@@ -9,7 +9,7 @@ import type { GenerateError } from "../generation/errors.ts"
 import { endAsFailed, Generate, generate } from "../generation/generate.ts"
 import { type GenerateRequest, kvOf } from "../generation/request.ts"
 import { beginningOf } from "../generation/restore.ts"
-import { Admitted, Cancellation, Place } from "../generation/services.ts"
+import { Admitted, Cancellation, SessionPlace } from "../generation/services.ts"
 import type { Model } from "../model/index.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
 import { storageHealthOf } from "../store/storageHealth.ts"
@@ -19,9 +19,9 @@ import type { Deployment } from "../wire/deployment.ts"
 import { ActivationFailed, StorageRefused } from "../wire/errors.ts"
 import { type Answer, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { Admitting } from "./admitting.ts"
+import type { AdmissionQueue } from "./admitting.ts"
 import { answered } from "./answers.ts"
-import type { Endings } from "./lifetime.ts"
+import type { Lifetimes } from "./lifetime.ts"
 
 const progresses = codec("session progress", SessionProgress)
 
@@ -56,12 +56,12 @@ export interface Sessions {
 export interface SessionsOptions {
   readonly deployment: Deployment
   readonly base: Model
-  readonly admission: Admitting
-  readonly endings: Endings
+  readonly admission: AdmissionQueue
+  readonly lifetimes: Lifetimes
 }
 
 /** Runs them until the scope closes: then those that still run are another supervisor's. */
-export const sessions = Effect.fnUntraced(function* ({ deployment, base, admission, endings }: SessionsOptions) {
+export const sessions = Effect.fnUntraced(function* ({ deployment, base, admission, lifetimes }: SessionsOptions) {
   const { connection } = yield* Nats
   const replicas = yield* ReplicaSet
   const log = yield* TokenLog
@@ -81,7 +81,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { epoch } = yield* Ownership
     for (let former = 1; former < epoch; former++) yield* replicas.free(kvOf(session, former))
     const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0))) // nobody knows: it has all its time again
-    endings.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
+    lifetimes.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
     const admitted = yield* admission.takeOver({ session, client, prompt: prompt.length, maxTokens })
     return { admitted, since: performance.now(), headers: undefined }
   })
@@ -108,7 +108,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const placeOf = (request: GenerateRequest, { admitted, since }: Pick<Accepted, "admitted" | "since">) => {
     const { session, prompt, maxTokens, model } = request
     const reason = `it began with ${model}, and the deployment has ${deployment.base.model} now`
-    return Place.of({
+    return SessionPlace.of({
       ...{ tokenizer: base.tokenizer, suspects },
       take:
         model === deployment.base.model
@@ -127,9 +127,9 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     running.set(session, request)
     const { admitted, since, headers } = begun ?? (yield* takeOver(request))
     return yield* generate(request).pipe(
-      Effect.provideService(Cancellation, endings),
+      Effect.provideService(Cancellation, lifetimes),
       Effect.provideService(Admitted, admitted),
-      Effect.provideService(Place, placeOf(request, { admitted, since })),
+      Effect.provideService(SessionPlace, placeOf(request, { admitted, since })),
       tracedAs("session", headers, { session, deployment: deployment.name, promptTokens: prompt.length }),
       Effect.tapError((error) => Effect.logError(`session ${session}: ${error.message}`)),
       Effect.tapError((error) => leaveUnended(request, error)),
@@ -144,7 +144,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       Effect.ensuring(
         Effect.andThen(
           Effect.sync(() => {
-            endings.close(session)
+            lifetimes.close(session)
             running.delete(session)
           }),
           admission.end(session),
@@ -192,7 +192,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
       const lost = accepted.get(session)
       if (lost === undefined) return Effect.void
       accepted.delete(session)
-      endings.close(session)
+      lifetimes.close(session)
       return Effect.andThen(admission.end(session), Deferred.done(lost.answer, GONE))
     })
 

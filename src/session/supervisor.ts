@@ -5,10 +5,10 @@ import { Presence } from "../durable/presence.ts"
 import { type Group, join } from "../group/group.ts"
 import { healthPass } from "../group/healthPass.ts"
 import { open } from "../model/index.ts"
-import { draftingTogether } from "../replica/draftBatcher.ts"
+import { draftBatcher } from "../replica/draftBatcher.ts"
 import { abort, type Ready } from "../replica/link.ts"
 import { kvTokensOf } from "../replica/memory.ts"
-import { keeping } from "../replica/prefixCache.ts"
+import { prefixCache } from "../replica/prefixCache.ts"
 import { ReplicaSet, type Waiting } from "../replica/replicaSet.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -27,7 +27,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
     deployment.draft === null
       ? null
       : yield* Effect.flatMap(join({ deployment: deployment.name, group: deployment.draft, epoch }), (group) =>
-          draftingTogether(group, deployment.draft?.strategy ?? "single"),
+          draftBatcher(group, deployment.draft?.strategy ?? "single"),
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
   yield* Effect.forEach(model.warnings, (warning) => Effect.logWarning(warning), { discard: true })
@@ -38,7 +38,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
   })
   const models: Ready = {
     ...{ base, draft, prefill: null, tokenizer: model.tokenizer, learned: { current: undefined } },
-    prefixes: yield* keeping(deployment.keepMillis),
+    prefixes: yield* prefixCache(deployment.keepMillis),
   }
   const services = yield* Layer.build(
     Layer.mergeAll(

@@ -150,7 +150,7 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
   return bucket
 })
 
-export interface Place {
+export interface EntryKey {
   readonly bucket: string
   readonly key: string
 }
@@ -158,7 +158,7 @@ export interface Place {
 /** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
 export const writeOver = async (
   connection: NatsConnection,
-  { bucket, key }: Place,
+  { bucket, key }: EntryKey,
   text: string,
   revision: number,
 ): Promise<number | null> => {

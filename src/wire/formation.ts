@@ -1,4 +1,4 @@
-// Who is which rank of a replica's groups. The keeper tells it when a standby has taken a rank's place, after it has written
+// Who is which rank of a replica's groups. The controller tells it when a standby has taken a rank's place, after it has written
 // it down, and again until every process has understood. The groups go on in another epoch then: one that was given up and
 // wakes up speaks and listens where nobody is.
 import { Schema } from "effect"

@@ -9,7 +9,7 @@ const where = {
   epoch: Count, // of the replica's activation
 }
 
-export const KeptNews = Schema.Union([
+export const PrefixGossip = Schema.Union([
   Schema.TaggedStruct("Kept", {
     ...where,
     session: Schema.String,
@@ -20,4 +20,4 @@ export const KeptNews = Schema.Union([
   }),
   Schema.TaggedStruct("Freed", { ...where, session: Schema.String }),
 ]).pipe(Schema.toTaggedUnion("_tag"))
-export type KeptNews = typeof KeptNews.Type
+export type PrefixGossip = typeof PrefixGossip.Type

@@ -2,7 +2,7 @@
 // of the group; the rank that ends with the logits answers (rank 0 of `single` and `layer`, the last one of `pipeline`).
 //
 // Idempotence: (epoch, pass) names a pass; a repetition keeps the number and raises `attempt`. `committed` is the length
-// of exact KV that the pass builds on, after `keep` has been applied; a rank that has applied it already sees that its
+// of exact KV that the pass builds on, after `acceptedRows` has been applied; a rank that has applied it already sees that its
 // own length equals `committed` and does nothing.
 import { Schema } from "effect"
 import { PassError } from "./errors.ts"
@@ -43,10 +43,10 @@ export type Sampling = typeof Sampling.Type
 export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
 /** Long enough for a UUID, and short enough to be kept for each. */
-const Session = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(128)))
+const SessionName = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(128)))
 
 const base = {
-  session: Session,
+  session: SessionName,
   epoch: Count,
   pass: Count,
   attempt: Count,
@@ -76,11 +76,11 @@ export const Prefill = Schema.TaggedStruct("Prefill", {
 /**
  * Decoding without a draft: `steps` exact passes of one row, the first over the bonus token, each further one over the
  * token that the one before chose. Their KV is committed. One command and one answer for all of them; a token that ends a
- * generation ends them early. `keep` as in Verify.
+ * generation ends them early. `acceptedRows` as in Verify.
  */
 export const Decode = Schema.TaggedStruct("Decode", {
   ...base,
-  keep: Schema.Array(Count),
+  acceptedRows: Schema.Array(Count),
   token: Count,
   steps: Positive,
   logprobs,
@@ -88,12 +88,12 @@ export const Decode = Schema.TaggedStruct("Decode", {
 
 /**
  * Exact pass over the bonus token (row 0) and the draft tree's nodes (parents index the rows; -1 is for row 0 alone, whose
- * parent is the last committed token). `keep` names the rows of the session's previous verify pass that were accepted, in
+ * parent is the last committed token). `acceptedRows` names the rows of the session's previous verify pass that were accepted, in
  * order; row 0 is always among them.
  */
 export const Verify = Schema.TaggedStruct("Verify", {
   ...base,
-  keep: Schema.Array(Count),
+  acceptedRows: Schema.Array(Count),
   tokens: Tokens,
   parents: Schema.Array(Schema.Int),
   logprobs,
@@ -101,7 +101,7 @@ export const Verify = Schema.TaggedStruct("Verify", {
 
 /** A session's part of a Draft: what was accepted last, the bonus token at its end, and the shape of the tree. */
 export const SessionDraft = Schema.Struct({
-  session: Session,
+  session: SessionName,
   committed: Count,
   accepted: Tokens,
   depth: Positive,
@@ -186,7 +186,7 @@ export type Drafted = typeof Drafted.Type
 
 /** To every rank of a group, without an answer: Release frees a session's KV; Abort also stops a pass of it that runs. */
 export const GroupControl = Schema.Union([
-  Schema.TaggedStruct("Release", { session: Session }),
-  Schema.TaggedStruct("Abort", { session: Session }),
+  Schema.TaggedStruct("Release", { session: SessionName }),
+  Schema.TaggedStruct("Abort", { session: SessionName }),
 ]).pipe(Schema.toTaggedUnion("_tag"))
 export type GroupControl = typeof GroupControl.Type

@@ -8,14 +8,14 @@ import { isInbox, isName } from "./subjects.ts"
 const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
 /** A literal: a wildcard would be the logs of all sessions. */
-const Session = Schema.String.pipe(Schema.check(Schema.makeFilter(isName)))
+const SessionName = Schema.String.pipe(Schema.check(Schema.makeFilter(isName)))
 const Inbox = Schema.String.pipe(Schema.check(Schema.makeFilter(isInbox)))
 
 /** Look: what the log begins and ends with. Follow: all of it, then what comes, sent to an inbox by JetStream itself. */
 export const ReadRequest = Schema.Union([
-  Schema.TaggedStruct("Look", { session: Session }),
+  Schema.TaggedStruct("Look", { session: SessionName }),
   Schema.TaggedStruct("Follow", {
-    session: Session,
+    session: SessionName,
     after: Count, // sequence in the stream; 0 begins with the log's first entry
     to: Inbox, // subscribed to before; the sending ends soon after the subscription
   }),

@@ -1,5 +1,5 @@
-// The replicas of a deployment: what the bucket `chorus_replicas` holds under its name, as JSON. The keeper alone writes it,
-// by revision; supervisors follow it. And what the keeper hears from them: the demand.
+// The replicas of a deployment: what the bucket `chorus_replicas` holds under its name, as JSON. The controller alone writes it,
+// by revision; supervisors follow it. And what the controller hears from them: the demand.
 import { Schema } from "effect"
 import { Deployment, GroupName } from "./deployment.ts"
 
@@ -22,7 +22,7 @@ export type Standby = typeof PlacedStandby.Type
 const GivenUpRank = Schema.Struct({
   ...{ host: Schema.String, group: PlacedRank.fields.group, rank: Count },
   reason: Schema.String, // how it ended last
-  at: Schema.Finite, // milliseconds since 1970 on the keeper's clock
+  at: Schema.Finite, // milliseconds since 1970 on the controller's clock
 })
 export type GivenUpRank = typeof GivenUpRank.Type
 
@@ -31,7 +31,7 @@ export const Replica = Schema.Struct({
   epoch: Count, // of the activation, by which hosts know its processes
   formed: Count, // the epoch of its groups: the same until a standby takes a rank's place, which forms them anew
   state: Schema.Literals(["activating", "ready", "draining"]),
-  since: Schema.Finite, // of the state, or of the place that was taken last, milliseconds since 1970 on the keeper's clock
+  since: Schema.Finite, // of the state, or of the place that was taken last, milliseconds since 1970 on the controller's clock
   deployment: Deployment, // that its ranks run: a change of the deployment needs another replica
   ranks: Schema.Array(PlacedRank),
   standbys: Schema.Array(PlacedStandby), // one of a group at most

@@ -19,7 +19,7 @@ export const subjectsOf = (deployment: string) => {
     progress: (session: string) => `${root}.progress.${session}`,
     /** A client's wish to end a session. */
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
-    /** What supervisors have to do: sessions that run or wait. The keeper hears it. */
+    /** What supervisors have to do: sessions that run or wait. The controller hears it. */
     demand: `${root}.demand`,
     /** KV of ended sessions that supervisors keep, for one another. */
     kept: `${root}.kept`,

@@ -169,7 +169,7 @@ test("a host: while there is none the supervisors wait, and do nothing else", as
   await recovered()
 })
 
-test("a supervisor, the keeper too", async () => {
+test("a supervisor, the controller too", async () => {
   for (const [i, killed] of supervisors.entries()) {
     kill(pidOf(killed))
     const successor = await supervise()

@@ -87,7 +87,7 @@ test("a drained host gets no ranks until that is undone; sessions go on elsewher
   expect(hostsOf(fleet.replicas("back"))).toEqual(["big"])
 })
 
-test("a drain outlives the keeper, and the command that asked for it", async () => {
+test("a drain outlives the controller, and the command that asked for it", async () => {
   await fleet.deploy(storedOf({ name: "kept" }, { replicas: { min: 1, max: 1, sessions: 8 } }))
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   expect(hostsOf(fleet.replicas("kept"))).toEqual(["big"])
@@ -97,8 +97,8 @@ test("a drain outlives the keeper, and the command that asked for it", async () 
     asking.ended.then(({ stderr }) => Promise.reject(new Error(stderr))),
   ])
   asking.child.kill("SIGKILL")
-  const [keeper] = fleet.supervisors
-  kill(keeper?.actor.pid)
+  const [controller] = fleet.supervisors
+  kill(controller?.actor.pid)
   await fleet.supervisor()
   await fleet.until("kept", (record) => hostsOf(record).join() === "small" && record.replicas[0]?.state === "ready")
   await expect.poll(() => fleet.beat("big")?.ranks, WAIT).toEqual([])

@@ -1,5 +1,5 @@
 // Several machines, played by hosts of one core each, and two supervisors: ranks of one group on both, one activation
-// whoever is asked, refusals with figures, and what becomes of it all when a host or the keeper is killed.
+// whoever is asked, refusals with figures, and what becomes of it all when a host or the controller is killed.
 import { join } from "node:path"
 import { Effect, Result } from "effect"
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest"
@@ -134,11 +134,11 @@ test("a host that drains lets its sessions end while others are placed elsewhere
   expect(await Effect.runPromise(actor?.ended ?? Effect.die("no host"))).toMatchObject({ how: "exit code 0" })
 })
 
-test("a keeper that is killed during an activation leaves it to the other supervisor", async () => {
-  const [keeper] = fleet.supervisors
+test("a controller that is killed during an activation leaves it to the other supervisor", async () => {
+  const [controller] = fleet.supervisors
   await fleet.deploy(storedOf({ name: "kept" }, { replicas: { min: 1, max: 1, sessions: 8 } }))
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "activating")
-  kill(keeper?.actor.pid)
+  kill(controller?.actor.pid)
   await fleet.until("kept", ({ replicas }) => replicas[0]?.state === "ready")
   expect((await generate("kept")).tokens).toEqual(tokens)
 })

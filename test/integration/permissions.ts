@@ -98,7 +98,7 @@ export const ACTS: ReadonlyArray<Act> = [
   publish(
     "write replicas, leases, executions",
     ["supervisor"],
-    ["$KV.chorus_replicas.demo", "$KV.chorus_leases.keeper", "$KV.chorus_executions.x"],
+    ["$KV.chorus_replicas.demo", "$KV.chorus_leases.controller", "$KV.chorus_executions.x"],
   ),
   publish(
     "read leases and executions",

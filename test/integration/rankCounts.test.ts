@@ -142,11 +142,11 @@ test.each(cases)(
     expect(carried.read()).toEqual(without(sum(expected.exact(48), expected.exact(48))))
 
     const rows = { tokens: [1, 2, 3, 4], parents: [-1, 0, 0, 1] }
-    const verified = await group.verify("s", { committed: prompt.length, keep: [], ...rows })
+    const verified = await group.verify("s", { committed: prompt.length, acceptedRows: [], ...rows })
     expect(traffic(verified.cost)).toEqual(expected.exact(4))
     expect(carried.read()).toEqual(without(expected.exact(4)))
 
-    const decoded = await group.decode("s", { committed: prompt.length, keep: [], token: 7, steps: 4 })
+    const decoded = await group.decode("s", { committed: prompt.length, acceptedRows: [], token: 7, steps: 4 })
     const told = ranks === 1 ? NOTHING : { hops: 1, ...activations(1, 0, 0, FRONTIER) } // the token, to those who did not choose it
     const all = decoded.tokens.map((_, i) => (i === 0 ? expected.exact(1) : sum(told, expected.exact(1))))
     expect(decoded.tokens.length).toBe(4)

@@ -35,8 +35,8 @@ describe("one rank", () => {
     const of = () => ({ session: name, ...group.next(), committed: PROMPT.length - 1 })
     return {
       prefill: () => ({ _tag: "Prefill", ...of(), tokens: [1, 2], sampling: GREEDY }) as const,
-      verify: () => ({ _tag: "Verify", ...of(), keep: [], tokens: [13], parents: [-1] }) as const,
-      decode: () => ({ _tag: "Decode", ...of(), keep: [], token: 13, steps: 3 }) as const,
+      verify: () => ({ _tag: "Verify", ...of(), acceptedRows: [], tokens: [13], parents: [-1] }) as const,
+      decode: () => ({ _tag: "Decode", ...of(), acceptedRows: [], token: 13, steps: 3 }) as const,
       draft: (change: Partial<SessionDraft> = {}): Draft => {
         const sessions = [{ session: name, committed: PROMPT.length - 1, accepted: [13], ...SHAPE, ...change }] as const
         return { _tag: "Draft", ...group.next(), fuzzy: 4, sessions }
@@ -61,7 +61,7 @@ describe("one rank", () => {
       [{ ...verify(), committed: 10 }, unknown(9, 10)],
       [draft({ committed: 10 }), unknown(9, 10)],
       [{ ...prefill(), committed: 12 }, unknown(9, 12)],
-      [{ ...verify(), committed: 11, keep: [0, 4] }, unknown(9, 11)], // the last pass had no row 4
+      [{ ...verify(), committed: 11, acceptedRows: [0, 4] }, unknown(9, 11)], // the last pass had no row 4
       [
         { ...verify(), epoch: 4 },
         { _tag: "WrongEpoch", expected: 5, actual: 4 },
@@ -75,7 +75,7 @@ describe("one rank", () => {
       [{ ...verify(), tokens: [] }, invalid("tokens")],
       [{ ...verify(), tokens: [4096] }, invalid("tokens[0]")],
       [{ ...verify(), committed: 1024 }, invalid("tokens")],
-      [{ ...verify(), keep: [1, 0] }, invalid("keep[1]")],
+      [{ ...verify(), acceptedRows: [1, 0] }, invalid("acceptedRows[1]")],
       [{ ...prefill(), tokens: [1, 2, 5000] }, invalid("tokens[2]")],
       [{ ...prefill(), tokens: inTurn(513) }, invalid("tokens")],
       [draft({ accepted: [] }), invalid("sessions[0].accepted")],
@@ -172,7 +172,7 @@ const halted = async (group: RankGroup, peer: number, commands: ReadonlyArray<Pa
 const verifyOf = (group: RankGroup, session: string): PassCommand => ({
   _tag: "Verify",
   ...{ session, ...group.next(), committed: PROMPT.length - 1 },
-  ...{ keep: [], tokens: [13, 14, 15], parents: [-1, 0, 0] },
+  ...{ acceptedRows: [], tokens: [13, 14, 15], parents: [-1, 0, 0] },
 })
 
 const reached = async (group: RankGroup, ranks: number) => {

@@ -198,9 +198,14 @@ export class RankGroup implements AsyncDisposable {
   async greedy(session: string, prompt: ReadonlyArray<number>, count: number): Promise<ReadonlyArray<number>> {
     const committed = prompt.length - 1
     await this.prefill(session, prompt.slice(0, committed))
-    const first = await this.verify(session, { committed, keep: [], tokens: prompt.slice(committed), parents: [-1] })
+    const first = await this.verify(session, {
+      committed,
+      acceptedRows: [],
+      tokens: prompt.slice(committed),
+      parents: [-1],
+    })
     const [token = -1] = first.choices
-    const rest = { committed: prompt.length, keep: [0], token, steps: count - 1 }
+    const rest = { committed: prompt.length, acceptedRows: [0], token, steps: count - 1 }
     const { tokens } = await this.decode(session, rest)
     this.control({ _tag: "Release", session })
     return [token, ...tokens]

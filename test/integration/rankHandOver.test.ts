@@ -30,7 +30,7 @@ const begin = (group: RankGroup, session: string, committed: number) =>
 
 /** The tokens after the prompt, of a session that has KV for all but its last one. */
 const goOn = async (group: RankGroup, session: string): Promise<ReadonlyArray<number>> => {
-  const rest = { committed: HELD, keep: [], token: PROMPT[HELD] ?? 0, steps: 6 }
+  const rest = { committed: HELD, acceptedRows: [], token: PROMPT[HELD] ?? 0, steps: 6 }
   return (await group.decode(session, rest)).tokens
 }
 

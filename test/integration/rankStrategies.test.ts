@@ -65,7 +65,7 @@ const expectGreedy = async (group: RankGroup, model: string, answers: ReadonlyAr
     const told = prefilled.map(({ logProbs }) => logProbs)
     expect(told.flatMap((chunk) => chunk?.chosen ?? [])).toHaveLength(tokens.length - 1)
     const { choices } = await group.verify(`verified-${i}`, {
-      ...{ committed: tokens.length - 1, keep: [], tokens: rows },
+      ...{ committed: tokens.length - 1, acceptedRows: [], tokens: rows },
       parents: rows.map((_, row) => row - 1),
     })
     expect(choices.filter((token, row) => token !== greedy[row]).length).toBeLessThanOrEqual(MOST_TIES)
@@ -103,17 +103,17 @@ const drafting = async (group: RankGroup, { tokens, greedy }: Reference, fuzzy: 
 const verifying = async (group: RankGroup, { tokens }: Reference, trees: Awaited<ReturnType<typeof drafting>>) => {
   await group.prefill("verify", tokens.slice(0, -1))
   let committed = tokens.length - 1
-  let keep: ReadonlyArray<number> = []
+  let acceptedRows: ReadonlyArray<number> = []
   const choices = []
   for (const tree of trees) {
-    committed += keep.length
+    committed += acceptedRows.length
     const rows = {
       tokens: [...tokens.slice(-1), ...tree.tokens],
       parents: [-1, ...tree.parents.map((node) => node + 1)],
     }
-    const verified = await group.verify("verify", { committed, keep, ...rows })
+    const verified = await group.verify("verify", { committed, acceptedRows, ...rows })
     choices.push(verified.choices)
-    keep = [0, ...pathTo(tree, tree.tokens.length - 1).map((node) => node + 1)]
+    acceptedRows = [0, ...pathTo(tree, tree.tokens.length - 1).map((node) => node + 1)]
   }
   group.control({ _tag: "Release", session: "verify" })
   return choices

@@ -3,8 +3,8 @@ import { Effect } from "effect"
 import { Exchange, receiver } from "../../src/group/exchange.ts"
 import { Inbox } from "../../src/group/inbox.ts"
 import type { Transport } from "../../src/group/transport/transport.ts"
-import { moving } from "../../src/rank/kv/transfer.ts"
-import { type Working, work } from "../../src/rank/pass/runner.ts"
+import { transfer } from "../../src/rank/kv/transfer.ts"
+import { passRunner, type Runner } from "../../src/rank/pass/runner.ts"
 import { ownersOf, STRATEGIES } from "../../src/rank/strategy/strategies.ts"
 import { BEAT_MILLIS } from "../../src/wire/beat.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
@@ -74,7 +74,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
     },
     maxPayload: () => 2 ** 20,
   }
-  const move = moving({
+  const move = transfer({
     ...{ epoch, group, rank, shard: `${rank} of ${ranks}`, compute: engine.compute },
     ask: (source, wish) => {
       for (const other of options.others(source.epoch, source.group)) {
@@ -89,10 +89,10 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
     maxPayload: () => SMALL_PAYLOAD,
     wishes: process.pid * WISHES,
   })
-  let working: Working<Asking> | null = null
+  let runner: Runner<Asking> | null = null
   let latest: Asking | null = null
   let newest = 0
-  const crew = {
+  const rankContext = {
     ...{
       group,
       rank,
@@ -103,11 +103,11 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
     },
     isEnd: (token: number) => token === END,
     bounds: { vocab: VOCABULARY, context: 4096, maxRows: 512 },
-    place: { rank, ranks, layers: model.layers, width: WIDTH, owners: ownersOf(shape, model.layers, fuzzy) },
+    layout: { rank, ranks, layers: model.layers, width: WIDTH, owners: ownersOf(shape, model.layers, fuzzy) },
   }
   const serving = Effect.gen(function* () {
-    working = yield* work<Asking>({
-      ...{ epoch, crew },
+    runner = yield* passRunner<Asking>({
+      ...{ epoch, rankContext },
       exchange: (pass, attempt) =>
         new Exchange({ deployment: "simulated", group, rank, epoch, pass, attempt }, inbox, transport),
       answer: (askers, answer) => {
@@ -117,27 +117,27 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
         }
       },
       traced: () => (pass) => pass,
-      deltas: { begin: () => {}, forget: () => {} },
+      standbyFeed: { begin: () => {}, forget: () => {} },
       tell: () => Effect.void,
       give: move.give,
     })
     return yield* Effect.never
   })
   process.fork(Effect.scoped(serving))
-  network.onEvent(process, (up) => (up ? working?.reconnected() : inbox.closeAll()))
+  network.onEvent(process, (up) => (up ? runner?.reconnected() : inbox.closeAll()))
   const mutated = (command: PassCommand): PassCommand =>
     mutation === "ranks take old attempts for new ones" ? { ...command, attempt: newest++ } : command
   const actor: RankActor = {
     ...{ shape, rank, process, engine },
     command: (command, asking) => {
       latest = asking
-      working?.command(mutated(command), asking)
+      runner?.command(mutated(command), asking)
     },
-    control: (control) => working?.control(control),
+    control: (control) => runner?.control(control),
     activation: receiver(inbox, epoch, () => {}),
     wish: (message) => {
       const wish = move.wished(message)
-      if (wish !== null) working?.give(wish)
+      if (wish !== null) runner?.give(wish)
     },
     rows: move.delivered,
   }

@@ -4,11 +4,11 @@ import { Effect, type Fiber, SubscriptionRef } from "effect"
 import type { Models } from "../../src/generation/services.ts"
 import { Attendance } from "../../src/group/attendance.ts"
 import { ASK_AGAIN_MILLIS, type Group, passesOf } from "../../src/group/group.ts"
-import { type Asker, type Outcome, type Question, Questions } from "../../src/group/questions.ts"
+import { type Asker, type Question, type QuestionOutcome, Questions } from "../../src/group/questions.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
-import { draftingTogether } from "../../src/replica/draftBatcher.ts"
+import { draftBatcher } from "../../src/replica/draftBatcher.ts"
 import type { Ready } from "../../src/replica/link.ts"
-import { keeping } from "../../src/replica/prefixCache.ts"
+import { prefixCache } from "../../src/replica/prefixCache.ts"
 import { BEAT_MILLIS, type RankBeat } from "../../src/wire/beat.ts"
 import { type GroupControl, type PassAnswer, type PassCommand, sessionsOf } from "../../src/wire/pass.ts"
 import type { Mutation } from "./mutation.ts"
@@ -106,8 +106,8 @@ export class SimulatedLink {
     const ready = Effect.gen({ self: this }, function* () {
       this.models = {
         ...{ base: base.group, prefill: prefill?.group ?? null, tokenizer, learned: this.#learned },
-        draft: draft === undefined ? null : yield* draftingTogether(draft.group, draft.shape.strategy),
-        prefixes: yield* keeping(this.#of.keepMillis),
+        draft: draft === undefined ? null : yield* draftBatcher(draft.group, draft.shape.strategy),
+        prefixes: yield* prefixCache(this.#of.keepMillis),
       }
       changed()
       return yield* Effect.never
@@ -138,7 +138,7 @@ export class SimulatedLink {
   }
 
   #ask(shape: GroupShape, questions: Questions, command: PassCommand) {
-    return Effect.callback<{ readonly outcome: Outcome; readonly bytes: number }>((resume) => {
+    return Effect.callback<{ readonly outcome: QuestionOutcome; readonly bytes: number }>((resume) => {
       const asker: Asker = {
         send: (question) => this.#send(shape, questions, question),
         end: (outcome) => resume(Effect.succeed({ outcome, bytes: 0 })),

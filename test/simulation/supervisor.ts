@@ -8,13 +8,13 @@ import { Ownership } from "../../src/durable/ownership.ts"
 import { Presence } from "../../src/durable/presence.ts"
 import { Generate, generate } from "../../src/generation/generate.ts"
 import { type GenerateRequest, kvOf } from "../../src/generation/request.ts"
-import { Admitted, Cancellation, Place } from "../../src/generation/services.ts"
+import { Admitted, Cancellation, SessionPlace } from "../../src/generation/services.ts"
 import type { Tokenizer } from "../../src/model/index.ts"
 import { abort } from "../../src/replica/link.ts"
 import { chooseReplica } from "../../src/replica/routing.ts"
 import type { Limits } from "../../src/session/admission.ts"
-import { type Admitting, admitting } from "../../src/session/admitting.ts"
-import { Endings } from "../../src/session/lifetime.ts"
+import { type AdmissionQueue, admissionQueue } from "../../src/session/admitting.ts"
+import { Lifetimes } from "../../src/session/lifetime.ts"
 import { TokenLog } from "../../src/store/tokenLog.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
 import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
@@ -98,7 +98,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   }
 
   /** The way of the product's replica sets. */
-  const takeOf = ({ begin }: Admitted["Service"], request: GenerateRequest): Place["Service"]["take"] => {
+  const takeOf = ({ begin }: Admitted["Service"], request: GenerateRequest): SessionPlace["Service"]["take"] => {
     let own: SimulatedLink | null = null
     return Effect.gen(function* () {
       yield* begin
@@ -117,9 +117,9 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
 
   const suspects = Semaphore.makeUnsafe(1)
   const placeOf = (admitted: Admitted["Service"], request: GenerateRequest) =>
-    Place.of({ tokenizer, suspects, take: takeOf(admitted, request) })
+    SessionPlace.of({ tokenizer, suspects, take: takeOf(admitted, request) })
 
-  const endings = new Endings(
+  const lifetimes = new Lifetimes(
     () => network.isUp(process),
     (millis, fire) => {
       let closed = false
@@ -148,7 +148,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
     ...{ session, client, prompt: prompt.length, maxTokens },
   })
 
-  const runOn = (admission: Admitting) =>
+  const runOn = (admission: AdmissionQueue) =>
     Effect.fnUntraced(function* (request: GenerateRequest) {
       const { session } = request
       process.world.note(() => `${process.name} runs ${session}`)
@@ -157,18 +157,18 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       if (admitted === undefined) {
         yield* freeFormer(request)
         const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0)))
-        endings.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
+        lifetimes.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
         admitted = yield* admission.takeOver(askingOf(request))
       }
       return yield* generate(request).pipe(
-        Effect.provideService(Cancellation, endings),
+        Effect.provideService(Cancellation, lifetimes),
         Effect.provideService(Admitted, admitted),
-        Effect.provideService(Place, placeOf(admitted, request)),
+        Effect.provideService(SessionPlace, placeOf(admitted, request)),
         Effect.provideService(TokenLog, log),
         Effect.provideService(Traces, { publish: () => Effect.void }),
         Effect.ensuring(
           Effect.andThen(
-            Effect.sync(() => endings.close(session)),
+            Effect.sync(() => lifetimes.close(session)),
             admission.end(session),
           ),
         ),
@@ -191,7 +191,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       others: options.others,
     })
     heard = present.heard
-    const admission = yield* admitting({
+    const admission = yield* admissionQueue({
       deployment: "simulated",
       limits: options.limits,
     })
@@ -211,7 +211,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
       const after = yield* Effect.onExit(log.append(session, beginning, 0), (exit) =>
         exit._tag === "Failure" ? admission.end(session) : Effect.void,
       )
-      endings.open(session, request, 0)
+      lifetimes.open(session, request, 0)
       begun.set(session, admitted)
       // Not by Generate.execute, whose hash of the session's name is made asynchronously.
       yield* Context.get(engine, WorkflowEngine.WorkflowEngine).execute(Generate, {
@@ -228,7 +228,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
   return {
     process,
     accept: (request, told) => void begin(request, told),
-    cancel: (session) => endings.cancel(session),
+    cancel: (session) => lifetimes.cancel(session),
     beat: (rank, connections) => links.find(({ epoch }) => epoch === rank.shape.replica)?.beat(rank, connections),
     heard: (owner) => heard(owner),
     sessionsOn: (replica) => links.find(({ epoch }) => epoch === replica)?.sessions ?? 0,

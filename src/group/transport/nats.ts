@@ -4,7 +4,7 @@ import { Nats } from "../../bus/nats.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
 import type { OpenTransport, Transport } from "./transport.ts"
 
-interface Place {
+interface RankAddress {
   readonly deployment: string
   readonly group: string
   readonly rank: number
@@ -12,7 +12,7 @@ interface Place {
 }
 
 /** One message a hop, which the server fans out where it is for all. */
-export const overNats = (place: Place): OpenTransport<Nats> =>
+export const overNats = (place: RankAddress): OpenTransport<Nats> =>
   Effect.fnUntraced(function* ({ received, broken }) {
     const { connection, disconnects } = yield* Nats
     const subjects = groupSubjects(place)

@@ -9,13 +9,13 @@ export interface Stretch {
   readonly ops: ReadonlyArray<Op>
 }
 
-interface Asked<E> extends Stretch {
+interface PendingStretch<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
 /** A call, and those whom it serves. */
 interface Running<E> {
-  readonly together: ReadonlyArray<Asked<E>>
+  readonly together: ReadonlyArray<PendingStretch<E>>
   readonly call: Fiber.Fiber<StretchResult, E>
 }
 
@@ -28,7 +28,7 @@ export class Coalescer<E> {
   readonly #turn: Semaphore.Semaphore
   readonly #maxRows: number
   readonly #call: (stretches: ReadonlyArray<Stretch>) => Effect.Effect<StretchResult, E>
-  readonly #waiting = new Set<Asked<E>>()
+  readonly #waiting = new Set<PendingStretch<E>>()
   #serving = false
   #running: Running<E> | null = null
   #last = 1 // stretches of the last call
@@ -46,7 +46,7 @@ export class Coalescer<E> {
 
   run(stretch: Stretch): Effect.Effect<StretchResult, E> {
     return Effect.suspend(() => {
-      const asked: Asked<E> = { ...stretch, outcome: Deferred.makeUnsafe<StretchResult, E>() }
+      const asked: PendingStretch<E> = { ...stretch, outcome: Deferred.makeUnsafe<StretchResult, E>() }
       this.#waiting.add(asked)
       if (this.#enough !== null && this.#areEnough) Deferred.doneUnsafe(this.#enough, Effect.void)
       const outcome = Effect.onInterrupt(Deferred.await(asked.outcome), () => this.#withdraw(asked))
@@ -61,7 +61,7 @@ export class Coalescer<E> {
   }
 
   /** Stops a call that serves nobody else. One that others have taken along ends with them, so that its session is at rest afterwards. */
-  #withdraw(asked: Asked<E>): Effect.Effect<unknown> {
+  #withdraw(asked: PendingStretch<E>): Effect.Effect<unknown> {
     return Effect.suspend(() => {
       if (this.#waiting.delete(asked)) return Effect.void
       const running = this.#running
@@ -110,10 +110,10 @@ export class Coalescer<E> {
   }
 
   /** The one that waits longest, and those like it, as many as there are rows for. */
-  #take(): ReadonlyArray<Asked<E>> {
+  #take(): ReadonlyArray<PendingStretch<E>> {
     const [first] = this.#waiting
     if (first === undefined) return []
-    const together: Array<Asked<E>> = []
+    const together: Array<PendingStretch<E>> = []
     let rows = 0
     for (const asked of this.#waiting) {
       const more = rowsOf(asked)

@@ -8,13 +8,13 @@ import { Assembly, KvWish, WISH_MILLIS } from "../../wire/kv.ts"
 import { GroupControl } from "../../wire/pass.ts"
 import { type GroupPlace, groupSubjects } from "../../wire/subjects.ts"
 import type { Compute } from "../device/compute.ts"
-import type { Held, Restored } from "./standbyStore.ts"
+import type { Restored, StandbyStore } from "./standbyStore.ts"
 
 const wishes = codec("KV wish", KvWish)
 const controls = codec("group control", GroupControl)
 
 /** Hears what the group's ranks commit and free, until the scope closes. */
-export const listen = Effect.fnUntraced(function* (place: GroupPlace, held: Held) {
+export const listen = Effect.fnUntraced(function* (place: GroupPlace, store: StandbyStore) {
   const { connection } = yield* Nats
   const subjects = groupSubjects(place)
   const runFork = Effect.runForkWith(yield* Effect.context())
@@ -29,12 +29,12 @@ export const listen = Effect.fnUntraced(function* (place: GroupPlace, held: Held
     if (Result.isFailure(delta)) return void runFork(Effect.logWarning(delta.failure.message))
     if (delta.success === null || delta.success._tag !== "KvDelta") return
     const { session, rank } = delta.success
-    const from = held.add(delta.success)
+    const from = store.add(delta.success)
     if (from !== null) wish({ _tag: "Missing", session, rank, from })
   }
   const control = (message: Uint8Array): void => {
     const decoded = controls.decode(message)
-    if (Result.isSuccess(decoded)) held.free(decoded.success.session)
+    if (Result.isSuccess(decoded)) store.free(decoded.success.session)
   }
   yield* Effect.acquireRelease(
     Effect.sync(() => [
@@ -54,12 +54,12 @@ export const listen = Effect.fnUntraced(function* (place: GroupPlace, held: Held
 /** Takes a rank's place: the engine is one of its shard from now on, with the sessions as far as they are held. */
 export const takePlace = Effect.fnUntraced(function* (
   compute: Compute["Service"],
-  held: Held,
+  store: StandbyStore,
   shard: Shard,
   rank: number,
 ) {
   yield* compute.narrow(shard)
-  for (const restored of held.take(rank)) {
+  for (const restored of store.take(rank)) {
     yield* restore(compute, restored).pipe(
       Effect.catch(({ message }) =>
         // It is prefilled then, and the others go on.

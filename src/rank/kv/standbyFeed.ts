@@ -19,7 +19,7 @@ interface Told {
   readonly length: number // rows that were sent, and are as they were
 }
 
-export class Deltas {
+export class StandbyFeed {
   readonly #sessions = new Map<string, Told>()
   #listening = Number.NEGATIVE_INFINITY // when a standby was heard last
   messages = 0
@@ -69,26 +69,26 @@ export class Deltas {
   }
 }
 
-export interface TellOptions {
+export interface StandbyFeedOptions {
   readonly deployment: string
   readonly epoch: number
   readonly group: string
   readonly rank: number
   readonly compute: Compute["Service"]
-  readonly deltas: Deltas
+  readonly standbyFeed: StandbyFeed
 }
 
 /** Hears what the standby wants until the scope closes; gives what is to be done for a session after a pass of it. */
-export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
+export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOptions) {
   const { connection } = yield* Nats
-  const { deltas, rank } = options
+  const { standbyFeed, rank } = options
   const subjects = groupSubjects(options)
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       connection.subscribe(subjects.kvWish, {
         callback: (error, { data }) => {
           const wish = error === null ? wishes.decode(data) : null
-          if (wish !== null && Result.isSuccess(wish)) deltas.hear(wish.success, rank)
+          if (wish !== null && Result.isSuccess(wish)) standbyFeed.hear(wish.success, rank)
         },
       }),
     ),
@@ -97,8 +97,8 @@ export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
   return (session: string): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { compute } = options
-      if (!deltas.wanted || !compute.holds(session)) return Effect.void
-      const next = deltas.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
+      if (!standbyFeed.wanted || !compute.holds(session)) return Effect.void
+      const next = standbyFeed.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
       if (next === null) return Effect.void
       const { length: from, to, sampling } = next
       return compute.kvExport(session, from, to).pipe(
@@ -112,13 +112,13 @@ export const tellStandby = Effect.fnUntraced(function* (options: TellOptions) {
 
 const publish = (
   connection: NatsConnection,
-  { deltas, deployment, epoch, group, rank }: TellOptions,
+  { standbyFeed, deployment, epoch, group, rank }: StandbyFeedOptions,
   rows: { session: string; from: number; count: number; sampling: Sampling; values: Uint8Array },
 ): void => {
   if (connection.isClosed()) return
   const delta = { _tag: "KvDelta", epoch, group, rank, ...rows } as const
-  const messages = encode(delta, deltas.messages, connection.info?.max_payload ?? 2 ** 20)
+  const messages = encode(delta, standbyFeed.messages, connection.info?.max_payload ?? 2 ** 20)
   const subject = groupSubjects({ deployment, epoch, group }).kv(rank)
   for (const message of messages) connection.publish(subject, message)
-  deltas.sent(rows.session, rows.from, rows.from + rows.count, messages)
+  standbyFeed.sent(rows.session, rows.from, rows.from + rows.count, messages)
 }

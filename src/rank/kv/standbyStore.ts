@@ -24,7 +24,7 @@ export interface Restored {
 /** A rank's last word of a session may come after the session was freed. */
 const FREED = 1024
 
-export class Held {
+export class StandbyStore {
   readonly #ranks: number
   readonly #limit: () => number // tokens, of all sessions
   readonly #sessions = new Map<string, HeldSession>() // the one that grew last comes last

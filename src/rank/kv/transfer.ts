@@ -22,7 +22,7 @@ export type Fetch = (
   source: Source,
 ) => Effect.Effect<boolean, ComputeFailed>
 
-export interface MovingOptions {
+export interface TransferOptions {
   readonly epoch: number
   readonly group: string
   readonly rank: number
@@ -36,7 +36,7 @@ export interface MovingOptions {
   readonly wishes: number // from where on they are counted: another in each life, so no answer is taken for one to another
 }
 
-export interface Moving {
+export interface Transfer {
   /** What somebody wants of this rank, to be given when the session is at rest; null where it does not hold it, and has said so. */
   readonly wished: (message: Uint8Array) => Send | null
   readonly give: (wish: Send) => Effect.Effect<void>
@@ -45,7 +45,7 @@ export interface Moving {
   readonly fetch: Fetch
 }
 
-export const moving = (options: MovingOptions): Moving => {
+export const transfer = (options: TransferOptions): Transfer => {
   const pieces = new Pieces()
   return {
     wished: (message) => {
@@ -61,11 +61,11 @@ export const moving = (options: MovingOptions): Moving => {
   }
 }
 
-const holds = ({ shard, compute }: MovingOptions, { session, to, ...asked }: Send): boolean =>
+const holds = ({ shard, compute }: TransferOptions, { session, to, ...asked }: Send): boolean =>
   asked.shard === shard && compute.holds(session) && compute.committed(session) >= to
 
 /** Rows of a session to the rank that asks for them, or that there are none. */
-const give = (options: MovingOptions, wish: Send): Effect.Effect<void> =>
+const give = (options: TransferOptions, wish: Send): Effect.Effect<void> =>
   Effect.suspend(() =>
     holds(options, wish) ? options.compute.kvExport(wish.session, wish.from, wish.to) : Effect.succeed(null),
   ).pipe(
@@ -74,7 +74,7 @@ const give = (options: MovingOptions, wish: Send): Effect.Effect<void> =>
   )
 
 const answer = (
-  { rank, give, maxPayload }: MovingOptions,
+  { rank, give, maxPayload }: TransferOptions,
   { number, session, from, to, sampling, target }: Send,
   values: Uint8Array | null,
 ): void => {
@@ -123,7 +123,7 @@ class Pieces {
 const answers = (kv: KvMessage, { session, from, to }: Send): boolean =>
   kv.session === session && (kv._tag === "KvLacking" || (kv.from === from && kv.count === to - from))
 
-const fetching = ({ epoch, group, rank, shard, compute, ...options }: MovingOptions, pieces: Pieces): Fetch => {
+const fetching = ({ epoch, group, rank, shard, compute, ...options }: TransferOptions, pieces: Pieces): Fetch => {
   const target = { epoch, group }
   let asked = options.wishes
   return Effect.fnUntraced(function* ({ session, from: held = session, committed, sampling }, source) {

@@ -4,17 +4,17 @@ import { randomInt } from "node:crypto"
 import { Effect } from "effect"
 import { Nats } from "../../bus/nats.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
-import { type MovingOptions, moving } from "./transfer.ts"
+import { type TransferOptions, transfer } from "./transfer.ts"
 
-export interface HandOverOptions extends Omit<MovingOptions, "ask" | "give" | "maxPayload" | "wishes"> {
+export interface TransferOverBusOptions extends Omit<TransferOptions, "ask" | "give" | "maxPayload" | "wishes"> {
   readonly deployment: string
 }
 
 /** Hears what other groups give until the scope closes. */
-export const handOver = Effect.fnUntraced(function* ({ deployment, ...options }: HandOverOptions) {
+export const transferOverBus = Effect.fnUntraced(function* ({ deployment, ...options }: TransferOverBusOptions) {
   const { connection } = yield* Nats
   const { epoch, group, rank } = options
-  const handing = moving({
+  const handing = transfer({
     ...options,
     ask: (source, wish) => connection.publish(groupSubjects({ deployment, ...source }).kvWish, wish),
     give: (target, piece) => {

@@ -19,13 +19,13 @@ export const check = (bounds: Bounds, command: PassCommand): InvalidRequest | nu
         checkScored(bounds, command)
       )
     case "Decode":
-      return checkDecode(bounds, command) ?? checkKeep(command)
+      return checkDecode(bounds, command) ?? checkAcceptedRows(command)
     case "Verify":
       return (
         checkSome("tokens", command.tokens) ??
         checkTokens(bounds, "tokens", command.tokens, command.committed, depthOf(command)) ??
         checkTree(command) ??
-        checkKeep(command)
+        checkAcceptedRows(command)
       )
     case "Draft":
       return command.sessions.reduce<InvalidRequest | null>(
@@ -100,12 +100,12 @@ const checkDecode = ({ vocab, context }: Bounds, { token, steps, committed }: De
   return end <= context ? null : invalid("steps", `reaches position ${end}, the context holds ${context}`)
 }
 
-const checkKeep = ({ keep, committed }: Verify | Decode) => {
-  const wrong = keep.findIndex((row, i) => row <= (keep[i - 1] ?? -1))
-  if (wrong >= 0) return invalid(`keep[${wrong}]`, `is ${keep[wrong]}; rows are named in rising order`)
-  return keep.length <= committed
+const checkAcceptedRows = ({ acceptedRows, committed }: Verify | Decode) => {
+  const wrong = acceptedRows.findIndex((row, i) => row <= (acceptedRows[i - 1] ?? -1))
+  if (wrong >= 0) return invalid(`acceptedRows[${wrong}]`, `is ${acceptedRows[wrong]}; rows are named in rising order`)
+  return acceptedRows.length <= committed
     ? null
-    : invalid("keep", `has ${keep.length} rows, more than the ${committed} committed tokens`)
+    : invalid("acceptedRows", `has ${acceptedRows.length} rows, more than the ${committed} committed tokens`)
 }
 
 const checkDraft = (bounds: Bounds, at: string, draft: SessionDraft) =>

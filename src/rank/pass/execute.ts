@@ -14,12 +14,12 @@ import {
 import { chain } from "../device/chain.ts"
 import { draft } from "../strategy/draftLoop.ts"
 import { packFrontier, unpackFrontier } from "../strategy/frontier.ts"
-import type { Course, Head, Place, RunError, Strategy } from "../strategy/strategy.ts"
+import type { GroupLayout, Head, PassContext, RunError, Strategy } from "../strategy/strategy.ts"
 import { type Meter, meter } from "./meter.ts"
 import { type Member, type PrepareError, prepare } from "./prepare.ts"
 
-export interface Crew extends Member {
-  readonly place: Place
+export interface RankContext extends Member {
+  readonly layout: GroupLayout
   readonly strategy: Strategy
   readonly isEnd: (token: number) => boolean // of a generation
   readonly vocabulary: number // tokens that have a meaning: the model may have more rows, as padding
@@ -27,60 +27,65 @@ export interface Crew extends Member {
 
 /** The answer on the leader, null on the others. */
 export const execute = (
-  crew: Crew,
+  rankContext: RankContext,
   exchange: Exchange,
   command: PassCommand,
 ): Effect.Effect<PassAnswer | null, PrepareError | RunError> =>
   Effect.gen(function* () {
     const cost = meter(exchange)
-    const course = courseOf(crew, exchange, cost, command)
-    yield* prepare(crew, command)
+    const context = courseOf(rankContext, exchange, cost, command)
+    yield* prepare(rankContext, command)
     switch (command._tag) {
       case "Prefill":
-        return yield* prefill(crew.strategy, course, command, cost)
+        return yield* prefill(rankContext.strategy, context, command, cost)
       case "Decode":
-        return yield* decode(crew, course, command, cost)
+        return yield* decode(rankContext, context, command, cost)
       case "Verify":
-        return yield* verify(crew.strategy, course, command, cost)
+        return yield* verify(rankContext.strategy, context, command, cost)
       case "Draft":
-        return yield* draft(crew.strategy, course, command, cost)
+        return yield* draft(rankContext.strategy, context, command, cost)
     }
   })
 
-const courseOf = (crew: Crew, exchange: Exchange, cost: Meter, command: PassCommand): Course => ({
+const courseOf = (rankContext: RankContext, exchange: Exchange, cost: Meter, command: PassCommand): PassContext => ({
   sessions: sessionsOf(command).map(({ session }) => session),
-  place: crew.place,
-  compute: crew.compute,
+  layout: rankContext.layout,
+  compute: rankContext.compute,
   exchange,
   computed: cost.computed,
-  vocabulary: crew.vocabulary,
+  vocabulary: rankContext.vocabulary,
 })
 
-const prefill = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Prefill, cost: Meter) {
-  const told = command.tokens.length > 0 ? yield* commitChain(strategy, course, command) : null
-  if (!leads(strategy, course)) return null
+const prefill = Effect.fnUntraced(function* (strategy: Strategy, context: PassContext, command: Prefill, cost: Meter) {
+  const told = command.tokens.length > 0 ? yield* commitChain(strategy, context, command) : null
+  if (!leads(strategy, context)) return null
   const logProbs = logProbsOf(command.scored?.alternatives, told === null ? [] : [told])
   return { _tag: "Prefilled", pass: command.pass, ...logProbs, cost: cost.read() } as const
 })
 
 /** Every rank runs every step, so after each but the last the leader tells the others what it chose. */
-const decode = Effect.fnUntraced(function* ({ strategy, isEnd }: Crew, course: Course, command: Decode, cost: Meter) {
+const decode = Effect.fnUntraced(function* (
+  { strategy, isEnd }: RankContext,
+  context: PassContext,
+  command: Decode,
+  cost: Meter,
+) {
   const { session, committed, steps } = command
   const tokens: Array<number> = []
   const told: Array<StretchResult> = []
   const head = { op: "head", rows: Int32Array.of(0), want: "tokens", top: command.logprobs ?? 0 } as const
   for (let token = command.token; ; ) {
     const slot = committed + tokens.length
-    const result = yield* strategy.exact(course, [chain(session, slot, [token])], head)
-    yield* course.compute.commit(session, Int32Array.of(slot))
+    const result = yield* strategy.exact(context, [chain(session, slot, [token])], head)
+    yield* context.compute.commit(session, Int32Array.of(slot))
     const chosen = result?.tokens?.[0] ?? null
     if (result !== null) told.push(result)
     const last = tokens.length + 1 === steps
-    token = last ? (chosen ?? 0) : yield* tell(strategy, course, chosen)
+    token = last ? (chosen ?? 0) : yield* tell(strategy, context, chosen)
     tokens.push(token)
     if (last || isEnd(token)) break
   }
-  if (!leads(strategy, course)) return null
+  if (!leads(strategy, context)) return null
   return {
     _tag: "Decoded",
     pass: command.pass,
@@ -106,20 +111,20 @@ const logProbsOf = (
 }
 
 /** From the leader to the others, one hop; what a frontier of one row is packed as. */
-const tell = Effect.fnUntraced(function* (strategy: Strategy, { place, exchange }: Course, token: number | null) {
-  if (place.ranks === 1) return token ?? 0
+const tell = Effect.fnUntraced(function* (strategy: Strategy, { layout, exchange }: PassContext, token: number | null) {
+  if (layout.ranks === 1) return token ?? 0
   const packed = packFrontier([""], [{ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) }])
-  if (leads(strategy, { place })) {
-    yield* exchange.send(1, "all", { tokens: 0, width: place.width, blocks: [], nodes: packed })
+  if (leads(strategy, { layout })) {
+    yield* exchange.send(1, "all", { tokens: 0, width: layout.width, blocks: [], nodes: packed })
     exchange.advance(1)
     return token ?? 0
   }
-  const { nodes } = yield* exchange.receive(1, strategy.leader(place.ranks))
+  const { nodes } = yield* exchange.receive(1, strategy.leader(layout.ranks))
   exchange.advance(1)
   return unpackFrontier([""], nodes)[0]?.tokens[0] ?? 0
 })
 
-const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, command: Verify, cost: Meter) {
+const verify = Effect.fnUntraced(function* (strategy: Strategy, context: PassContext, command: Verify, cost: Meter) {
   const rows: Segment = {
     session: command.session,
     tokens: Int32Array.from(command.tokens),
@@ -127,8 +132,8 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
   }
   const all = Int32Array.from(command.tokens.keys())
   const head = { op: "head", rows: all, want: "tokens", top: command.logprobs ?? 0 } as const
-  const result = yield* strategy.exact(course, [rows], head)
-  if (!leads(strategy, course)) return null
+  const result = yield* strategy.exact(context, [rows], head)
+  if (!leads(strategy, context)) return null
   const choices = Array.from(result?.tokens ?? [])
   const logProbs = logProbsOf(command.logprobs, result === null ? [] : [result])
   return { _tag: "Verified", pass: command.pass, choices, ...logProbs, cost: cost.read() } as const
@@ -136,7 +141,7 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, course: Course, 
 
 const commitChain = Effect.fnUntraced(function* (
   strategy: Strategy,
-  course: Course,
+  context: PassContext,
   { session, committed, tokens, scored }: Prefill,
 ) {
   const head: Head | null =
@@ -146,13 +151,13 @@ const commitChain = Effect.fnUntraced(function* (
           ...{ op: "head", want: "tokens", rows: Int32Array.from(tokens.keys()) },
           ...{ top: scored.alternatives, given: Int32Array.from([...tokens.slice(1), scored.following]) },
         }
-  const result = yield* strategy.exact(course, [chain(session, committed, tokens)], head)
-  yield* course.compute.commit(
+  const result = yield* strategy.exact(context, [chain(session, committed, tokens)], head)
+  yield* context.compute.commit(
     session,
     Int32Array.from(tokens, (_, row) => committed + row),
   )
   return result
 })
 
-const leads = (strategy: Strategy, { place }: Pick<Course, "place">): boolean =>
-  strategy.leader(place.ranks) === place.rank
+const leads = (strategy: Strategy, { layout }: Pick<PassContext, "layout">): boolean =>
+  strategy.leader(layout.ranks) === layout.rank

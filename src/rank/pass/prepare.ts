@@ -48,16 +48,21 @@ const preparePrefill = Effect.fnUntraced(function* (member: Member, command: Pre
 /** Keeps the accepted rows of the last verify pass, unless an earlier attempt at this command has done so. */
 const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Decode | Verify) {
   const { compute } = member
-  const { session, committed, keep } = command
+  const { session, committed, acceptedRows } = command
   const held = lengthOf(member, session)
   if (held >= committed) return yield* compute.truncate(session, committed)
-  const last = keep.at(-1)
-  if (held < 0 || last === undefined || held + keep.length !== committed || held + last >= compute.used(session)) {
+  const last = acceptedRows.at(-1)
+  if (
+    held < 0 ||
+    last === undefined ||
+    held + acceptedRows.length !== committed ||
+    held + last >= compute.used(session)
+  ) {
     return yield* unknown(member, command, held)
   }
   yield* compute.commit(
     session,
-    Int32Array.from(keep, (row) => held + row),
+    Int32Array.from(acceptedRows, (row) => held + row),
   )
 })
 

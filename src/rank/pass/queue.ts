@@ -29,19 +29,19 @@ type Work<Asker> =
  * In their order. A turn that begins is over at some time, stopped or not, maybe while an action is performed: then `settled`
  * is told for a pass, and `ended` for each turn.
  */
-export type Action<Asker> =
+export type QueueAction<Asker> =
   | { readonly _tag: "Open"; readonly lane: Lane<Asker> } // its exchange: what comes for the pass is kept from now on
   | { readonly _tag: "Leave"; readonly lane: Lane<Asker> } // its exchange: whoever waits in it is superseded
   | { readonly _tag: "Begin"; readonly turn: Turn<Asker> }
   | { readonly _tag: "Stop"; readonly turn: Turn<Asker> }
   | { readonly _tag: "Answer"; readonly askers: ReadonlyArray<Asker>; readonly answer: PassAnswer }
 
-type Actions<Asker> = ReadonlyArray<Action<Asker>>
+type Actions<Asker> = ReadonlyArray<QueueAction<Asker>>
 
 /** How a pass ended: with its answer on the leader, and with null elsewhere. */
-export type Outcome = PassAnswer | null | "stopped"
+export type PassOutcome = PassAnswer | null | "stopped"
 
-export interface PassesOptions {
+export interface PassQueueOptions {
   readonly group: string
   readonly rank: number
   readonly epoch: number
@@ -52,8 +52,8 @@ export interface PassesOptions {
 export const TICK_MILLIS = 60_000
 const TICKS_UNUSED = 10
 
-export class Passes<Asker> {
-  readonly #of: PassesOptions
+export class PassQueue<Asker> {
+  readonly #of: PassQueueOptions
   readonly #lanes = new Map<string, Lane<Asker>>()
   readonly #turns = new Map<string, Turn<Asker>>() // a session's last one
   readonly #waiting = new Set<Turn<Asker>>()
@@ -61,7 +61,7 @@ export class Passes<Asker> {
   readonly #unused = new Map<string, number>() // ticks since a session was spoken of
   #abandoned = false
 
-  constructor(of: PassesOptions) {
+  constructor(of: PassQueueOptions) {
     this.#of = of
   }
 
@@ -108,7 +108,7 @@ export class Passes<Asker> {
   }
 
   /** A pass has come to its end; its session is still at it. */
-  settled(lane: Lane<Asker>, outcome: Outcome): Actions<Asker> {
+  settled(lane: Lane<Asker>, outcome: PassOutcome): Actions<Asker> {
     const answer = outcome === "stopped" ? (this.#of.leads ? cancelled(lane) : null) : outcome
     if (answer === null || this.#abandoned) return []
     lane.answer = answer
@@ -188,7 +188,7 @@ export class Passes<Asker> {
 
 export const refused = (pass: number, error: PassError): PassAnswer => ({ _tag: "Refused", pass, error })
 
-const refuse = <Asker>(asker: Asker, { pass }: PassCommand, error: PassError): Action<Asker> => ({
+const refuse = <Asker>(asker: Asker, { pass }: PassCommand, error: PassError): QueueAction<Asker> => ({
   _tag: "Answer",
   askers: [asker],
   answer: refused(pass, error),

@@ -3,29 +3,29 @@ import { Effect, Exit, type Fiber, FiberSet } from "effect"
 import type { Exchange } from "../../group/exchange.ts"
 import type { Send } from "../../wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../wire/pass.ts"
-import type { Deltas } from "../kv/standbyFeed.ts"
+import type { StandbyFeed } from "../kv/standbyFeed.ts"
 import type { RunError } from "../strategy/strategy.ts"
-import { type Crew, execute } from "./execute.ts"
+import { execute, type RankContext } from "./execute.ts"
 import { type PrepareError, passFailed } from "./prepare.ts"
-import { type Action, type Lane, Passes, refused, TICK_MILLIS, type Turn } from "./queue.ts"
+import { type Lane, PassQueue, type QueueAction, refused, TICK_MILLIS, type Turn } from "./queue.ts"
 
 /** How long a drain waits for the passes that run. */
 const DRAIN_MILLIS = 5_000
 
-export interface WorkOptions<Asker> {
+export interface RunnerOptions<Asker> {
   readonly epoch: number
-  readonly crew: Crew
+  readonly rankContext: RankContext
   readonly exchange: (pass: number, attempt: number) => Exchange
   readonly answer: (askers: ReadonlyArray<Asker>, answer: PassAnswer) => void
   readonly traced: (lane: Lane<Asker>) => <A, E>(pass: Effect.Effect<A, E>) => Effect.Effect<A, E>
-  readonly deltas: Pick<Deltas, "begin" | "forget">
+  readonly standbyFeed: Pick<StandbyFeed, "begin" | "forget">
   /** To be done for a session after each pass of it, which is answered by then. */
   readonly tell: (session: string) => Effect.Effect<void>
   /** Gives rows of a session that is at rest. */
   readonly give: (wish: Send) => Effect.Effect<void>
 }
 
-export interface Working<Asker> {
+export interface Runner<Asker> {
   readonly command: (command: PassCommand, asker: Asker) => void
   readonly control: (control: GroupControl) => void
   readonly give: (wish: Send) => void
@@ -35,15 +35,19 @@ export interface Working<Asker> {
 }
 
 /** At work until the scope closes; then the passes that run are finished first. */
-export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...options }: WorkOptions<Asker>) {
-  const { group, rank, compute, strategy, place } = crew
+export const passRunner = Effect.fnUntraced(function* <Asker>({
+  rankContext,
+  epoch,
+  ...options
+}: RunnerOptions<Asker>) {
+  const { group, rank, compute, strategy, layout } = rankContext
   const running = yield* FiberSet.make<void>()
   const fork = yield* FiberSet.runtime(running)()
-  const passes = new Passes<Asker>({ group, rank, epoch, leads: strategy.leader(place.ranks) === rank })
+  const passes = new PassQueue<Asker>({ group, rank, epoch, leads: strategy.leader(layout.ranks) === rank })
   const exchanges = new WeakMap<Lane<Asker>, Exchange>()
   const fibers = new Map<Turn<Asker>, Fiber.Fiber<void>>()
 
-  const perform = (actions: ReadonlyArray<Action<Asker>>): void => {
+  const perform = (actions: ReadonlyArray<QueueAction<Asker>>): void => {
     for (const action of actions) {
       switch (action._tag) {
         case "Open":
@@ -86,18 +90,18 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   }
 
   const free = (session: string): Effect.Effect<void> => {
-    options.deltas.forget(session)
+    options.standbyFeed.forget(session)
     return Effect.uninterruptible(compute.close(session))
   }
 
   /** A rank that does not lead answers only to refuse: the sender takes the first answer. */
   const run = (lane: Lane<Asker>): Effect.Effect<void> => {
-    options.deltas.begin(lane.command)
+    options.standbyFeed.begin(lane.command)
     return options
       .traced(lane)(answerOf(lane))
       .pipe(
-        Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(crew, reason))),
-        Effect.catchDefect((defect) => Effect.fail(passFailed(crew, String(defect)))),
+        Effect.catchTag("ComputeFailed", ({ reason }) => Effect.fail(passFailed(rankContext, reason))),
+        Effect.catchDefect((defect) => Effect.fail(passFailed(rankContext, String(defect)))),
         Effect.catchTag("Superseded", () => Effect.succeed("stopped" as const)),
         Effect.catch((error) => Effect.succeed(refused(lane.command.pass, error))),
         Effect.onExit((exit) =>
@@ -111,13 +115,13 @@ export const work = Effect.fnUntraced(function* <Asker>({ crew, epoch, ...option
   const answerOf = (lane: Lane<Asker>): Effect.Effect<PassAnswer | null, PrepareError | RunError> => {
     const exchange = exchanges.get(lane)
     if (exchange === undefined) return Effect.die("a pass that begins has its exchange")
-    return execute(crew, exchange, lane.command)
+    return execute(rankContext, exchange, lane.command)
   }
 
   const tick = Effect.sync(() => perform(passes.tick(compute.sessions())))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(running).pipe(Effect.timeoutOption(DRAIN_MILLIS)))
-  const working: Working<Asker> = {
+  const working: Runner<Asker> = {
     command: (command, asker) => perform(passes.command(command, asker)),
     control: (control) => perform(passes.control(control)),
     give: (wish) => perform(passes.give(wish)),

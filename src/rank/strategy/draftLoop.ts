@@ -6,20 +6,20 @@ import { type Candidate, expand, frontier, prune, ROOT, root, type Tree } from "
 import type { Draft, Drafted, DraftedTree, PassCost, SessionDraft } from "../../wire/pass.ts"
 import { chain } from "../device/chain.ts"
 import type { Meter } from "../pass/meter.ts"
-import type { Course, Head, RunError, Strategy } from "./strategy.ts"
+import type { Head, PassContext, RunError, Strategy } from "./strategy.ts"
 
 /** The trees on the leader, null on the others. */
 export const draft = Effect.fnUntraced(function* (
   strategy: Strategy,
-  course: Course,
+  context: PassContext,
   command: Draft,
   cost: Meter,
 ): Effect.fn.Return<Drafted | null, RunError> {
   const { pass, sessions } = command
-  const calibrated = yield* calibrate(strategy, course, sessions)
-  if (strategy.leader(course.place.ranks) !== course.place.rank) return yield* follow(strategy, course, command)
+  const calibrated = yield* calibrate(strategy, context, sessions)
+  if (strategy.leader(context.layout.ranks) !== context.layout.rank) return yield* follow(strategy, context, command)
   const calibration = cost.read()
-  const sprouts = yield* grow(strategy, course, command, calibrated)
+  const sprouts = yield* grow(strategy, context, command, calibrated)
   const growing = cost.read()
   const [first, ...more] = sprouts.map(({ draft, tree, steps }, i): DraftedTree => {
     const { tokens, parents, logProbs } = prune(tree, draft.nodes)
@@ -30,13 +30,13 @@ export const draft = Effect.fnUntraced(function* (
 })
 
 /** Bonus calibration (section 3.2): what was accepted, and the bonus token, exactly and at once; its KV is kept. */
-const calibrate = Effect.fnUntraced(function* (strategy: Strategy, course: Course, drafts: Drafts) {
+const calibrate = Effect.fnUntraced(function* (strategy: Strategy, context: PassContext, drafts: Drafts) {
   const rows = drafts.map(({ session, committed, accepted }) => chain(session, committed, accepted))
   let last = -1
   const ends = drafts.map(({ accepted }) => (last += accepted.length))
-  const result = yield* strategy.exact(course, rows, candidates(Int32Array.from(ends), widest(drafts)))
+  const result = yield* strategy.exact(context, rows, candidates(Int32Array.from(ends), widest(drafts)))
   for (const { session, committed, accepted } of drafts) {
-    yield* course.compute.commit(
+    yield* context.compute.commit(
       session,
       Int32Array.from(accepted, (_, row) => committed + row),
     )
@@ -58,12 +58,12 @@ interface Sprout {
 /** The trees, depth by depth: the most probable leaves are run, and their candidates become the next depth. */
 const grow = Effect.fnUntraced(function* (
   strategy: Strategy,
-  course: Course,
+  context: PassContext,
   { fuzzy, sessions }: Draft,
   calibrated: StretchResult | null,
 ) {
   const k = widest(sessions)
-  const first = candidatesOf(course, calibrated, k)
+  const first = candidatesOf(context, calibrated, k)
   const sprouts = sessions.map((draft, i): Sprout => {
     const { committed, accepted, width } = draft
     const slots = new Map([[ROOT, committed + accepted.length - 1]])
@@ -75,14 +75,14 @@ const grow = Effect.fnUntraced(function* (
       return nodes.length === 0 ? [] : [{ sprout, nodes }]
     })
     if (tips.length === 0) {
-      yield* strategy.end(course)
+      yield* strategy.end(context)
       break
     }
     const began = performance.now()
-    const rows = tips.map(({ sprout, nodes }) => frontierRows(course, sprout, nodes))
+    const rows = tips.map(({ sprout, nodes }) => frontierRows(context, sprout, nodes))
     const all = Int32Array.from(tips.flatMap(({ nodes }) => nodes).keys())
-    const result = yield* strategy.lead(course, rows, fuzzy, candidates(all, k))
-    const found = candidatesOf(course, result, k)
+    const result = yield* strategy.lead(context, rows, fuzzy, candidates(all, k))
+    const found = candidatesOf(context, result, k)
     const millis = performance.now() - began
     let from = 0
     for (const { sprout, nodes } of tips) {
@@ -95,9 +95,9 @@ const grow = Effect.fnUntraced(function* (
   return sprouts
 })
 
-const follow = Effect.fnUntraced(function* (strategy: Strategy, course: Course, { fuzzy, sessions }: Draft) {
+const follow = Effect.fnUntraced(function* (strategy: Strategy, context: PassContext, { fuzzy, sessions }: Draft) {
   for (let at = 1; at < deepest(sessions); at++) {
-    if (!(yield* strategy.follow(course, fuzzy))) break
+    if (!(yield* strategy.follow(context, fuzzy))) break
   }
   return null
 })
@@ -115,7 +115,7 @@ const share = (cost: PassCost, of: number, i: number): PassCost => {
 const candidates = (rows: Int32Array, k: number): Head => ({ op: "head", rows, want: "candidates", k })
 
 /** The candidates of each row, best first, without the padding of the draft's vocabulary that the base does not know. */
-const candidatesOf = ({ vocabulary }: Course, result: StretchResult | null, k: number) => {
+const candidatesOf = ({ vocabulary }: PassContext, result: StretchResult | null, k: number) => {
   const tokens = result?.tokens ?? new Int32Array(0)
   const logProbs = result?.logProbs ?? new Float32Array(0)
   const all = Array.from(tokens, (token, i): Candidate => ({ token, logProb: logProbs[i] ?? Number.NEGATIVE_INFINITY }))
@@ -125,9 +125,9 @@ const candidatesOf = ({ vocabulary }: Course, result: StretchResult | null, k: n
 const best = (rows: ReturnType<typeof candidatesOf>, width: number): ReadonlyArray<ReadonlyArray<Candidate>> =>
   rows.map(({ all, vocabulary }) => all.slice(0, width).filter(({ token }) => token < vocabulary))
 
-const frontierRows = (course: Course, { draft, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
+const frontierRows = (context: PassContext, { draft, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
   const { session } = draft
-  const first = course.compute.used(session)
+  const first = context.compute.used(session)
   nodes.forEach((node, row) => slots.set(node, first + row))
   return {
     session,

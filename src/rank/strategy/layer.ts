@@ -16,7 +16,7 @@ import type { Batch } from "../device/compute.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { type Gather, gathersOf, LEADER, runsOf } from "./plan.ts"
 import { layersOwnedBy } from "./shards.ts"
-import { batch, type Course, type Head, hidden, type Rows, type RunError, type Strategy } from "./strategy.ts"
+import { batch, type Head, hidden, type PassContext, type Rows, type RunError, type Strategy } from "./strategy.ts"
 
 export const layer: Strategy = {
   owners: (layers, ranks, n) => owners(fuzzy(layers, n), ranks),
@@ -36,30 +36,32 @@ export const layer: Strategy = {
   batches: "supervisor",
   leader: () => LEADER,
 
-  exact: (course, rows, head) => batch(course, rows, (part) => handOver(course, part, { head })),
+  exact: (context, rows, head) => batch(context, rows, (part) => handOver(context, part, { head })),
 
-  lead: (course, rows, n, head) =>
-    batch(course, rows, (part) =>
+  lead: (context, rows, n, head) =>
+    batch(context, rows, (part) =>
       n === 1
-        ? handOver(course, part, { head, draft: packFrontier(course.sessions, rows) })
-        : leadFuzzy(course, part, rows, n, head),
+        ? handOver(context, part, { head, draft: packFrontier(context.sessions, rows) })
+        : leadFuzzy(context, part, rows, n, head),
     ),
 
-  follow: Effect.fnUntraced(function* (course, n) {
-    if (!hearsLeader(course, n)) return true
-    const first = yield* course.exchange.receive(1, LEADER)
+  follow: Effect.fnUntraced(function* (context, n) {
+    if (!hearsLeader(context, n)) return true
+    const first = yield* context.exchange.receive(1, LEADER)
     if (first.nodes.byteLength === 0) return false
-    const rows = unpackFrontier(course.sessions, first.nodes)
-    yield* batch(course, rows, (part) =>
-      n === 1 ? handOver(course, part, { head: null, draft: first.nodes, first }) : followFuzzy(course, part, first, n),
+    const rows = unpackFrontier(context.sessions, first.nodes)
+    yield* batch(context, rows, (part) =>
+      n === 1
+        ? handOver(context, part, { head: null, draft: first.nodes, first })
+        : followFuzzy(context, part, first, n),
     )
     return true
   }),
 
-  end: (course) =>
-    course.place.ranks === 1
+  end: (context) =>
+    context.layout.ranks === 1
       ? Effect.void
-      : course.exchange.send(1, "all", { ...frontierAlone(course), nodes: NO_NODES }),
+      : context.exchange.send(1, "all", { ...frontierAlone(context), nodes: NO_NODES }),
 }
 
 interface HandOver {
@@ -72,11 +74,11 @@ interface HandOver {
 
 /** In order: each owner runs its consecutive layers, attention and MLPs, and hands h on. */
 const handOver = Effect.fnUntraced(function* (
-  course: Course,
+  context: PassContext,
   { run }: Batch,
   { head, draft, first }: HandOver,
 ): Effect.fn.Return<StretchResult | null, RunError> {
-  const { rank, owners } = course.place
+  const { rank, owners } = context.layout
   const runs = runsOf(owners)
   let result: StretchResult | null = null
   for (const [step, { owner, from, to }] of runs.entries()) {
@@ -84,33 +86,33 @@ const handOver = Effect.fnUntraced(function* (
     const before = runs[step - 1]
     const after = runs[step + 1]
     const h =
-      before === undefined ? null : step === 1 && first ? first : yield* course.exchange.receive(step, before.owner)
+      before === undefined ? null : step === 1 && first ? first : yield* context.exchange.receive(step, before.owner)
     const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h.values }
     const end: ReadonlyArray<Op> = after === undefined ? (head === null ? [] : [head]) : [{ op: "emit" }]
     result = yield* run([begin, { op: "layers", from, to }, ...end])
     if (after === undefined) continue
     const told = step === 0 && draft !== undefined
-    yield* course.exchange.send(step + 1, told ? "all" : after.owner, hidden(course, result, told ? draft : NO_NODES))
+    yield* context.exchange.send(step + 1, told ? "all" : after.owner, hidden(context, result, told ? draft : NO_NODES))
   }
-  course.exchange.advance(runs.length - 1)
+  context.exchange.advance(runs.length - 1)
   return rank === LEADER ? result : null
 })
 
-const leadFuzzy = Effect.fnUntraced(function* (course: Course, part: Batch, rows: Rows, n: number, head: Head) {
-  const { layers, ranks } = course.place
+const leadFuzzy = Effect.fnUntraced(function* (context: PassContext, part: Batch, rows: Rows, n: number, head: Head) {
+  const { layers, ranks } = context.layout
   const begin: ReadonlyArray<Op> = [{ op: "embed" }, { op: "layers", from: 0, to: 1 }]
   let pending = begin
   if (ranks > 1) {
     const first = yield* part.run([...begin, { op: "emit" }])
-    yield* course.exchange.send(1, "all", hidden(course, first, packFrontier(course.sessions, rows)))
+    yield* context.exchange.send(1, "all", hidden(context, first, packFrontier(context.sessions, rows)))
     pending = []
   }
-  pending = yield* fuzzyGroups(course, part, pending, gathersOf(course.place, n))
+  pending = yield* fuzzyGroups(context, part, pending, gathersOf(context.layout, n))
   return yield* part.run([...pending, { op: "layers", from: layers - 1, to: layers }, head])
 })
 
-const followFuzzy = Effect.fnUntraced(function* (course: Course, part: Batch, first: Activation, n: number) {
-  yield* fuzzyGroups(course, part, [{ op: "receive", hidden: first.values }], gathersOf(course.place, n))
+const followFuzzy = Effect.fnUntraced(function* (context: PassContext, part: Batch, first: Activation, n: number) {
+  yield* fuzzyGroups(context, part, [{ op: "receive", hidden: first.values }], gathersOf(context.layout, n))
 })
 
 /**
@@ -118,12 +120,12 @@ const followFuzzy = Effect.fnUntraced(function* (course: Course, part: Batch, fi
  * MLPs of a group wait for the attentions of the next. A rank that has no attention in the groups to come is done.
  */
 const fuzzyGroups = Effect.fnUntraced(function* (
-  course: Course,
+  context: PassContext,
   part: Batch,
   begin: ReadonlyArray<Op>,
   gathers: ReadonlyArray<Gather>,
 ): Effect.fn.Return<ReadonlyArray<Op>, RunError> {
-  const { rank } = course.place
+  const { rank } = context.layout
   let pending = begin
   for (const { layers, owners, listeners, hop } of gathers) {
     const mine = layers.filter((_, i) => owners[i] === rank)
@@ -133,17 +135,17 @@ const fuzzyGroups = Effect.fnUntraced(function* (
     pending = [...pending, ...attend]
     let own: Payload | null = null
     if (mine.length > 0 && returned) {
-      own = blocks(course, part, (yield* part.run(pending)).attended)
+      own = blocks(context, part, (yield* part.run(pending)).attended)
       pending = []
     }
     const listens = listeners.includes(rank)
     const from = listens ? [...new Set(owners)].filter((owner) => owner !== rank) : []
     const to = others.length === 1 && others[0] !== undefined ? others[0] : "all"
-    const came = hop === null ? [] : yield* course.exchange.gather(hop, own, to, from)
+    const came = hop === null ? [] : yield* context.exchange.gather(hop, own, to, from)
     if (listens) pending = [...pending, mlps(layers, owners, came)]
     if (!listens) break
   }
-  course.exchange.advance(Math.max(course.place.ranks > 1 ? 1 : 0, ...gathers.map(({ hop }) => hop ?? 0)))
+  context.exchange.advance(Math.max(context.layout.ranks > 1 ? 1 : 0, ...gathers.map(({ hop }) => hop ?? 0)))
   return pending
 })
 
@@ -161,12 +163,13 @@ const mlps = (layers: ReadonlyArray<number>, owners: ReadonlyArray<number>, came
   return { op: "mlps", layers, attended }
 }
 
-const blocks = (course: Course, part: Batch, attended: ReadonlyArray<Uint8Array>): Payload => ({
-  ...{ tokens: part.tokens, width: course.place.width },
+const blocks = (context: PassContext, part: Batch, attended: ReadonlyArray<Uint8Array>): Payload => ({
+  ...{ tokens: part.tokens, width: context.layout.width },
   ...{ blocks: attended, nodes: NO_NODES },
 })
 
-const frontierAlone = ({ place }: Course) => ({ tokens: 0, width: place.width, blocks: [] })
+const frontierAlone = ({ layout }: PassContext) => ({ tokens: 0, width: layout.width, blocks: [] })
 
 /** Whether the passes of a draft reach the other ranks at all. */
-const hearsLeader = ({ place }: Course, n: number) => (n === 1 ? runsOf(place.owners).length > 1 : place.ranks > 1)
+const hearsLeader = ({ layout }: PassContext, n: number) =>
+  n === 1 ? runsOf(layout.owners).length > 1 : layout.ranks > 1

@@ -13,16 +13,16 @@ export const single: Strategy = {
   batches: "ranks",
   leader: () => 0,
 
-  exact: (course, rows, head) =>
-    once(course, rows, [
+  exact: (context, rows, head) =>
+    once(context, rows, [
       { op: "embed" },
-      { op: "layers", from: 0, to: course.place.layers },
+      { op: "layers", from: 0, to: context.layout.layers },
       ...(head === null ? [] : [head]),
     ]),
 
   // The schedule's mathematics without its parallelism: what EasySpec does to the draft can be studied on one rank.
-  lead: (course, rows, n, head) =>
-    once(course, rows, [{ op: "embed" }, ...fuzzy(course.place.layers, n).flatMap(groupOps), head]),
+  lead: (context, rows, n, head) =>
+    once(context, rows, [{ op: "embed" }, ...fuzzy(context.layout.layers, n).flatMap(groupOps), head]),
 
   follow: () => Effect.succeed(false),
   end: () => Effect.void,

@@ -15,7 +15,7 @@ export type Head = Extract<Op, { readonly op: "head" }>
 export type Rows = ReadonlyArray<Segment>
 
 /** Where a pass runs: this rank's place in its group. */
-export interface Place {
+export interface GroupLayout {
   readonly rank: number
   readonly ranks: number
   readonly layers: number
@@ -24,9 +24,9 @@ export interface Place {
 }
 
 /** What one pass runs with. `computed` adds up the device's time. */
-export interface Course {
+export interface PassContext {
   readonly sessions: ReadonlyArray<string> // that run together, in the order of the command
-  readonly place: Place
+  readonly layout: GroupLayout
   readonly compute: Compute["Service"]
   readonly exchange: Exchange
   readonly computed: (micros: number) => void
@@ -46,27 +46,32 @@ export interface Strategy {
   /** The rank that has the head. It answers, and holds the tree of a draft. */
   readonly leader: (ranks: number) => number
   /** An exact pass over rows that every rank knows. The head's result on the leader, null on the others. */
-  readonly exact: (course: Course, rows: Rows, head: Head | null) => Effect.Effect<StretchResult | null, RunError>
+  readonly exact: (context: PassContext, rows: Rows, head: Head | null) => Effect.Effect<StretchResult | null, RunError>
   /** On the leader: a pass of a draft over a frontier that the other ranks do not know yet, with fuzzy groups of `n` layers. */
-  readonly lead: (course: Course, rows: Rows, n: number, head: Head) => Effect.Effect<StretchResult | null, RunError>
+  readonly lead: (
+    context: PassContext,
+    rows: Rows,
+    n: number,
+    head: Head,
+  ) => Effect.Effect<StretchResult | null, RunError>
   /** On the others: their part of the next pass of a draft; false when the leader has ended it. */
-  readonly follow: (course: Course, n: number) => Effect.Effect<boolean, RunError>
+  readonly follow: (context: PassContext, n: number) => Effect.Effect<boolean, RunError>
   /** On the leader: tells the others that no further pass of this draft comes. */
-  readonly end: (course: Course) => Effect.Effect<void, RunError>
+  readonly end: (context: PassContext) => Effect.Effect<void, RunError>
 }
 
 /** A batch whose time is added to the course's. */
-export const batch = <A, E>(course: Course, rows: Rows, use: (batch: Batch) => Effect.Effect<A, E>) =>
-  course.compute.batch(rows, (batch) =>
+export const batch = <A, E>(context: PassContext, rows: Rows, use: (batch: Batch) => Effect.Effect<A, E>) =>
+  context.compute.batch(rows, (batch) =>
     Effect.ensuring(
       use(batch),
-      Effect.sync(() => course.computed(batch.micros())),
+      Effect.sync(() => context.computed(batch.micros())),
     ),
   )
 
 /** A pass of one native call, whose time is added to the course's. */
-export const once = (course: Course, rows: Rows, ops: ReadonlyArray<Op>) =>
-  Effect.tap(course.compute.once(rows, ops), ({ micros }) => Effect.sync(() => course.computed(micros)))
+export const once = (context: PassContext, rows: Rows, ops: ReadonlyArray<Op>) =>
+  Effect.tap(context.compute.once(rows, ops), ({ micros }) => Effect.sync(() => context.computed(micros)))
 
 /** A group of layers as one rank runs it alone: a single layer in order, more of them with their attentions all reading the first h. */
 export const groupOps = (group: ReadonlyArray<number>): ReadonlyArray<Op> => {
@@ -79,9 +84,9 @@ export const groupOps = (group: ReadonlyArray<number>): ReadonlyArray<Op> => {
   ]
 }
 
-export const hidden = (course: Course, result: StretchResult, nodes: Uint8Array = NO_NODES): Payload => {
+export const hidden = (context: PassContext, result: StretchResult, nodes: Uint8Array = NO_NODES): Payload => {
   const [h] = result.hiddens
   if (h === undefined) throw new Error("a stretch that ends with `emit` has a hidden state")
-  const { width } = course.place
+  const { width } = context.layout
   return { tokens: h.byteLength / width / Float32Array.BYTES_PER_ELEMENT, width, blocks: [h], nodes }
 }

@@ -2,13 +2,13 @@
 // or in the log, and endings that are not those of the undisturbed run.
 import { expect, test } from "vitest"
 import { checkLog, checkOutcome } from "../../../src/chaos/check.ts"
-import type { Outcome, View } from "../../../src/chaos/generation.ts"
+import type { GenerationOutcome, View } from "../../../src/chaos/generation.ts"
 import { recoveries } from "../../../src/chaos/recovery.ts"
 import type { LogEntry } from "../../../src/wire/infer.ts"
 
 const UNDISTURBED = { tokens: [5, 6, 7, 8, 9], text: "abcde", finishReason: "length" }
 
-const outcomeOf = (given: Partial<Outcome>): Outcome => ({
+const outcomeOf = (given: Partial<GenerationOutcome>): GenerationOutcome => ({
   ...{ number: 1, scene: { request: 0, way: "stream", leaves: [], second: null }, session: "s", refusals: 0 },
   ...{ views: [], ending: { finishReason: "length", error: "" }, text: null, problem: null, arrivals: [] },
   ...given,

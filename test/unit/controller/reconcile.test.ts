@@ -1,4 +1,4 @@
-// What the keeper does next: one step from what is wanted and what is there.
+// What the controller does next: one step from what is wanted and what is there.
 import { describe, expect, test } from "vitest"
 import { formationOf, takenOver } from "../../../src/controller/formation.ts"
 import { type Health, nextStep, type Situation, wanted } from "../../../src/controller/reconcile.ts"

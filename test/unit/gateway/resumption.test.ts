@@ -3,11 +3,11 @@
 import { Effect, Stream } from "effect"
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { type Chunk, idOf, numbered, type Place, placeOf } from "../../../src/gateway/resumption.ts"
+import { type Chunk, idOf, numbered, placeOf, type StreamPosition } from "../../../src/gateway/resumption.ts"
 
 const count = fc.nat({ max: 2 ** 40 })
 const choice = fc.record({ session: fc.stringMatching(/^[A-Za-z0-9_-]{1,64}$/), had: count })
-const place: fc.Arbitrary<Place> = fc.record({
+const place: fc.Arbitrary<StreamPosition> = fc.record({
   kind: fc.constantFrom("chatcmpl" as const, "cmpl" as const),
   created: count,
   choices: fc.array(choice, { minLength: 1, maxLength: 4 }),
@@ -32,8 +32,12 @@ test.each([
 
 test("a stream goes on behind any of its events, with the same ids", async () => {
   const chunks: ReadonlyArray<Chunk> = [0, 1, 0, 0, 1, 1, 0, 1].map((choice, index) => ({ choice, data: { index } }))
-  const start: Place = { kind: "cmpl", created: 7, choices: ["a", "b"].map((session) => ({ session, had: 0 })) }
-  const of = (place: Place, chunks: ReadonlyArray<Chunk>) =>
+  const start: StreamPosition = {
+    kind: "cmpl",
+    created: 7,
+    choices: ["a", "b"].map((session) => ({ session, had: 0 })),
+  }
+  const of = (place: StreamPosition, chunks: ReadonlyArray<Chunk>) =>
     Effect.runPromise(Stream.runCollect(numbered({ place, resumable: true }, Stream.fromIterable(chunks))))
   const all = await of(start, chunks)
   expect(all.map(({ data }) => data)).toEqual(chunks.map(({ data }) => data))

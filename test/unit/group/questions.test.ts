@@ -1,11 +1,21 @@
 // A group's questions: each ends once, by its own answer or with the reason why none will come.
 import { expect, test } from "vitest"
-import { type Outcome, type Question, Questions } from "../../../src/group/questions.ts"
+import { type Question, type QuestionOutcome, Questions } from "../../../src/group/questions.ts"
 import { PeerSilent } from "../../../src/wire/errors.ts"
 import type { Decode, PassAnswer, PassCommand } from "../../../src/wire/pass.ts"
 
 const command: Decode = {
-  ...{ _tag: "Decode", session: "s", epoch: 1, pass: 7, attempt: 0, committed: 3, keep: [], token: 4, steps: 1 },
+  ...{
+    _tag: "Decode",
+    session: "s",
+    epoch: 1,
+    pass: 7,
+    attempt: 0,
+    committed: 3,
+    acceptedRows: [],
+    token: 4,
+    steps: 1,
+  },
 }
 const cost = { millis: 0, computeMillis: 0, hops: 0, messages: 0, bytes: 0 }
 const decoded: PassAnswer = { _tag: "Decoded", pass: 7, tokens: [5], cost }
@@ -14,8 +24,11 @@ const peerSilent: PassAnswer = {
 }
 
 const asked = (questions: Questions, what: PassCommand = command) => {
-  const [sent, ends]: [Array<Question>, Array<Outcome>] = [[], []]
-  const asker = { send: (question: Question) => void sent.push(question), end: (o: Outcome) => void ends.push(o) }
+  const [sent, ends]: [Array<Question>, Array<QuestionOutcome>] = [[], []]
+  const asker = {
+    send: (question: Question) => void sent.push(question),
+    end: (o: QuestionOutcome) => void ends.push(o),
+  }
   questions.ask(what, asker)
   const last = (): Question => sent.at(-1) ?? { command: what, asker }
   return { sent, ends, asker, last, attempts: () => sent.map(({ command }) => command.attempt) }

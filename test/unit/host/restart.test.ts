@@ -1,6 +1,6 @@
 // Restarts in OTP's terms, and the peak by which replicas are taken away.
 import { expect, test } from "vitest"
-import { Peak } from "../../../src/controller/peakLoad.ts"
+import { PeakLoad } from "../../../src/controller/peakLoad.ts"
 import { type History, RESTARTS, restart } from "../../../src/host/restart.ts"
 
 test("pauses grow with the restarts of the period, and too many of them are the end", () => {
@@ -22,7 +22,7 @@ test("restarts of former times do not count", () => {
 })
 
 test("the peak is the highest load that was seen within the time", () => {
-  const peak = new Peak()
+  const peak = new PeakLoad()
   peak.note(0, 4)
   peak.note(100, 4)
   peak.note(150, 1)

@@ -1,12 +1,12 @@
 // Drafts that go together: never more than a pass takes, never of different N, and nobody is left waiting.
 import fc from "fast-check"
 import { expect, test } from "vitest"
-import { decide, type Event, idle, type Wanted } from "../../../src/replica/draftBatch.ts"
+import { type BatchEvent, decide, idle, type Wanted } from "../../../src/replica/draftBatch.ts"
 
-const want = (id: number, fuzzy = 4, rows = 4): Event => ({ _tag: "Wanted", wanted: { id, fuzzy, rows } })
-const answered: Event = { _tag: "Answered" }
+const want = (id: number, fuzzy = 4, rows = 4): BatchEvent => ({ _tag: "Wanted", wanted: { id, fuzzy, rows } })
+const answered: BatchEvent = { _tag: "Answered" }
 
-const run = (maxRows: number, events: ReadonlyArray<Event>): ReadonlyArray<ReadonlyArray<number>> => {
+const run = (maxRows: number, events: ReadonlyArray<BatchEvent>): ReadonlyArray<ReadonlyArray<number>> => {
   let state = idle(maxRows)
   return events.flatMap((event) => {
     const [next, actions] = decide(state, event)
@@ -38,7 +38,7 @@ test("whatever comes, a command keeps to the rows of a pass and to one N, everyo
       const queue = [...wanted]
       const sent: Array<ReadonlyArray<number>> = []
       let state = idle(64)
-      const happen = (event: Event) => {
+      const happen = (event: BatchEvent) => {
         const [next, actions] = decide(state, event)
         state = next
         for (const { ids } of actions) sent.push(ids)

@@ -2,7 +2,7 @@
 // useful of it first, and is freed once.
 import { Effect, Exit, Scope } from "effect"
 import { afterEach, beforeEach, expect, test } from "vitest"
-import { type Keeping, keeping } from "../../../src/replica/prefixCache.ts"
+import { type PrefixCache, prefixCache } from "../../../src/replica/prefixCache.ts"
 
 let scope: Scope.Closeable
 let freed: Array<string>
@@ -13,11 +13,12 @@ beforeEach(() => {
 })
 afterEach(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
-const kept = (keepMillis = 60_000): Promise<Keeping> => Effect.runPromise(Scope.provide(keeping(keepMillis), scope))
+const kept = (keepMillis = 60_000): Promise<PrefixCache> =>
+  Effect.runPromise(Scope.provide(prefixCache(keepMillis), scope))
 
 const words = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i)
 
-const leave = (keeping: Keeping, session: string, tokens: ReadonlyArray<number>, told: () => void = () => {}) =>
+const leave = (keeping: PrefixCache, session: string, tokens: ReadonlyArray<number>, told: () => void = () => {}) =>
   Effect.runPromise(
     keeping.leave(
       { ...{ session, kv: `${session}.kv`, tokens }, base: tokens.length, draft: 0 },

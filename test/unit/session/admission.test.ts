@@ -2,10 +2,10 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import {
-  type Action,
   type Admission,
+  type AdmissionAction,
+  type AdmissionEvent,
   decide,
-  type Event,
   empty,
   type Limits,
   reservedTokens,
@@ -13,15 +13,15 @@ import {
 
 const LIMITS: Limits = { kvTokens: 100, queue: 3, clientSessions: 2 }
 
-const ask = (session: string, tokens: number, client: string | null = null): Event => ({
+const ask = (session: string, tokens: number, client: string | null = null): AdmissionEvent => ({
   _tag: "Asked",
   asking: { session, client, tokens },
 })
-const end = (session: string, now = 0): Event => ({ _tag: "Ended", session, now })
+const end = (session: string, now = 0): AdmissionEvent => ({ _tag: "Ended", session, now })
 
 /** Everything that was decided. */
-const run = (limits: Limits, events: ReadonlyArray<Event>) => {
-  const actions: Array<Action> = []
+const run = (limits: Limits, events: ReadonlyArray<AdmissionEvent>) => {
+  const actions: Array<AdmissionAction> = []
   const state = events.reduce((state, event) => {
     const [next, more] = decide(state, event)
     actions.push(...more)
@@ -49,7 +49,7 @@ describe("admission", () => {
 
   test("a session that needs more than there is is refused at once; one that waits when the memory shrinks runs alone", () => {
     expect(run(LIMITS, [ask("a", 101)]).actions).toEqual([{ _tag: "TooLarge", session: "a" }])
-    const smaller: Event = { _tag: "Limited", limits: { ...LIMITS, kvTokens: 50 } }
+    const smaller: AdmissionEvent = { _tag: "Limited", limits: { ...LIMITS, kvTokens: 50 } }
     const { actions } = run(LIMITS, [ask("a", 60), ask("b", 90), ask("c", 40), smaller, end("a")])
     expect(actions.slice(1)).toEqual([{ _tag: "Begin", session: "b" }])
     expect(run(LIMITS, [ask("a", 60), ask("b", 90), ask("c", 40), smaller, end("a"), end("b")]).begun).toEqual([
@@ -69,21 +69,23 @@ describe("admission", () => {
 })
 
 const Sessions = fc.integer({ min: 0, max: 30 }).map(String)
-const Events: fc.Arbitrary<ReadonlyArray<Event>> = fc.array(
+const Events: fc.Arbitrary<ReadonlyArray<AdmissionEvent>> = fc.array(
   fc.oneof(
     fc
       .record({ tokens: fc.integer({ min: 1, max: 120 }), client: fc.constantFrom("x", "y", null) })
       .map(({ tokens, client }) => ask("", tokens, client)),
     fc.record({ session: Sessions, now: fc.nat() }).map(({ session, now }) => end(session, now)),
-    fc.integer({ min: 20, max: 150 }).map((kvTokens): Event => ({ _tag: "Limited", limits: { ...LIMITS, kvTokens } })),
+    fc
+      .integer({ min: 20, max: 150 })
+      .map((kvTokens): AdmissionEvent => ({ _tag: "Limited", limits: { ...LIMITS, kvTokens } })),
   ),
   { maxLength: 80 },
 )
 
 /** Calls `look` after every event; sessions have the number of the request as their name, as no name comes twice. */
 const follow = (
-  events: ReadonlyArray<Event>,
-  look: (state: Admission, actions: ReadonlyArray<Action>, event: Event) => void,
+  events: ReadonlyArray<AdmissionEvent>,
+  look: (state: Admission, actions: ReadonlyArray<AdmissionAction>, event: AdmissionEvent) => void,
 ): Admission => {
   let asked = 0
   return events.reduce((before, event) => {

@@ -1,6 +1,6 @@
 // What a standby holds: rows in order, cut where they are sent anew, gaps told, sessions freed, and no more than its limit.
 import { expect, test } from "vitest"
-import { Held } from "../../../../src/rank/kv/standbyStore.ts"
+import { StandbyStore } from "../../../../src/rank/kv/standbyStore.ts"
 import type { KvDelta } from "../../../../src/wire/kv.ts"
 
 const sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 1n }
@@ -8,11 +8,11 @@ const delta = (session: string, rank: number, from: number, count: number): KvDe
   ...{ _tag: "KvDelta", session, epoch: 1, group: "base", rank, from, count, sampling },
   values: Uint8Array.from({ length: count }, (_, i) => from + i),
 })
-const rowsOf = (held: Held, rank: number) =>
+const rowsOf = (held: StandbyStore, rank: number) =>
   held.take(rank).map(({ session, rows }) => [session, rows.map(({ from, end }) => [from, end])])
 
 test("rows of one rank follow on one another, whatever the others have sent", () => {
-  const held = new Held(2, () => 1000)
+  const held = new StandbyStore(2, () => 1000)
   expect([held.add(delta("s", 0, 0, 5)), held.add(delta("s", 1, 0, 3)), held.add(delta("s", 0, 5, 2))]).toEqual([
     ...[null, null, null],
   ])
@@ -29,7 +29,7 @@ test("rows of one rank follow on one another, whatever the others have sent", ()
 })
 
 test("a gap is told with the first row that is missing, and nothing is taken in", () => {
-  const held = new Held(2, () => 1000)
+  const held = new StandbyStore(2, () => 1000)
   expect(held.add(delta("s", 0, 4, 5))).toBe(0)
   held.add(delta("s", 0, 0, 4))
   expect(held.add(delta("s", 0, 6, 5))).toBe(4)
@@ -37,7 +37,7 @@ test("a gap is told with the first row that is missing, and nothing is taken in"
 })
 
 test("rows that are sent anew replace those from there on", () => {
-  const held = new Held(1, () => 1000)
+  const held = new StandbyStore(1, () => 1000)
   for (const [from, count] of [
     [0, 5],
     [5, 5],
@@ -57,7 +57,7 @@ test("rows that are sent anew replace those from there on", () => {
 })
 
 test("a session that was freed is gone, whatever comes late for it; begun anew it is there", () => {
-  const held = new Held(1, () => 1000)
+  const held = new StandbyStore(1, () => 1000)
   held.add(delta("s", 0, 0, 5))
   held.free("s")
   expect(held.add(delta("s", 0, 5, 2))).toBe(null)
@@ -67,7 +67,7 @@ test("a session that was freed is gone, whatever comes late for it; begun anew i
 })
 
 test("beyond the limit the session goes that has not grown for longest", () => {
-  const held = new Held(2, () => 10)
+  const held = new StandbyStore(2, () => 10)
   held.add(delta("a", 0, 0, 4))
   held.add(delta("b", 0, 0, 4))
   held.add(delta("a", 1, 0, 4)) // another rank's rows of the same tokens

@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { expect, test } from "vitest"
 import type { Compute } from "../../../../src/rank/device/compute.ts"
-import { type Moving, moving } from "../../../../src/rank/kv/transfer.ts"
+import { type Transfer, transfer } from "../../../../src/rank/kv/transfer.ts"
 import { END, HashEngine, predict } from "../../../simulation/engine.ts"
 
 const MODEL = { layers: 4, salt: 5 }
@@ -12,7 +12,7 @@ const SMALL = 256 // so that rows come in parts
 
 interface Station {
   readonly compute: Compute["Service"]
-  readonly moving: Moving
+  readonly moving: Transfer
 }
 
 /** The same rank of several groups, each of which is an epoch of its own. */
@@ -24,9 +24,9 @@ class Stations {
     const known = this.#stations.get(epoch)
     if (known !== undefined) return known
     const { compute } = new HashEngine(MODEL, () => 0, null)
-    const station = {
+    const role = {
       compute,
-      moving: moving({
+      moving: transfer({
         ...{ epoch, group: "base", rank: 0, shard: "all", compute, wishes: 0 },
         ask: (source, message) => {
           const { moving } = this.get(source.epoch)
@@ -37,8 +37,8 @@ class Stations {
         maxPayload: () => SMALL,
       }),
     }
-    this.#stations.set(epoch, station)
-    return station
+    this.#stations.set(epoch, role)
+    return role
   }
 
   /** Until it is so. */

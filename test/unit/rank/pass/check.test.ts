@@ -14,7 +14,7 @@ const prefill = (change: Partial<Prefill> = {}): Prefill => ({
   ...change,
 })
 const verify = (change: Partial<Verify> = {}): Verify => ({
-  ...{ ...of, _tag: "Verify", keep: [0], tokens: [1, 2, 3], parents: [-1, 0, 0] },
+  ...{ ...of, _tag: "Verify", acceptedRows: [0], tokens: [1, 2, 3], parents: [-1, 0, 0] },
   ...change,
 })
 const draft = (change: Partial<SessionDraft> = {}): Draft => {
@@ -48,8 +48,10 @@ test("the refused field is named, with its value and what was expected", () => {
   expect(refusal(verify({ parents: [0, 0, 0] }))).toBe("parents[0]: is 0; expected -1")
   expect(refusal(verify({ parents: [-1, 0, 2] }))).toBe("parents[2]: is 2; expected a row from 0 to 1")
   expect(refusal(verify({ parents: [-1, -1, 0] }))).toBe("parents[1]: is -1; expected a row from 0 to 0")
-  expect(refusal(verify({ keep: [0, 2, 2] }))).toBe("keep[2]: is 2; rows are named in rising order")
-  expect(refusal(verify({ committed: 1, keep: [0, 1] }))).toBe("keep: has 2 rows, more than the 1 committed tokens")
+  expect(refusal(verify({ acceptedRows: [0, 2, 2] }))).toBe("acceptedRows[2]: is 2; rows are named in rising order")
+  expect(refusal(verify({ committed: 1, acceptedRows: [0, 1] }))).toBe(
+    "acceptedRows: has 2 rows, more than the 1 committed tokens",
+  )
   expect(refusal(draft({ accepted: [] }))).toBe("sessions[1].accepted: is empty; a pass needs at least one token")
   expect(refusal(draft({ accepted: [1, 200] }))).toBe("sessions[1].accepted[1]: is 200, the vocabulary has 100 tokens")
   expect(refusal(draft({ width: 9 }))).toBe("sessions[1].width: is 9, a pass takes 8 rows")

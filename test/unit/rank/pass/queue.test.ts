@@ -1,13 +1,13 @@
 // A rank's decisions: one pass of a session at a time, each answered, repeated or refused; nobody is forgotten.
 import { expect, test } from "vitest"
-import { type Action, type Outcome, Passes, refused, type Turn } from "../../../../src/rank/pass/queue.ts"
+import { type PassOutcome, PassQueue, type QueueAction, refused, type Turn } from "../../../../src/rank/pass/queue.ts"
 import { UnknownSession } from "../../../../src/wire/errors.ts"
 import type { Send } from "../../../../src/wire/kv.ts"
 import type { Draft, Prefill, Verify } from "../../../../src/wire/pass.ts"
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 1n }
 const verify = (pass: number, attempt = 0, session = "s"): Verify => ({
-  ...{ _tag: "Verify", session, epoch: 3, pass, attempt, committed: 4, keep: [], tokens: [1], parents: [-1] },
+  ...{ _tag: "Verify", session, epoch: 3, pass, attempt, committed: 4, acceptedRows: [], tokens: [1], parents: [-1] },
 })
 const prefill = (pass: number): Prefill => ({
   ...{ _tag: "Prefill", session: "s", epoch: 3, pass, attempt: 0, committed: 0, tokens: [1], sampling: SAMPLING },
@@ -21,10 +21,10 @@ const COST = { millis: 0, computeMillis: 0, hops: 0, messages: 0, bytes: 0 }
 const verified = (pass: number) => ({ _tag: "Verified", pass, choices: [7], cost: COST }) as const
 const holds = () => true
 
-const leader = () => new Passes<string>({ group: "base", rank: 0, epoch: 3, leads: true })
-const follower = () => new Passes<string>({ group: "base", rank: 1, epoch: 3, leads: false })
+const leader = () => new PassQueue<string>({ group: "base", rank: 0, epoch: 3, leads: true })
+const follower = () => new PassQueue<string>({ group: "base", rank: 1, epoch: 3, leads: false })
 
-type Actions = ReadonlyArray<Action<string>>
+type Actions = ReadonlyArray<QueueAction<string>>
 
 /** The actions in short: what an answer says and to whom, which pass begins or is stopped. */
 const told = (actions: Actions) =>
@@ -56,7 +56,7 @@ const begun = (actions: Actions): Turn<string> => {
   if (action?._tag !== "Begin") throw new Error("nothing begins")
   return action.turn
 }
-const ended = (passes: Passes<string>, turn: Turn<string>, outcome: Outcome, still = holds): Actions => [
+const ended = (passes: PassQueue<string>, turn: Turn<string>, outcome: PassOutcome, still = holds): Actions => [
   ...(turn._tag === "Pass" ? passes.settled(turn.lane, outcome) : []),
   ...passes.ended(turn, still),
 ]
@@ -185,8 +185,8 @@ test("rows are given between two passes, and a pass that begins waits for them",
 
 test("a pass is stopped though rows are to be given after it", () => {
   for (const stop of [
-    (passes: Passes<string>) => passes.control({ _tag: "Abort", session: "s" }),
-    (passes: Passes<string>) => passes.command(verify(6), "b"),
+    (passes: PassQueue<string>) => passes.control({ _tag: "Abort", session: "s" }),
+    (passes: PassQueue<string>) => passes.command(verify(6), "b"),
   ]) {
     const passes = leader()
     passes.command(verify(5), "a")
