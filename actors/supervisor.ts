@@ -6,7 +6,7 @@ import { telemetry } from "../src/bus/telemetry.ts"
 import { runActor } from "../src/host/actor.ts"
 import { tellParent } from "../src/host/pulse.ts"
 import { readEnvironment } from "../src/session/environment.ts"
-import { serveAll } from "../src/session/serving.ts"
+import { serveAll } from "../src/session/serveAll.ts"
 import { supervisor } from "../src/session/supervisor.ts"
 
 const actor = Effect.gen(function* () {

@@ -16,7 +16,7 @@ export const supervisor = Command.make(
       terminated,
       Effect.gen(function* () {
         // Loaded here, for the other commands run no sessions.
-        const { serveAll } = yield* Effect.promise(() => import("../session/serving.ts"))
+        const { serveAll } = yield* Effect.promise(() => import("../session/serveAll.ts"))
         yield* serveAll
         yield* Console.log(`supervisor serves at ${url}`)
         return yield* Effect.never

@@ -4,7 +4,7 @@ import { Effect, Result } from "effect"
 import { Nats } from "../bus/nats.ts"
 import type { Prefix } from "../generation/prefixes.ts"
 import { codec } from "../wire/codec.ts"
-import { PrefixGossip } from "../wire/kept.ts"
+import { PrefixGossip } from "../wire/prefixGossip.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 
 const news = codec("kept news", PrefixGossip)

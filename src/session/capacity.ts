@@ -10,7 +10,7 @@ import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { Limits } from "./admission.ts"
-import { admissionQueue, type Census } from "./admitting.ts"
+import { admissionQueue, type Census } from "./admissionQueue.ts"
 
 const beats = codec("supervisor beat", SupervisorBeat)
 

@@ -19,7 +19,7 @@ import type { Deployment } from "../wire/deployment.ts"
 import { ActivationFailed, StorageRefused } from "../wire/errors.ts"
 import { type Answer, SessionProgress } from "../wire/infer.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import type { AdmissionQueue } from "./admitting.ts"
+import type { AdmissionQueue } from "./admissionQueue.ts"
 import { answered } from "./answers.ts"
 import type { Lifetimes } from "./lifetime.ts"
 
