@@ -4,12 +4,13 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/attention.hpp"
+#include "kernels/kernels.hpp"
 
 namespace chorus {
 
 bool LayerAttention::possible(const ggml_tensor * cache, int head_dim) {
-    return (cache->type == GGML_TYPE_F16 || cache->type == GGML_TYPE_F32) && ggml_backend_buffer_is_host(cache->buffer) && attends(head_dim);
+    const AttentionKernels * own = kernels().attention;
+    return own != nullptr && own->takes(head_dim) && (cache->type == GGML_TYPE_F16 || cache->type == GGML_TYPE_F32) && ggml_backend_buffer_is_host(cache->buffer);
 }
 
 LayerAttention::LayerAttention(const Pass & pass, int layer, const Shape & shape) : pass_(pass), layer_(size_t(layer)), shape_(shape) {}
@@ -29,7 +30,7 @@ void LayerAttention::keep(ggml_tensor * kept, int thread, int threads, void * se
         const auto * from = reinterpret_cast<const float *>(static_cast<const char *>(rows->data) + size_t(row) * rows->nb[1]);
         auto * to = static_cast<char *>(cache->data) + size_t(slot) * cache->nb[1];
         if (cache->type == GGML_TYPE_F16) {
-            to_halves(from, width, reinterpret_cast<uint16_t *>(to));
+            kernels().attention->to_halves(from, width, reinterpret_cast<uint16_t *>(to));
         } else {
             std::memcpy(to, from, size_t(width) * sizeof(float));
         }
@@ -74,7 +75,7 @@ void LayerAttention::attend_row(const Pass::Part & part, int row, int kv_head, c
     const auto of_head = [&](const ggml_tensor * cache) { return static_cast<const char *>(cache->data) + first * ggml_type_size(cache->type); };
     const Seen seen{of_head(keys), of_head(values), keys->type == GGML_TYPE_F16, size_t(shape_.head_dim) * size_t(shape_.kv_heads), session.committed, more.data(), int(more.size())};
     const size_t at = size_t(kv_head * heads) * size_t(shape_.head_dim);
-    attend_heads(q + at, heads, shape_.head_dim, 1.0f / std::sqrt(float(shape_.head_dim)), seen, scores.data(), y + at);
+    kernels().attention->attend(q + at, heads, shape_.head_dim, 1.0f / std::sqrt(float(shape_.head_dim)), seen, scores.data(), y + at);
 }
 
 }  // namespace chorus

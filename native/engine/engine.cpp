@@ -8,7 +8,6 @@
 #include <stdexcept>
 
 #include "engine/graph.hpp"
-#include "kernels/sampler.hpp"
 
 namespace chorus {
 

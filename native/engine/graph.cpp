@@ -227,7 +227,6 @@ ggml_tensor * Graph::logits(ggml_tensor * x, const std::vector<int32_t> & rows) 
 }
 
 ggml_tensor * Graph::quantised(ggml_tensor * x, Activations as) {
-    if (as == Activations::floats) return x;
     ggml_tensor *& found = quantised_[{x, as}];
     if (found == nullptr) found = PackedMatrix::quantised(ctx_, x, as);
     return found;

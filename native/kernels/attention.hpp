@@ -1,4 +1,4 @@
-// The kernel of attention.hpp for one instruction set.
+// Attention of one row over the KV that it sees: the kernels of one instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,14 +17,15 @@ struct Seen {
     int more_count;
 };
 
-// Whether it was compiled, this CPU has AVX-512, and it takes heads of such a size.
-bool attends(int head_dim);
+struct AttentionKernels {
+    bool (*takes)(int head_dim);
 
-// The heads of one row that share a KV head: q and y [heads, head_dim]. Keys and values of `seen` are those of that head.
-// scores: room for heads * (slots + 16) numbers.
-void attend_heads(const float * q, int heads, int head_dim, float scale, const Seen & seen, float * scores, float * y);
+    // The heads of one row that share a KV head: q and y [heads, head_dim]. Keys and values of `seen` are those of that head.
+    // scores: room for heads * (slots + 16) numbers.
+    void (*attend)(const float * q, int heads, int head_dim, float scale, const Seen & seen, float * scores, float * y);
 
-// Numbers to f16, rounded to the nearest even.
-void to_halves(const float * from, int count, uint16_t * to);
+    // Numbers to f16, rounded to the nearest even.
+    void (*to_halves)(const float * from, int count, uint16_t * to);
+};
 
 }  // namespace chorus

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/sampler.hpp"
+#include "kernels/kernels.hpp"
 
 namespace chorus {
 
@@ -52,10 +52,13 @@ constexpr double COLDEST = 1e-6;
 // So many of the best are found while the logits are passed by once; more are sorted.
 constexpr int FEW = 1024;
 
+// Vectors of logits that kernels go through; what follows them is gone through here.
+int vectors_of(int vocab) { return kernels().sampler == nullptr ? 0 : vocab / WORDS; }
+
 // The sum of exp((logit - best) / temperature) over all logits that are numbers.
 double mass(const float * logits, int vocab, float best, double temperature, float floor) {
-    const int vectors = has_words() ? vocab / WORDS : 0;
-    double sum = mass_of(logits, vectors, best, float(1 / temperature), floor);
+    const int vectors = vectors_of(vocab);
+    double sum = vectors == 0 ? 0 : kernels().sampler->mass(logits, vectors, best, float(1 / temperature), floor);
     for (int v = vectors * WORDS; v < vocab; ++v) {
         if (logits[v] > floor) sum += std::exp(double(logits[v] - best) / temperature);
     }
@@ -67,8 +70,8 @@ double mass(const float * logits, int vocab, float best, double temperature, flo
 double log_mass(const float * logits, int vocab, float best) { return std::log(mass(logits, vocab, best, 1, best - 20.0f)); }
 
 int argmax(const float * logits, int vocab) {
-    const int vectors = has_words() ? vocab / WORDS : 0;
-    int best = argmax_of(logits, vectors);
+    const int vectors = vectors_of(vocab);
+    int best = vectors == 0 ? 0 : kernels().sampler->argmax(logits, vectors);
     float highest = vectors > 0 && !std::isnan(logits[best]) ? logits[best] : -std::numeric_limits<float>::infinity();
     for (int v = vectors * WORDS; v < vocab; ++v) {
         if (logits[v] > highest) highest = logits[best = v];
@@ -172,13 +175,14 @@ void Sampler::nucleus(const float * logits, int vocab, int top, const Sampling &
 void Sampler::draw(uint64_t seed, uint32_t position) {
     const size_t count = kept_.size(), room = (count + WORDS - 1) / WORDS * WORDS;
     words_.resize(room);
-    if (!has_words()) {
+    const SamplerKernels * own = kernels().sampler;
+    if (own == nullptr) {
         for (size_t i = 0; i < count; ++i) words_[i] = word_of(seed, position, uint32_t(kept_[i].token));
         return;
     }
     tokens_.assign(room, 0);
     for (size_t i = 0; i < count; ++i) tokens_[i] = kept_[i].token;
-    for (size_t i = 0; i < room; i += WORDS) words_of(seed, position, &tokens_[i], &words_[i]);
+    for (size_t i = 0; i < room; i += WORDS) own->words(seed, position, &tokens_[i], &words_[i]);
 }
 
 // Of all tokens, with the random words of those alone that may win against the one of the highest logit.
@@ -195,7 +199,7 @@ int32_t Sampler::sample_all(const float * logits, int vocab, int top, const Samp
     const Contest contest{floor, float(best), float(1 / s.temperature), float(highest) - slack, s.seed, position};
     tokens_.resize(size_t(vocab));
     words_.resize(size_t(vocab));
-    const int count = contenders_of(logits, vectors, contest, tokens_.data(), words_.data());
+    const int count = kernels().sampler->contenders(logits, vectors, contest, tokens_.data(), words_.data());
     for (int i = 0; i < count; ++i) meet(tokens_[size_t(i)], words_[size_t(i)]);
     for (int32_t token = vectors * WORDS; token < vocab; ++token) {
         if (logits[token] >= floor) meet(token, word_of(s.seed, position, uint32_t(token)));
@@ -208,7 +212,7 @@ int32_t Sampler::sample(float * logits, int vocab, const Sampling & s, uint32_t 
     const int top = argmax(logits, vocab);
     if (s.temperature == 0) return top;
     const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
-    if (!cuts && has_words() && s.temperature >= COLDEST && std::isfinite(logits[top])) return sample_all(logits, vocab, top, s, position);
+    if (!cuts && kernels().sampler != nullptr && s.temperature >= COLDEST && std::isfinite(logits[top])) return sample_all(logits, vocab, top, s, position);
     survivors(logits, vocab, top, s);
     draw(s.seed, position);
     int32_t winner = 0;
@@ -228,7 +232,7 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
     if (s.temperature == 0) return greedy_candidates(logits, vocab, k, out);
     const int top = argmax(logits, vocab);
     const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
-    if (!cuts && has_words() && s.temperature >= COLDEST && std::isfinite(logits[top])) return perturbed_candidates(logits, vocab, top, s, position, k, out);
+    if (!cuts && kernels().sampler != nullptr && s.temperature >= COLDEST && std::isfinite(logits[top])) return perturbed_candidates(logits, vocab, top, s, position, k, out);
     survivors(logits, vocab, top, s);
     draw(s.seed, position);
     for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
@@ -260,7 +264,7 @@ void Sampler::perturbed_candidates(const float * logits, int vocab, int top, con
     const Contest contest{lowest, float(best_logit), float(1 / s.temperature), float(least), s.seed, position};
     tokens_.resize(size_t(vocab));
     words_.resize(size_t(vocab));
-    int count = contenders_of(logits, vectors, contest, tokens_.data(), words_.data());
+    int count = kernels().sampler->contenders(logits, vectors, contest, tokens_.data(), words_.data());
     kept_.clear();
     for (int i = 0; i < count; ++i) kept_.push_back({0, tokens_[size_t(i)], score(tokens_[size_t(i)], words_[size_t(i)])});
     for (int32_t v = vectors * WORDS; v < vocab; ++v) {
@@ -268,7 +272,7 @@ void Sampler::perturbed_candidates(const float * logits, int vocab, int top, con
     }
     std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(std::min(size_t(k), kept_.size())), kept_.end(), higher_score);
     const double highest = kept_[0].score;
-    double mass = perturbed_mass_of(logits, vectors, float(best_logit), float(s.temperature), float(highest), s.seed, position);
+    double mass = kernels().sampler->perturbed_mass(logits, vectors, float(best_logit), float(s.temperature), float(highest), s.seed, position);
     for (int32_t v = vectors * WORDS; v < vocab; ++v) {
         if (logits[v] >= lowest) mass += std::exp(s.temperature * (score(v, word_of(s.seed, position, uint32_t(v))) - highest));
     }
@@ -291,9 +295,9 @@ void Sampler::best(const float * logits, int vocab, int k, std::vector<int32_t> 
         out.insert(std::upper_bound(out.begin(), out.end(), v, better), v);
         if (int(out.size()) > k) out.pop_back();
     };
-    const int vectors = has_words() ? vocab / WORDS : 0;
+    const int vectors = vectors_of(vocab);
     for (int i = 0; i < vectors; ++i) {
-        if (int(out.size()) == k && (i = next_above(logits, i, vectors, logits[out.back()])) == vectors) break;
+        if (int(out.size()) == k && (i = kernels().sampler->next_above(logits, i, vectors, logits[out.back()])) == vectors) break;
         for (int32_t v = i * WORDS; v < (i + 1) * WORDS; ++v) meet(v);
     }
     for (int32_t v = vectors * WORDS; v < vocab; ++v) meet(v);

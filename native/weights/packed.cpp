@@ -7,19 +7,16 @@
 #include <cstring>
 #include <new>
 
-#include "kernels/packed.hpp"
+#include "kernels/kernels.hpp"
 
 namespace chorus {
 
 namespace {
 
-constexpr size_t LINE = 64;  // bytes of a cache line, and of a vector
 constexpr size_t LARGE_PAGE = 2 << 20;
 
 // Inputs of a bf16 matrix. Of wider ones ggml's product is as fast as memory allows, and their file needs no second copy.
 constexpr int64_t MOST_NARROW = 1024;
-
-constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
 bool packing_of(ggml_type type, Packing & packing) {
     switch (type) {
@@ -92,7 +89,7 @@ size_t bytes_of_group(Packing packing, size_t inputs) {
     if (packing == Packing::bf16) return inputs * GROUP * sizeof(uint16_t);
     if (!is_32(packing)) return inputs / BLOCK * (format_of(packing).params + format_of(packing).quants);
     const Format32 format = format_32_of(packing);
-    return rounded(inputs / BLOCK_32 * format.params()) + inputs / BLOCK_32 * format.quants();
+    return in_lines(inputs / BLOCK_32 * format.params()) + inputs / BLOCK_32 * format.quants();
 }
 
 // One output's block, in the layouts of ggml's (ggml-common.h). Quants lie as those of the K types do (write_quants): four
@@ -210,15 +207,22 @@ void write_params(const Format & format, const Unpacked (&blocks)[GROUP], uint8_
 
 size_t bytes_of_row(Activations as, int inputs) {
     const size_t n = size_t(inputs);
-    if (as == Activations::q8_1) return rounded(n) + 3 * rounded(n / BLOCK_32 * sizeof(float));
-    return rounded(n) + rounded(n / BLOCK * sizeof(float)) + rounded(n / 32 * sizeof(int16_t)) + rounded(n / 16 * sizeof(int16_t));
+    if (as == Activations::q8_1) return in_lines(n) + 3 * in_lines(n / BLOCK_32 * sizeof(float));
+    return in_lines(n) + in_lines(n / BLOCK * sizeof(float)) + in_lines(n / 32 * sizeof(int16_t)) + in_lines(n / 16 * sizeof(int16_t));
 }
+
+static Activations activations_of(Packing packing) {
+    if (packing == Packing::bf16) return Activations::floats;
+    return is_32(packing) ? Activations::q8_1 : Activations::q8_K;
+}
+
+static const ProductKernels * kernels_for(Activations as) { return kernels().products[int(as)]; }
 
 bool PackedMatrix::possible(ggml_type type, int64_t inputs, int64_t outputs) {
     Packing packing;
-    if (!packing_of(type, packing) || outputs % GROUP != 0) return false;
-    if (packing == Packing::bf16) return inputs % 2 == 0 && inputs <= MOST_NARROW && has_bf16_kernels();
-    return inputs % (is_32(packing) ? BLOCK_32 : BLOCK) == 0 && has_kernels();
+    if (!packing_of(type, packing) || outputs % GROUP != 0 || kernels_for(activations_of(packing)) == nullptr) return false;
+    if (packing == Packing::bf16) return inputs % 2 == 0 && inputs <= MOST_NARROW;
+    return inputs % (is_32(packing) ? BLOCK_32 : BLOCK) == 0;
 }
 
 PackedMatrix::PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows) : view_{}, memory_(nullptr, std::free) {
@@ -243,7 +247,7 @@ void PackedMatrix::pack_32(ggml_type type, const uint8_t * rows) {
     const size_t blocks = size_t(view_.inputs) / BLOCK_32, row_bytes = ggml_row_size(type, view_.inputs), block_bytes = ggml_type_size(type);
     std::memset(memory_.get(), 0, bytes());
     for (size_t group = 0; group < size_t(view_.outputs / GROUP); ++group) {
-        uint8_t * params = memory_.get() + group * view_.group_bytes, * quants = params + rounded(blocks * format.params());
+        uint8_t * params = memory_.get() + group * view_.group_bytes, * quants = params + in_lines(blocks * format.params());
         for (size_t b = 0; b < blocks; ++b, params += format.params(), quants += format.quants()) {
             for (size_t o = 0; o < GROUP; ++o) write_32(format, rows + (group * GROUP + o) * row_bytes + b * block_bytes, o, params, quants);
         }
@@ -281,12 +285,10 @@ void PackedMatrix::pack_blocks(ggml_type type, const uint8_t * from) {
 
 size_t PackedMatrix::bytes() const { return size_t(view_.outputs / GROUP) * view_.group_bytes; }
 
-Activations PackedMatrix::activations() const {
-    if (view_.packing == Packing::bf16) return Activations::floats;
-    return is_32(view_.packing) ? Activations::q8_1 : Activations::q8_K;
-}
+Activations PackedMatrix::activations() const { return activations_of(view_.packing); }
 
-template <void (*quantise)(const float *, int, uint8_t *)> static void quantise_rows(ggml_tensor * rows, int thread, int threads, void *) {
+static void quantise_rows(ggml_tensor * rows, int thread, int threads, void * kernels) {
+    const auto quantise = static_cast<const ProductKernels *>(kernels)->quantise;
     const ggml_tensor * x = rows->src[0];
     for (int64_t r = thread; r < x->ne[1]; r += threads) {
         const auto * from = static_cast<const char *>(x->data) + size_t(r) * x->nb[1];
@@ -295,9 +297,10 @@ template <void (*quantise)(const float *, int, uint8_t *)> static void quantise_
 }
 
 ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x, Activations as) {
-    const auto run = as == Activations::q8_1 ? quantise_rows<quantise_row_32> : quantise_rows<quantise_row>;
+    const ProductKernels * kernels = kernels_for(as);
+    if (kernels->quantise == nullptr) return x;
     ggml_tensor * sources[] = {x};
-    return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(as, int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, run, GGML_N_TASKS_MAX, nullptr);
+    return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(as, int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, quantise_rows, GGML_N_TASKS_MAX, const_cast<ProductKernels *>(kernels));
 }
 
 ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * x) {
@@ -311,7 +314,7 @@ void PackedMatrix::compute(ggml_tensor * y, int thread, int threads, void * matr
     const PackedView & view = static_cast<const PackedMatrix *>(matrix)->view_;
     const ggml_tensor * x = y->src[0];
     const int groups = view.outputs / GROUP;
-    const auto multiply = view.packing == Packing::bf16 ? multiply_group_bf16 : is_32(view.packing) ? multiply_group_32 : multiply_group;
+    const auto multiply = kernels_for(activations_of(view.packing))->multiply;
     for (int group = groups * thread / threads; group < groups * (thread + 1) / threads; ++group) {
         multiply(view, group, static_cast<const uint8_t *>(x->data), x->nb[1], int(x->ne[1]), static_cast<float *>(y->data) + group * GROUP, size_t(view.outputs));
     }

@@ -1,16 +1,11 @@
-// Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
-// templates, no inline functions of headers but static ones.
-#include "kernels/attention.hpp"
+// Compiled for AVX-512 alone: see kernels.hpp for what that forbids.
+#include "avx512.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__F16C__)
 
 #include "exp.hpp"
 
-namespace chorus {
-
-bool attends(int head_dim) {
-    return (head_dim == 32 || head_dim == 64 || head_dim == 96 || head_dim == 128) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-}
+namespace chorus::avx512 {
 
 namespace {
 
@@ -54,7 +49,7 @@ template <int V, typename T> void dots(const float * q, int heads, float scale, 
     }
 }
 
-// Scores to e^(score - largest); gives what they add up to. The rest of the last vector is made nothing.
+// Scores to e^(score - largest); returns their sum. The rest of the last vector becomes zeros.
 float weights(float * scores, int slots) {
     const int last = (slots + LANES - 1) / LANES * LANES;
     for (int i = slots; i < last; ++i) scores[i] = -__builtin_inff();
@@ -105,18 +100,18 @@ template <int V, typename T> void attend_as(const float * q, int heads, float sc
     }
 }
 
-template <int V> void attend(const float * q, int heads, float scale, const Seen & seen, float * scores, float * y) {
+template <int V> void attend_in(const float * q, int heads, float scale, const Seen & seen, float * scores, float * y) {
     return seen.halves ? attend_as<V, uint16_t>(q, heads, scale, seen, scores, y) : attend_as<V, float>(q, heads, scale, seen, scores, y);
 }
 
-}  // namespace
+bool takes(int head_dim) { return head_dim == 32 || head_dim == 64 || head_dim == 96 || head_dim == 128; }
 
-void attend_heads(const float * q, int heads, int head_dim, float scale, const Seen & seen, float * scores, float * y) {
+void attend(const float * q, int heads, int head_dim, float scale, const Seen & seen, float * scores, float * y) {
     switch (head_dim) {
-        case 32: return attend<2>(q, heads, scale, seen, scores, y);
-        case 64: return attend<4>(q, heads, scale, seen, scores, y);
-        case 96: return attend<6>(q, heads, scale, seen, scores, y);
-        default: return attend<8>(q, heads, scale, seen, scores, y);
+        case 32: return attend_in<2>(q, heads, scale, seen, scores, y);
+        case 64: return attend_in<4>(q, heads, scale, seen, scores, y);
+        case 96: return attend_in<6>(q, heads, scale, seen, scores, y);
+        default: return attend_in<8>(q, heads, scale, seen, scores, y);
     }
 }
 
@@ -126,16 +121,20 @@ void to_halves(const float * from, int count, uint16_t * to) {
     }
 }
 
-}  // namespace chorus
+constexpr AttentionKernels TABLE{takes, attend, to_halves};
+
+}  // namespace
+
+const AttentionKernels * attention() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? &TABLE : nullptr; }
+
+}  // namespace chorus::avx512
 
 #else
 
-namespace chorus {
+namespace chorus::avx512 {
 
-bool attends(int) { return false; }
-void attend_heads(const float *, int, int, float, const Seen &, float *, float *) {}
-void to_halves(const float *, int, uint16_t *) {}
+const AttentionKernels * attention() { return nullptr; }
 
-}  // namespace chorus
+}  // namespace chorus::avx512
 
 #endif

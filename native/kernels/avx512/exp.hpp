@@ -3,7 +3,7 @@
 #pragma once
 #include <immintrin.h>
 
-namespace chorus {
+namespace chorus::avx512 {
 
 // exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2. What is no number stays none.
 static inline __m512 exp_of(__m512 x) {
@@ -21,4 +21,4 @@ static inline __m512 exp_of(__m512 x) {
     return _mm512_scalef_ps(p, n);
 }
 
-}  // namespace chorus
+}  // namespace chorus::avx512

@@ -1,7 +1,7 @@
 // Kernels whose number of rows is a constant, for any number of rows. Static: each file that includes it has a copy of its own.
 #pragma once
 
-namespace chorus {
+namespace chorus::avx512 {
 
 namespace {
 
@@ -23,4 +23,4 @@ template <int MOST, typename Call> inline void for_rows(int rows, const Call & c
 
 }  // namespace
 
-}  // namespace chorus
+}  // namespace chorus::avx512

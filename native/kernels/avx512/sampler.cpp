@@ -1,14 +1,11 @@
-// Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
-// templates, no inline functions of headers but static ones.
-#include "kernels/sampler.hpp"
+// Compiled for AVX-512 alone: see kernels.hpp for what that forbids.
+#include "avx512.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
 
 #include "exp.hpp"
 
-namespace chorus {
-
-bool has_words() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"); }
+namespace chorus::avx512 {
 
 namespace {
 
@@ -56,7 +53,7 @@ inline __m512 log_of(__m512 n, __m512 r) {
     return _mm512_fmadd_ps(n, _mm512_set1_ps(0.69314718f), _mm512_add_ps(r, p));
 }
 
-// The two of them that a positive number consists of, each mantissa in [3/4, 3/2).
+// n and r of a positive number 2^n (1 + r), its mantissa in [3/4, 3/2).
 inline void parts_of(__m512 x, __m512 & n, __m512 & r) {
     const __m512 one = _mm512_set1_ps(1.0f), mantissa = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_zero);
     n = _mm512_getexp_ps(x);
@@ -84,15 +81,13 @@ inline __m512d add(__m512d sum, __m512 x) {
     return _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
 }
 
-}  // namespace
-
 int next_above(const float * logits, int from, int vectors, float floor) {
     const __m512 least = _mm512_set1_ps(floor);
     while (from < vectors && _mm512_cmp_ps_mask(_mm512_loadu_ps(logits + from * WORDS), least, _CMP_GT_OQ) == 0) ++from;
     return from;
 }
 
-double mass_of(const float * logits, int vectors, float best, float per_unit, float floor) {
+double mass(const float * logits, int vectors, float best, float per_unit, float floor) {
     __m512d sum = _mm512_setzero_pd();
     for (int i = 0; i < vectors; ++i) {
         const __m512 x = _mm512_loadu_ps(logits + i * WORDS);
@@ -103,7 +98,7 @@ double mass_of(const float * logits, int vectors, float best, float per_unit, fl
     return _mm512_reduce_add_pd(sum);
 }
 
-double perturbed_mass_of(const float * logits, int vectors, float best, float temperature, float highest, uint64_t seed, uint32_t position) {
+double perturbed_mass(const float * logits, int vectors, float best, float temperature, float highest, uint64_t seed, uint32_t position) {
     const __m512 offset = _mm512_set1_ps(-temperature * highest), weight = _mm512_set1_ps(temperature);
     __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512d sum = _mm512_setzero_pd();
@@ -117,11 +112,11 @@ double perturbed_mass_of(const float * logits, int vectors, float best, float te
     return _mm512_reduce_add_pd(sum);
 }
 
-void words_of(uint64_t seed, uint32_t position, const int32_t * tokens, uint32_t * words) {
+void words(uint64_t seed, uint32_t position, const int32_t * tokens, uint32_t * words) {
     _mm512_storeu_si512(words, philox_of(_mm512_loadu_si512(tokens), position, seed));
 }
 
-int argmax_of(const float * logits, int vectors) {
+int argmax(const float * logits, int vectors) {
     __m512 most = _mm512_set1_ps(-__builtin_inff());
     for (int i = 0; i < vectors; ++i) most = _mm512_max_ps(_mm512_loadu_ps(logits + i * WORDS), most);  // of NaN and a number, the second
     const __m512 highest = _mm512_set1_ps(_mm512_reduce_max_ps(most));
@@ -132,7 +127,7 @@ int argmax_of(const float * logits, int vectors) {
     return 0;
 }
 
-int contenders_of(const float * logits, int vectors, const Contest & contest, int32_t * tokens, uint32_t * words) {
+int contenders(const float * logits, int vectors, const Contest & contest, int32_t * tokens, uint32_t * words) {
     const __m512 floor = _mm512_set1_ps(contest.floor), best = _mm512_set1_ps(contest.best);
     const __m512 per_unit = _mm512_set1_ps(contest.per_unit), least = _mm512_set1_ps(contest.least);
     __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -153,20 +148,22 @@ int contenders_of(const float * logits, int vectors, const Contest & contest, in
     return count;
 }
 
-}  // namespace chorus
+bool supported() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"); }
+
+constexpr SamplerKernels TABLE{words, argmax, contenders, next_above, mass, perturbed_mass};
+
+}  // namespace
+
+const SamplerKernels * sampler() { return supported() ? &TABLE : nullptr; }
+
+}  // namespace chorus::avx512
 
 #else
 
-namespace chorus {
+namespace chorus::avx512 {
 
-bool has_words() { return false; }
-void words_of(uint64_t, uint32_t, const int32_t *, uint32_t *) {}
-int argmax_of(const float *, int) { return 0; }
-int contenders_of(const float *, int, const Contest &, int32_t *, uint32_t *) { return 0; }
-int next_above(const float *, int, int vectors, float) { return vectors; }
-double mass_of(const float *, int, float, float, float) { return 0; }
-double perturbed_mass_of(const float *, int, float, float, float, uint64_t, uint32_t) { return 0; }
+const SamplerKernels * sampler() { return nullptr; }
 
-}  // namespace chorus
+}  // namespace chorus::avx512
 
 #endif

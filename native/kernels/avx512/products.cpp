@@ -1,6 +1,5 @@
-// Compiled for AVX-512 with VNNI alone (CMakeLists.txt), so nothing here may be code that another file could share: no
-// library templates, no inline functions of headers.
-#include "kernels/packed.hpp"
+// Compiled for AVX-512 with VNNI alone: see kernels.hpp for what that forbids.
+#include "avx512.hpp"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
@@ -8,21 +7,14 @@
 
 #include "rows.hpp"
 
-namespace chorus {
-
-bool has_kernels() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
-}
+namespace chorus::avx512 {
 
 namespace {
 
 constexpr size_t AHEAD = 3072;  // bytes that are on their way while others are used
 constexpr int ROWS = 8;  // that share a load of the weights: their sums, and eight vectors of weights, fill the registers
 
-size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-// The parts of a row of activations (packed.hpp).
+// The parts of a row of activations (products.hpp).
 struct Row {
     int8_t * quants;
     float * scales;
@@ -32,9 +24,9 @@ struct Row {
 
 Row row_at(uint8_t * at, int inputs) {
     const size_t n = size_t(inputs);
-    uint8_t * scales = at + rounded(n);
-    uint8_t * sums32 = scales + rounded(n / BLOCK * sizeof(float));
-    uint8_t * sums16 = sums32 + rounded(n / 32 * sizeof(int16_t));
+    uint8_t * scales = at + in_lines(n);
+    uint8_t * sums32 = scales + in_lines(n / BLOCK * sizeof(float));
+    uint8_t * sums16 = sums32 + in_lines(n / 32 * sizeof(int16_t));
     return {reinterpret_cast<int8_t *>(at), reinterpret_cast<float *>(scales), reinterpret_cast<int16_t *>(sums32), reinterpret_cast<int16_t *>(sums16)};
 }
 
@@ -131,7 +123,7 @@ template <int R> void multiply_rows(const PackedView & matrix, const uint8_t * p
     }
 }
 
-// A row of activations in blocks of 32 (packed.hpp).
+// A row of activations in blocks of 32 (products.hpp).
 struct Row32 {
     int8_t * quants;
     float * scales;
@@ -140,8 +132,8 @@ struct Row32 {
 };
 
 Row32 row_32_at(uint8_t * at, int inputs) {
-    const size_t n = size_t(inputs), each = rounded(n / BLOCK_32 * sizeof(float));
-    uint8_t * scales = at + rounded(n);
+    const size_t n = size_t(inputs), each = in_lines(n / BLOCK_32 * sizeof(float));
+    uint8_t * scales = at + in_lines(n);
     return {reinterpret_cast<int8_t *>(at), reinterpret_cast<float *>(scales), reinterpret_cast<float *>(scales + each), reinterpret_cast<int32_t *>(scales + 2 * each)};
 }
 
@@ -150,7 +142,7 @@ template <int R, int BITS, bool MINIMA> void multiply_32(const PackedView & matr
     constexpr int QUADS = BLOCK_32 / 4;
     constexpr size_t PARAMS = MINIMA ? 64 : 32, BYTES = 64 * BITS;
     const int blocks = matrix.inputs / BLOCK_32;
-    const uint8_t * quants = params + rounded(size_t(blocks) * PARAMS);
+    const uint8_t * quants = params + in_lines(size_t(blocks) * PARAMS);
     __m512 sums[R];
     for (int r = 0; r < R; ++r) sums[r] = _mm512_setzero_ps();
     for (int b = 0; b < blocks; ++b, params += PARAMS, quants += BYTES) {
@@ -199,8 +191,8 @@ float extreme(const float * x, int count, float magnitude) {
     return 0;
 }
 
-// 16 values as integers, rounded to the nearest even; gives their sum. What is no number becomes the least of integers, and is
-// held to a byte: damaged weights compute nonsense, and nothing undefined.
+// 16 values as integers, rounded to the nearest even; returns their sum. NaN becomes the least integer, and then the
+// least byte: damaged weights compute nonsense, and nothing undefined.
 int quantise_16(const float * x, float by, int8_t * to) {
     __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(by)));
     q = _mm512_max_epi32(_mm512_min_epi32(q, _mm512_set1_epi32(127)), _mm512_set1_epi32(-128));
@@ -208,10 +200,8 @@ int quantise_16(const float * x, float by, int8_t * to) {
     return _mm512_reduce_add_epi32(q);
 }
 
-}  // namespace
-
 // As ggml's quantize_row_q8_K.
-void quantise_row(const float * x, int inputs, uint8_t * row) {
+void quantise_256(const float * x, int inputs, uint8_t * row) {
     const Row to = row_at(row, inputs);
     for (int b = 0; b < inputs / BLOCK; ++b) {
         const float most = extreme(x + BLOCK * b, BLOCK, largest(x + BLOCK * b, BLOCK));
@@ -234,7 +224,7 @@ void multiply_group(const PackedView & matrix, int group, const uint8_t * activa
 }
 
 // As ggml's quantize_row_q8_1, and quantize_row_q8_0, which has no sums.
-void quantise_row_32(const float * x, int inputs, uint8_t * row) {
+void quantise_32(const float * x, int inputs, uint8_t * row) {
     const Row32 to = row_32_at(row, inputs);
     for (int b = 0; b < inputs / BLOCK_32; ++b, x += BLOCK_32) {
         const float most = largest(x, BLOCK_32), scale = most / 127.0f, by = most != 0 ? 127.0f / most : 0.0f;
@@ -254,18 +244,27 @@ void multiply_group_32(const PackedView & matrix, int group, const uint8_t * act
     });
 }
 
-}  // namespace chorus
+bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+constexpr ProductKernels OF_256{quantise_256, multiply_group}, OF_32{quantise_32, multiply_group_32};
+
+}  // namespace
+
+const ProductKernels * products_of_256() { return supported() ? &OF_256 : nullptr; }
+const ProductKernels * products_of_32() { return supported() ? &OF_32 : nullptr; }
+
+}  // namespace chorus::avx512
 
 #else
 
-namespace chorus {
+namespace chorus::avx512 {
 
-bool has_kernels() { return false; }
-void quantise_row(const float *, int, uint8_t *) {}
-void multiply_group(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
-void quantise_row_32(const float *, int, uint8_t *) {}
-void multiply_group_32(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
+const ProductKernels * products_of_256() { return nullptr; }
+const ProductKernels * products_of_32() { return nullptr; }
 
-}  // namespace chorus
+}  // namespace chorus::avx512
 
 #endif

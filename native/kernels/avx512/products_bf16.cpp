@@ -1,6 +1,5 @@
-// Compiled for AVX-512 alone (CMakeLists.txt), so nothing here may be code that another file could share: no library
-// templates, no inline functions of headers.
-#include "kernels/packed.hpp"
+// Compiled for AVX-512 alone: see kernels.hpp for what that forbids.
+#include "avx512.hpp"
 
 #if defined(__AVX512F__)
 
@@ -8,9 +7,7 @@
 
 #include "rows.hpp"
 
-namespace chorus {
-
-bool has_bf16_kernels() { return __builtin_cpu_supports("avx512f"); }
+namespace chorus::avx512 {
 
 namespace {
 
@@ -38,24 +35,27 @@ template <int R> void multiply(const uint8_t * weights, int inputs, const uint8_
     for (int r = 0; r < R; ++r) _mm512_storeu_ps(y + size_t(r) * stride, _mm512_add_ps(even[r], odd[r]));
 }
 
-}  // namespace
-
-void multiply_group_bf16(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
+void multiply_group(const PackedView & matrix, int group, const uint8_t * activations, size_t row_bytes, int rows, float * y, size_t stride) {
     const uint8_t * weights = matrix.data + size_t(group) * matrix.group_bytes;
     for_rows<ROWS>(rows, [&](int first, auto count) {
         multiply<count.rows>(weights, matrix.inputs, activations + size_t(first) * row_bytes, row_bytes, y + size_t(first) * stride, stride);
     });
 }
 
-}  // namespace chorus
+constexpr ProductKernels TABLE{nullptr, multiply_group};
+
+}  // namespace
+
+const ProductKernels * products_of_bf16() { return __builtin_cpu_supports("avx512f") ? &TABLE : nullptr; }
+
+}  // namespace chorus::avx512
 
 #else
 
-namespace chorus {
+namespace chorus::avx512 {
 
-bool has_bf16_kernels() { return false; }
-void multiply_group_bf16(const PackedView &, int, const uint8_t *, size_t, int, float *, size_t) {}
+const ProductKernels * products_of_bf16() { return nullptr; }
 
-}  // namespace chorus
+}  // namespace chorus::avx512
 
 #endif
