@@ -14,7 +14,6 @@ const project = (
     hookTimeout: settings.testTimeout,
     expect: { poll: { timeout: 60_000 } }, // what a quiet machine does in a second may take long on a busy one
     fileParallelism: !settings.alone,
-    retry: settings.alone ? 1 : 0, // real processes on a machine that others use too
     sequence: { groupOrder: settings.order },
   },
 })
@@ -26,7 +25,7 @@ export default defineConfig({
     projects: [
       project("unit", { testTimeout: 60_000, order: 0 }),
       project("golden", { testTimeout: 300_000, order: 1 }),
-      project("integration", { testTimeout: 300_000, alone: true, order: 2 }),
+      project("integration", { testTimeout: 300_000, order: 2 }),
       project("chaos", { testTimeout: 300_000, alone: true, order: 3 }),
       project("browser", { testTimeout: 60_000, alone: true, order: 4 }),
     ],

@@ -5,9 +5,9 @@ import type { Browser, Locator } from "playwright-core"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Cluster } from "../integration/cluster.ts"
 import { chatModel, type Gateway, startGateway } from "../integration/gateways.ts"
+import { PROMPT } from "../integration/requests.ts"
 import { executable, HOW_TO_GET, launch, type Page, watched } from "./chromium.ts"
 
-const PROMPT = "export class Queue<T> {\n"
 const TREE = { depth: 5, width: 3, nodes: 12 } // the page's own choice
 const base = chatModel()
 let browser: Browser

@@ -4,12 +4,13 @@ import { afterAll, beforeAll, expect, test } from "vitest"
 import type { InferRequest } from "../../src/client/index.ts"
 import { follow } from "../../src/store/logReader.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
+import { PROMPT, TREE } from "../integration/requests.ts"
 import { Fleet, kill, storedOf } from "../integration/serverless.ts"
 
 const ITERATIONS = 20
 const REQUEST: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 11n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ prompt: PROMPT, maxTokens: 200, temperature: 0.8, seed: 11n },
+  speculation: TREE,
   ...{ presencePenalty: 0.3, frequencyPenalty: 0.1, minTokens: 200 },
 }
 const NAME = "struck"

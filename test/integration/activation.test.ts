@@ -4,11 +4,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
 import type { Generation } from "../../src/client/index.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import type { Replicas } from "../../src/wire/replicas.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
-const PROMPT = "export class Queue<T> {\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
-const REQUEST: InferRequest = { prompt: PROMPT, maxTokens: 12, temperature: 0.8, seed: 5n, speculation: TREE }
+const REQUEST: InferRequest = { ...SAMPLED, maxTokens: 12, speculation: TREE }
 const LONG: InferRequest = { ...REQUEST, maxTokens: 200 }
 
 const cold = ({ replicas }: Replicas) => replicas.length === 0

@@ -8,9 +8,10 @@ import type { Client } from "../../src/client/index.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { commandLine, type Started } from "./commandLine.ts"
+import { SAMPLED } from "./requests.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
-const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 24, temperature: 0.8, seed: 5n }
+const REQUEST: InferRequest = { ...SAMPLED, maxTokens: 24 }
 
 const WAIT = { timeout: 60_000, interval: 250 }
 

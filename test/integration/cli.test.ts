@@ -2,20 +2,12 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest"
-import { type CommandLine, commandLine } from "./commandLine.ts"
+import { afterAll, describe, expect, test } from "vitest"
+import { commandLineOfEach } from "./commandLine.ts"
 
-let chorus: CommandLine
+const chorus = commandLineOfEach()
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-"))
 
-beforeEach(() => {
-  chorus = commandLine()
-})
-afterEach(() => {
-  const left = { processes: chorus.processes(), files: chorus.files() }
-  chorus.close()
-  expect(left).toEqual({ processes: [], files: [] })
-})
 afterAll(() => rmSync(folder, { recursive: true }))
 
 describe("usage errors exit with 2 and name what is wrong on one line of stderr", () => {

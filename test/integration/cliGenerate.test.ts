@@ -2,21 +2,12 @@
 // a command ends.
 import { statSync } from "node:fs"
 import { connect } from "@nats-io/transport-node"
-import { afterEach, beforeEach, describe, expect, test } from "vitest"
-import { type CommandLine, commandLine, type Ended, interrupt, type Started } from "./commandLine.ts"
+import { describe, expect, test } from "vitest"
+import { commandLineOfEach, type Ended, interrupt, type Started } from "./commandLine.ts"
+import { PROMPT } from "./requests.ts"
 
-let chorus: CommandLine
+const chorus = commandLineOfEach()
 
-beforeEach(() => {
-  chorus = commandLine()
-})
-afterEach(() => {
-  const left = { processes: chorus.processes(), files: chorus.files() }
-  chorus.close()
-  expect(left).toEqual({ processes: [], files: [] })
-})
-
-const PROMPT = "export class Queue<T> {\n"
 const ask = (...args: ReadonlyArray<string>) => ["generate", "--prompt", PROMPT, ...args]
 const generate = (...args: ReadonlyArray<string>) => ask("--threads", "1", ...args) // beside other tests
 const LONG = generate("--max-tokens", "900", "--tree", "3,2,6") // longer than anyone waits

@@ -14,10 +14,9 @@ import { InferAnswer, InferRequest, LogEntry, type LoggedToken } from "../../src
 import { GroupControl, PassCommand } from "../../src/wire/pass.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
+import { PROMPT, SAMPLED, TREE } from "./requests.ts"
 
-const PROMPT = "export class Queue<T> {\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
-const SHORT: InferRequest = { prompt: PROMPT, maxTokens: 24, temperature: 0.8, seed: 5n, speculation: TREE }
+const SHORT: InferRequest = { ...SAMPLED, maxTokens: 24, speculation: TREE }
 const LONG: InferRequest = { ...SHORT, maxTokens: 200 }
 
 const subjects = subjectsOf("test")

@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { afterEach, beforeEach, expect } from "vitest"
 
 const BINARY = join(import.meta.dirname, "../../bin/chorus.js")
 const MARK = "CHORUS_TEST_RUN"
@@ -71,6 +72,28 @@ export const commandLine = (): CommandLine => {
       for (const { pid } of processesWith(`${MARK}=${mark}`)) process.kill(pid, "SIGKILL")
       for (const folder of [temporary, runtime, programs]) rmSync(folder, { recursive: true, force: true })
     },
+  }
+}
+
+/** A command line of its own for each test of the file; a test whose commands leave something behind fails. */
+export const commandLineOfEach = (): CommandLine => {
+  let own: CommandLine
+  beforeEach(() => {
+    own = commandLine()
+  })
+  afterEach(() => {
+    const left = { processes: own.processes(), files: own.files() }
+    own.close()
+    expect(left).toEqual({ processes: [], files: [] })
+  })
+  return {
+    start: (args, options) => own.start(args, options),
+    run: (args, options) => own.run(args, options),
+    type: (line, options) => own.type(line, options),
+    processes: () => own.processes(),
+    pidOf: (command) => own.pidOf(command),
+    files: () => own.files(),
+    close: () => own.close(),
   }
 }
 

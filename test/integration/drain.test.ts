@@ -7,11 +7,12 @@ import type { InferRequest } from "../../src/wire/infer.ts"
 import { Demand, type Replicas } from "../../src/wire/replicas.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { commandLine } from "./commandLine.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
-const PLAIN: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 440, temperature: 0.8, seed: 5n }
+const PLAIN: InferRequest = { ...SAMPLED, maxTokens: 440 }
 /** Slower than plain steps here: such sessions last until others are ready. */
-const REQUEST: InferRequest = { ...PLAIN, speculation: { depth: 3, width: 2, nodes: 6 } }
+const REQUEST: InferRequest = { ...PLAIN, speculation: TREE }
 const SHORT: InferRequest = { ...PLAIN, maxTokens: 12 }
 
 const demands = codec("demand", Demand)

@@ -8,11 +8,13 @@ import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import type { Replicas } from "../../src/wire/replicas.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...SAMPLED,
+  maxTokens: 12,
+  speculation: TREE,
 }
 const LONG: InferRequest = { ...REQUEST, maxTokens: 200 }
 const PLAIN: InferRequest = { ...REQUEST, speculation: "none" }

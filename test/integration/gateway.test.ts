@@ -9,8 +9,8 @@ import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Cluster, DEMO } from "./cluster.ts"
 import { chatModel, type Gateway, startGateway } from "./gateways.ts"
+import { PROMPT } from "./requests.ts"
 
-const PROMPT = "export class Queue<T> {\n"
 const model = "demo"
 const base = chatModel()
 let cluster: Cluster

@@ -7,11 +7,11 @@ import { afterAll, beforeAll, expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
 import { chatModel, startGateway } from "./gateways.ts"
 import { pythonEnvironment } from "./python.ts"
+import { PROMPT } from "./requests.ts"
 
 const hasPython = spawnSync("python3", ["--version"]).status === 0
 const run = promisify(execFile) // a process that waits for another one would miss NATS' pings
 
-const PROMPT = "export class Queue<T> {\n"
 const LONG = PROMPT.repeat(3) // KV is kept by blocks of sixteen tokens
 
 const SCRIPT = `

@@ -8,9 +8,9 @@ import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { chatModel, type Gateway, startGateway } from "./gateways.ts"
+import { PROMPT } from "./requests.ts"
 
 const model = "demo"
-const PROMPT = "export class Queue<T> {\n"
 const SAMPLED = { model, stream: true, max_tokens: 240, temperature: 0.8, seed: 5 }
 const COMPLETION = { ...SAMPLED, prompt: PROMPT }
 const CHAT = { ...SAMPLED, messages: [{ role: "user", content: "Say something." }] }

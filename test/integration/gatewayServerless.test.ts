@@ -3,6 +3,7 @@
 import OpenAI from "openai"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { type Gateway, startGateway } from "./gateways.ts"
+import { PROMPT } from "./requests.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
 let fleet: Fleet
@@ -18,7 +19,7 @@ afterAll(async () => {
   await fleet[Symbol.asyncDispose]()
 })
 
-const request = (model: string) => ({ model, prompt: "export class Queue<T> {\n", max_tokens: 8, temperature: 0 })
+const request = (model: string) => ({ model, prompt: PROMPT, max_tokens: 8, temperature: 0 })
 
 test("the first request of a cold deployment starts its ranks, and the gateway is ready all the while", async () => {
   await fleet.deploy(storedOf({ name: "cold", draft: null }))

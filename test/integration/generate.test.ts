@@ -17,10 +17,9 @@ import { InferAnswer, type InferRequest, type LogEntry } from "../../src/wire/in
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { howToGet, isMissing, weights } from "../weights.ts"
 import { Cluster, DEMO, deploymentOf } from "./cluster.ts"
+import { PROMPT, SAMPLED, TREE } from "./requests.ts"
 
-const PROMPT = "export class Queue<T> {\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
-const LONG: InferRequest = { prompt: PROMPT, maxTokens: 400, temperature: 0.8, seed: 5n, speculation: TREE }
+const LONG: InferRequest = { ...SAMPLED, maxTokens: 400, speculation: TREE }
 
 describe("one deployment", () => {
   let cluster: Cluster

@@ -1,13 +1,14 @@
 // A session that moves: its replica's host drains, and it goes on on another replica with the KV that the ranks send there.
 import { afterAll, beforeAll, expect, test } from "vitest"
 import type { InferRequest } from "../../src/wire/infer.ts"
+import { TREE } from "./requests.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
 /** Long enough for several chunks of prefill. */
 const PROMPT = Array.from({ length: 400 }, (_, i) => (i * i * 31 + 17 * i + 5) % 4000)
 const REQUEST: InferRequest = {
   ...{ tokens: PROMPT, maxTokens: 300, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  speculation: TREE,
 }
 
 let fleet: Fleet

@@ -27,15 +27,16 @@ import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
 import { manifestsIn } from "./manifests.ts"
+import { PROMPT, TREE } from "./requests.ts"
 
 const INFRA = join(import.meta.dirname, "../../infra")
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts")
 const DEMO_FOLDER = join(import.meta.dirname, "../../models/demo")
 const NAMES = ["nats-1", "nats-2", "nats-3"]
 const REQUEST = {
-  prompt: "export class Queue<T> {\n",
+  prompt: PROMPT,
   maxTokens: 40,
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  speculation: TREE,
 } as const
 
 const folder = mkdtempSync(join(tmpdir(), "chorus-test-cluster-"))

@@ -9,6 +9,7 @@ import { GroupControl } from "../../src/wire/pass.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import { howToGet, isMissing, weights } from "../weights.ts"
 import { Cluster, type ClusterOptions } from "./cluster.ts"
+import { TREE } from "./requests.ts"
 
 const OPENINGS = [
   "export class Queue {\n  constructor(",
@@ -20,7 +21,7 @@ const OPENINGS = [
 const SPECULATION: ReadonlyArray<InferRequest["speculation"]> = [
   "none",
   "adaptive",
-  { depth: 3, width: 2, nodes: 6 },
+  TREE,
   { depth: 4, width: 1, nodes: 4 },
 ]
 
@@ -84,7 +85,7 @@ describe("a prompt that begins as another session's did", () => {
 
   test.each([
     ["none" as const, 0],
-    [{ depth: 3, width: 2, nodes: 6 }, 0.8],
+    [TREE, 0.8],
   ])("is not computed again, and the answer is the same: speculation %j", async (speculation, temperature) => {
     const asks = { speculation, temperature, seed: 7n, maxTokens: 24 }
     let tokens: ReadonlyArray<number> = LONG.slice(0, 150 + 20 * temperature)

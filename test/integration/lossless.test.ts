@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test } from "vitest"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { howToGet, isMissing, weights } from "../weights.ts"
 import { Cluster, type ClusterOptions, DEMO } from "./cluster.ts"
+import { TREE } from "./requests.ts"
 
 const SUBJECTS = ["queue", "parser", "cache", "router", "logger", "matrix", "vector", "stream", "schema", "worker"]
 const OPENINGS = [
@@ -17,7 +18,7 @@ const PROMPTS = OPENINGS.flatMap((opening) => SUBJECTS.map(opening)) // 50
 
 const TREES = [
   { depth: 1, width: 4, nodes: 4 },
-  { depth: 3, width: 2, nodes: 6 },
+  TREE,
   { depth: 5, width: 4, nodes: 12 },
   { depth: 4, width: 1, nodes: 4 },
 ]
@@ -34,6 +35,9 @@ const ADJUSTMENTS: ReadonlyArray<InferRequest> = [
     { logitBias: { 263: -3 }, repetitionPenalty: 0.9, frequencyPenalty: 0.3, topK: 20, topP: 0.9, ignoreEos: true },
   ],
 ]
+
+/** Sessions at a time: their passes share calls, and drafts, in every mixture. */
+const STREAMS = 4
 
 interface Case {
   readonly request: InferRequest
@@ -62,8 +66,13 @@ const suite = (options: ClusterOptions, ranksOf: ReadonlyArray<number>, share: n
 
   test.each(ranksOf)("%i draft ranks", async (ranks) => {
     await using cluster = await Cluster.start({ ...options, draftRanks: ranks })
-    for (const [i, { request, fuzzy, tree }] of casesOf(ranks, maxTokens).entries()) {
-      if (i % share !== ranks % share) continue
+    const cases = casesOf(ranks, maxTokens).filter((_, i) => i % share === ranks % share)
+    const shared = cases.values()
+    await Promise.all(Array.from({ length: STREAMS }, () => check(cluster, shared)))
+  })
+
+  const check = async (cluster: Cluster, cases: Iterable<Case>) => {
+    for (const { request, fuzzy, tree } of cases) {
       const key = keyOf(request)
       const wanted = plain.get(key) ?? (await cluster.generate({ ...request, speculation: "none" })).tokens
       plain.set(key, wanted)
@@ -71,7 +80,7 @@ const suite = (options: ClusterOptions, ranksOf: ReadonlyArray<number>, share: n
       expect(tokens, `${key}, N = ${fuzzy}, tree ${JSON.stringify(tree)}`).toEqual(wanted)
       accepted.push(stats.meanAcceptedLength)
     }
-  })
+  }
 
   afterAll(() => {
     const mean = accepted.reduce((sum, one) => sum + one, 0) / accepted.length

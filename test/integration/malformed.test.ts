@@ -14,6 +14,7 @@ import { InferAnswer, InferRequest } from "../../src/wire/infer.ts"
 import { PassAnswer } from "../../src/wire/pass.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 
 const MESSAGES_A_RUN = 12
 const RUNS = 450 // 5,400 messages
@@ -27,8 +28,9 @@ const passAnswers = codec("pass answer", PassAnswer)
 const packr = new Packr({ useRecords: false, variableMapSize: true })
 
 const REQUEST: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 12, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...SAMPLED,
+  maxTokens: 12,
+  speculation: TREE,
 }
 
 let cluster: Cluster

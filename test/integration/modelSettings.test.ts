@@ -2,20 +2,11 @@
 // once with the reason, and exit code 1.
 import { mkdirSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { afterEach, beforeEach, expect, test } from "vitest"
+import { expect, test } from "vitest"
 import { gguf, temporaryFolder, tinyConfig, tinyTokenizer, writeFolder, writeGguf } from "../unit/model/fixtures.ts"
-import { type CommandLine, commandLine } from "./commandLine.ts"
+import { commandLineOfEach } from "./commandLine.ts"
 
-let chorus: CommandLine
-
-beforeEach(() => {
-  chorus = commandLine()
-})
-afterEach(() => {
-  const left = { processes: chorus.processes(), files: chorus.files() }
-  chorus.close()
-  expect(left).toEqual({ processes: [], files: [] })
-})
+const chorus = commandLineOfEach()
 
 const generate = (base: string) => chorus.run(["generate", "--prompt", "x", "--base", base])
 

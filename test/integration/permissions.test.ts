@@ -21,6 +21,7 @@ import { ReadAnswer, ReadRequest } from "../../src/wire/read.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
 import { ACTS, type Act } from "./permissions.ts"
+import { PROMPT } from "./requests.ts"
 
 /** msgpack of what no schema has. */
 const loosely = new Packr({ useRecords: false })
@@ -203,7 +204,7 @@ test("a process whose key the server does not know any more says so and ends", a
 describe("a deployment whose server has users", () => {
   const requests = codec("read request", ReadRequest)
   const answers = codec("read answer", ReadAnswer)
-  const REQUEST = { prompt: "export class Queue<T> {\n", maxTokens: 12 } as const
+  const REQUEST = { prompt: PROMPT, maxTokens: 12 } as const
   let cluster: Cluster
   let client: Awaited<ReturnType<typeof connect>>
   beforeAll(async () => {

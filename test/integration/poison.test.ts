@@ -9,9 +9,10 @@ import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
 import { PassCommand } from "../../src/wire/pass.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 import { Fleet, kill, storedOf } from "./serverless.ts"
 
-const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 5n }
+const REQUEST: InferRequest = { ...SAMPLED, maxTokens: 200 }
 const POISON: InferRequest = { ...REQUEST, prompt: "export class Poison<T> {}\n".repeat(80), maxTokens: 40 } // many passes long
 
 const commands = codec("pass command", PassCommand)
@@ -68,7 +69,7 @@ test("a draft that a session takes down twice is left alone by it, and the token
   await fleet.clear()
   await fleet.deploy(storedOf({ name: "paired" }))
   const client = await fleet.client("paired")
-  const drafting: InferRequest = { ...REQUEST, maxTokens: 48, speculation: { depth: 3, width: 2, nodes: 6 } }
+  const drafting: InferRequest = { ...REQUEST, maxTokens: 48, speculation: TREE }
   const { tokens, error } = await (await client.generate(drafting)).ending()
   expect(error).toBe("")
   const killed = new Set<number>()

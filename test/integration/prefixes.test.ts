@@ -6,12 +6,13 @@ import { RankBeat, SupervisorBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
+import { TREE } from "./requests.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
 const NAME = "chats"
 const TOKENS = 24
 const asks = {
-  ...{ temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: { depth: 3, width: 2, nodes: 6 } },
+  ...{ temperature: 0.8, seed: 7n, maxTokens: TOKENS, speculation: TREE },
   ...{ presencePenalty: 0.5, frequencyPenalty: 0.5, ignoreEos: true }, // of what has been said in this turn
 }
 

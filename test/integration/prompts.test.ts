@@ -11,6 +11,7 @@ import { howToGet, isMissing, type Weights, weights } from "../weights.ts"
 import { Cluster } from "./cluster.ts"
 import { type CommandLine, commandLine } from "./commandLine.ts"
 import { chatModel } from "./gateways.ts"
+import { TREE } from "./requests.ts"
 
 const Prompt = Schema.Struct({
   prompt: Schema.String,
@@ -33,7 +34,6 @@ const PAIRS: ReadonlyArray<{ readonly base: Weights; readonly draft: Weights }> 
   { base: "coder-1.5b", draft: "coder-0.5b" },
 ]
 const TURN = "<|im_start|>user\nSay yes.<|im_end|>\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
 
 const Completion = Schema.Struct({
   choices: Schema.Array(Schema.Struct({ text: Schema.String, finish_reason: Schema.String })),

@@ -11,9 +11,7 @@ import { codec } from "../../src/wire/codec.ts"
 import { InferAnswer, InferRequest, type LoggedToken, logProbsOf } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
-
-const PROMPT = "export class Queue<T> {\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
+import { PROMPT, TREE } from "./requests.ts"
 
 const requests = codec("infer request", InferRequest)
 const answers = codec("infer answer", InferAnswer)

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
 import { gguf } from "../unit/model/fixtures.ts"
-import { type CommandLine, commandLine, interrupt } from "./commandLine.ts"
+import { commandLineOfEach, interrupt } from "./commandLine.ts"
 import { HubServer, TOKEN } from "./hub.ts"
 
 const DEMO = join(import.meta.dirname, "../../models/demo/base")
@@ -25,20 +25,16 @@ const REPOSITORIES = {
   "tiny/Pickled": { files: { "config.json": OTHER, "pytorch_model.bin": OTHER } },
 }
 
-let chorus: CommandLine
+const chorus = commandLineOfEach()
 let hub: HubServer
 let models: string
 beforeEach(async () => {
-  chorus = commandLine()
   hub = await HubServer.start(REPOSITORIES)
   models = mkdtempSync(join(tmpdir(), "chorus-test-models-"))
 })
 afterEach(async () => {
-  const left = { processes: chorus.processes(), files: chorus.files() }
-  chorus.close()
   await hub[Symbol.asyncDispose]()
   rmSync(models, { recursive: true })
-  expect(left).toEqual({ processes: [], files: [] })
 })
 
 const environment = (more: Record<string, string> = {}) => ({

@@ -5,9 +5,7 @@ import { createInterface } from "node:readline"
 import { expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
 import { pythonEnvironment } from "./python.ts"
-
-const PROMPT = "export class Queue<T> {\n"
-const TREE = { depth: 3, width: 2, nodes: 6 }
+import { PROMPT, TREE } from "./requests.ts"
 
 test("whole answers, streams, cancelling and errors in Python", { timeout: 120_000 }, async () => {
   const python = await pythonEnvironment()

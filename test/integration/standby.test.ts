@@ -8,6 +8,7 @@ import { codec } from "../../src/wire/codec.ts"
 import type { StoredDeployment, Strategy } from "../../src/wire/deployment.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { subjectsOf } from "../../src/wire/subjects.ts"
+import { TREE } from "./requests.ts"
 import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
 const beats = codec("rank beat", RankBeat)
@@ -16,7 +17,7 @@ const beats = codec("rank beat", RankBeat)
 const PROMPT = Array.from({ length: 400 }, (_, i) => (i * i * 31 + 17 * i + 5) % 4000)
 const REQUEST: InferRequest = {
   ...{ tokens: PROMPT, maxTokens: 160, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  speculation: TREE,
   ...{ repetitionPenalty: 1.05, frequencyPenalty: 0.3, ignoreEos: true },
 }
 

@@ -16,12 +16,13 @@ import { TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { DEMO } from "./cluster.ts"
 import { commandLine, type Started } from "./commandLine.ts"
 import { type Gateway, startGateway } from "./gateways.ts"
+import { PROMPT } from "./requests.ts"
 
 const BUCKETS = ["deployments", "replicas", "leases", "executions", "executions_results"].map(
   (name) => `KV_chorus_${name}`,
 )
 const SESSIONS = 20
-const REQUEST = { model: "demo", prompt: "export class Queue<T> {\n", max_tokens: 300, temperature: 0 }
+const REQUEST = { model: "demo", prompt: PROMPT, max_tokens: 300, temperature: 0 }
 const NAMES_IT = new RegExp(`${TOKEN_STREAM}|KV_chorus_\\w+|chorus_executions has lost it`)
 
 const chorus = commandLine()

@@ -8,13 +8,15 @@ import { codec } from "../../src/wire/codec.ts"
 import { LogEntry } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
 import { Cluster } from "./cluster.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 
 const SUBSCRIBERS = 960
 const READERS = 39 // of the log; and a slow one
 const CONNECTIONS = 16
 const REQUEST = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 60, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...SAMPLED,
+  maxTokens: 60,
+  speculation: TREE,
 } as const
 
 const entries = codec("token log entry", LogEntry)

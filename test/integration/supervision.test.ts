@@ -8,11 +8,13 @@ import { startActor } from "../../src/host/process.ts"
 import { oneForOne } from "../../src/host/supervision.ts"
 import type { InferRequest } from "../../src/wire/infer.ts"
 import { commandLine } from "./commandLine.ts"
+import { SAMPLED, TREE } from "./requests.ts"
 import { Fleet, isAlive, kill, storedOf } from "./serverless.ts"
 
 const REQUEST: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 200, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...SAMPLED,
+  maxTokens: 200,
+  speculation: TREE,
 }
 
 const WAIT = { timeout: 60_000, interval: 50 }

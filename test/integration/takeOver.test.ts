@@ -7,14 +7,15 @@ import type { Client, Generation } from "../../src/client/index.ts"
 import { entryAt, follow } from "../../src/store/logReader.ts"
 import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
 import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
+import { PROMPT, TREE } from "./requests.ts"
 import { Fleet, storedOf } from "./serverless.ts"
 
 const NAME = "durable"
 const TOKENS = 600
 /** Longer than a supervisor takes to start. */
 const LONG: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: TOKENS, temperature: 0.8, seed: 5n },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ prompt: PROMPT, maxTokens: TOKENS, temperature: 0.8, seed: 5n },
+  speculation: TREE,
   ...{ presencePenalty: 0.3, frequencyPenalty: 0.05, logitBias: { 13: -1 }, minTokens: TOKENS }, // what they count goes on too
 }
 const SHORT: InferRequest = { ...LONG, maxTokens: 8, minTokens: 8 }

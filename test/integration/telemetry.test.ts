@@ -4,6 +4,7 @@ import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Cluster } from "./cluster.ts"
+import { PROMPT } from "./requests.ts"
 
 interface Span {
   readonly service: string
@@ -72,7 +73,7 @@ test("one trace from the caller's span through gateway, supervisor and activitie
   const answer = await fetch(`${cluster.local.http}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", traceparent: `00-${TRACE}-${CALLER}-01` },
-    body: JSON.stringify({ model: "demo", prompt: "export class Queue<T> {\n", max_tokens: 12, temperature: 0 }),
+    body: JSON.stringify({ model: "demo", prompt: PROMPT, max_tokens: 12, temperature: 0 }),
   })
   expect(answer.status).toBe(200)
 

@@ -10,10 +10,11 @@ import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
 import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
 import type { IterationTrace } from "../../src/wire/trace.ts"
 import { Cluster } from "./cluster.ts"
+import { PROMPT, TREE } from "./requests.ts"
 
 const REQUEST: InferRequest = {
-  ...{ prompt: "export class Queue<T> {\n", maxTokens: 24, seed: 3n, temperature: 0.5 },
-  speculation: { depth: 3, width: 2, nodes: 6 },
+  ...{ prompt: PROMPT, maxTokens: 24, seed: 3n, temperature: 0.5 },
+  speculation: TREE,
 }
 const subjects = subjectsOf("test")
 
