@@ -1,22 +1,17 @@
 // Commit: accepted tokens to the token log, which publishes them too. The write goes on while the next pass computes; the
 // one after it waits for it, so the log is in order and at most one iteration behind.
-import { Effect, Fiber, Schema } from "effect"
-import { Activity } from "effect/workflow"
+import { Effect, Fiber } from "effect"
 import { TokenLog } from "../store/tokenLog.ts"
 import type { LogEntry } from "../wire/infer.ts"
-import { type GenerateError, LogError } from "./errors.ts"
+import { activity } from "./activity.ts"
+import type { GenerateError } from "./errors.ts"
 import type { Generation } from "./state.ts"
 
 export const commit = Effect.fnUntraced(function* (generation: Generation, entry: LogEntry) {
   const log = yield* TokenLog
   const { session } = generation.request
   const after = yield* written(generation)
-  const append = Activity.make({
-    name: `commit/${generation.passes++}`,
-    success: Schema.Int,
-    error: LogError,
-    execute: log.append(session, entry, after),
-  })
+  const append = activity(`commit/${generation.passes++}`, log.append(session, entry, after))
   // Where a cancellation comes in between: what counts as logged is being written, and nothing else is.
   yield* Effect.uninterruptible(
     Effect.map(Effect.forkIn(Effect.interruptible(append), generation.scope), (fiber) => {

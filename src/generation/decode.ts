@@ -2,11 +2,9 @@
 // but not so many that a user would see the tokens come in bursts: what takes a tenth of a second seems to be at once.
 // Where many share ranks whose steps are small, that would leave a step a command, and all would wait for the supervisor
 // and the log in place of the ranks. There a burst may be longer.
-import { Effect, Schema } from "effect"
-import { Activity } from "effect/workflow"
+import { Effect } from "effect"
 import type { Group } from "../group/group.ts"
-import { Decoded } from "../wire/pass.ts"
-import { GroupError } from "./errors.ts"
+import { activity } from "./activity.ts"
 import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 import { measure, millisOf } from "./speculationControl.ts"
@@ -33,8 +31,6 @@ export const stepsAfter = (step: Step | null): number => {
   return Math.max(1, Math.min(Math.max(smooth, worth), BURST_STEPS))
 }
 
-const Answered = Schema.Struct({ answer: Decoded, millis: Schema.Finite, bytes: Schema.Finite })
-
 /** The base's next tokens: at least one, and at most `most`. */
 export const decode = Effect.fnUntraced(function* (generation: Generation, group: Group, most: number) {
   const steps = Math.min(stepsAfter(generation.step), most)
@@ -56,11 +52,9 @@ export const decode = Effect.fnUntraced(function* (generation: Generation, group
 
 const burst = (generation: Generation, group: Group, steps: number) => {
   const { request, kv, tokens, base } = generation
-  return Activity.make({
-    name: `decode/${generation.passes++}`,
-    success: Answered,
-    error: GroupError,
-    execute: group.decode({
+  return activity(
+    `decode/${generation.passes++}`,
+    group.decode({
       _tag: "Decode",
       session: kv,
       committed: base.committed + base.acceptedRows.length,
@@ -69,5 +63,5 @@ const burst = (generation: Generation, group: Group, steps: number) => {
       steps,
       ...asked(request),
     }),
-  })
+  )
 }

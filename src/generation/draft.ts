@@ -1,18 +1,16 @@
 // Calibrate and draft: one command to the draft group. It replaces the fuzzy KV by exact KV for what was accepted and the
 // bonus token (EasySpec, section 3.2), and grows the tree from there.
-import { Effect, Schema } from "effect"
-import { Activity, type WorkflowEngine } from "effect/workflow"
-import type { Group } from "../group/group.ts"
+import { Effect } from "effect"
+import type { Group, Timed } from "../group/group.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import type { TokenLog } from "../store/tokenLog.ts"
-import { Drafted } from "../wire/pass.ts"
-import { type GenerateError, GroupError } from "./errors.ts"
+import type { Drafted } from "../wire/pass.ts"
+import { activity } from "./activity.ts"
+import type { GenerateError } from "./errors.ts"
 import { CHUNK, prefill } from "./prefill.ts"
 import type { Models } from "./services.ts"
 import { measure } from "./speculationControl.ts"
 import type { Generation } from "./state.ts"
-
-const Answered = Schema.Struct({ answer: Drafted, millis: Schema.Finite, bytes: Schema.Finite })
 
 export const draft = Effect.fnUntraced(function* (generation: Generation, group: Group, shape: TreeShape) {
   const { answer, millis, bytes } = yield* caughtUp(generation, group, shape)
@@ -33,11 +31,7 @@ const caughtUp = (
   generation: Generation,
   group: Group,
   shape: TreeShape,
-): Effect.Effect<
-  typeof Answered.Type,
-  GenerateError,
-  Models | TokenLog | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
-> =>
+): Effect.Effect<Timed<Drafted>, GenerateError, Models | TokenLog> =>
   catchUp(generation, group).pipe(
     Effect.andThen(Effect.suspend(() => tree(generation, group, shape))),
     Effect.catchTag("UnknownSession", (lost) => {
@@ -67,11 +61,9 @@ export const catchUp = Effect.fnUntraced(function* (generation: Generation, grou
 })
 
 const tree = (generation: Generation, group: Group, shape: TreeShape) =>
-  Activity.make({
-    name: `draft/${generation.passes++}`,
-    success: Answered,
-    error: GroupError,
-    execute: group.draft({
+  activity(
+    `draft/${generation.passes++}`,
+    group.draft({
       _tag: "Draft",
       fuzzy: generation.request.fuzzy,
       sessions: [
@@ -83,4 +75,4 @@ const tree = (generation: Generation, group: Group, shape: TreeShape) =>
         },
       ],
     }),
-  })
+  )

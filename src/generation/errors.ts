@@ -4,7 +4,7 @@ import { LogFailed, LogMoved } from "../store/append.ts"
 import { GroupSilent, PassError, SessionExpired } from "../wire/errors.ts"
 
 /** Of a pass. */
-export const GroupError = Schema.Union([...PassError.members, GroupSilent])
+const GroupError = Schema.Union([...PassError.members, GroupSilent])
 export type GroupError = typeof GroupError.Type
 
 /** Another supervisor has taken the session over. */
@@ -14,7 +14,7 @@ export class OwnerChanged extends Schema.TaggedError<OwnerChanged>()("OwnerChang
   }
 }
 
-export const LogError = Schema.Union([LogFailed, LogMoved])
+const LogError = Schema.Union([LogFailed, LogMoved])
 
 export const GenerateError = Schema.Union([...GroupError.members, ...LogError.members, SessionExpired])
 export type GenerateError = typeof GenerateError.Type

@@ -1,12 +1,11 @@
 // Prefill: exact passes over the prompt, or over whatever a group's KV lacks, in chunks. Between two chunks other sessions
 // have their turn.
-import { Effect, Schema } from "effect"
-import { Activity, type WorkflowEngine } from "effect/workflow"
+import { Effect } from "effect"
 import type { Group } from "../group/group.ts"
 import type { TokenLog } from "../store/tokenLog.ts"
 import type { UnknownSession } from "../wire/errors.ts"
-import { Prefilled } from "../wire/pass.ts"
-import { type GenerateError, GroupError } from "./errors.ts"
+import { activity } from "./activity.ts"
+import type { GenerateError } from "./errors.ts"
 import { owesPrompt, scored, tellPrompt } from "./logProbs.ts"
 import type { Reuse } from "./prefixes.ts"
 import { Models } from "./services.ts"
@@ -22,8 +21,6 @@ const SHORT_CHUNK = 48
 /** Where the prompt is told, a chunk has as many rows of the whole vocabulary. */
 const chunkOf = (generation: Generation, group: Group): number =>
   owesPrompt(generation) || (generation.running() > 1 && group.name !== "prefill") ? SHORT_CHUNK : CHUNK
-
-const Answered = Schema.Struct({ answer: Prefilled, millis: Schema.Finite, bytes: Schema.Finite })
 
 /** Leaves the first `to` tokens in the group's KV, `from` of which are there; 0 begins the session anew. */
 export const prefill = Effect.fnUntraced(function* (generation: Generation, group: Group, from: number, to: number) {
@@ -75,11 +72,7 @@ export const refill = (
   generation: Generation,
   group: Group,
   { actual }: Pick<UnknownSession, "actual">,
-): Effect.Effect<
-  void,
-  GenerateError,
-  Models | TokenLog | WorkflowEngine.WorkflowEngine | WorkflowEngine.WorkflowInstance
-> => {
+): Effect.Effect<void, GenerateError, Models | TokenLog> => {
   const last = generation.tokens.length - 1
   const from = Math.max(0, actual)
   return prefill(generation, group, from, last).pipe(
@@ -109,11 +102,9 @@ const chunk = Effect.fnUntraced(function* (
 })
 
 const pass = (generation: Generation, group: Group, from: number, to: number, reuse: Reuse | undefined) =>
-  Activity.make({
-    name: `prefill/${group.name}/${generation.passes++}`,
-    success: Answered,
-    error: GroupError,
-    execute: group.prefill({
+  activity(
+    `prefill/${group.name}/${generation.passes++}`,
+    group.prefill({
       _tag: "Prefill",
       session: generation.kv,
       committed: from,
@@ -123,4 +114,4 @@ const pass = (generation: Generation, group: Group, from: number, to: number, re
       ...(group.name === "draft" ? {} : scored(generation, { from, to })),
       sampling: generation.request.sampling,
     }),
-  })
+  )

@@ -1,16 +1,12 @@
 // Verify: one exact pass of the base group over the bonus token and the draft tree.
-import { Effect, Schema } from "effect"
-import { Activity } from "effect/workflow"
+import { Effect } from "effect"
 import type { Group } from "../group/group.ts"
 import type { Tree } from "../speculation/tree.ts"
-import { Verified } from "../wire/pass.ts"
-import { GroupError } from "./errors.ts"
+import { activity } from "./activity.ts"
 import { asked } from "./logProbs.ts"
 import { refill } from "./prefill.ts"
 import { measure } from "./speculationControl.ts"
 import type { Generation } from "./state.ts"
-
-const Answered = Schema.Struct({ answer: Verified, millis: Schema.Finite, bytes: Schema.Finite })
 
 export type Proposed = Pick<Tree, "tokens" | "parents">
 
@@ -30,11 +26,9 @@ export const verify = Effect.fnUntraced(function* (generation: Generation, group
 
 const rows = (generation: Generation, group: Group, { tokens, parents }: Proposed) => {
   const last = generation.tokens.length - 1
-  return Activity.make({
-    name: `verify/${generation.passes++}`,
-    success: Answered,
-    error: GroupError,
-    execute: group.verify({
+  return activity(
+    `verify/${generation.passes++}`,
+    group.verify({
       _tag: "Verify",
       session: generation.kv,
       committed: generation.base.committed + generation.base.acceptedRows.length,
@@ -43,5 +37,5 @@ const rows = (generation: Generation, group: Group, { tokens, parents }: Propose
       parents: [-1, ...parents.map((parent) => parent + 1)], // row 0 is the root, node i is row i + 1
       ...asked(generation.request),
     }),
-  })
+  )
 }
