@@ -1,12 +1,9 @@
 // A model on the native engine of this process, run as a single rank runs it, without ranks and messages around it.
-import { join } from "node:path"
 import { Effect } from "effect"
-import { type Engine, native, type Op, type Segment, type StretchResult } from "../native/index.ts"
+import { BACKENDS, type Engine, native, type Op, type Segment, type StretchResult } from "../native/index.ts"
 import { kvTypeOf, type Model, open, wholeShard } from "../src/model/index.ts"
 import { chain } from "../src/rank/device/chain.ts"
 import { GREEDY } from "../src/wire/pass.ts"
-
-const BACKENDS = join(import.meta.dirname, "../.chorus/backends")
 
 export const loadBackends = (): void => native.loadBackends(BACKENDS)
 

@@ -2,6 +2,10 @@
 // surface is described here and nothing else calls it. Every argument is checked on the native side: a bad one throws a
 // TypeError that names it ("layers[2] is 31; expected a layer of 4 to 7") and never harms the process.
 import { createRequire } from "node:module"
+import { join } from "node:path"
+
+/** Where ggml's backends lie: a link that the set-up keeps. */
+export const BACKENDS = join(import.meta.dirname, "..", ".chorus/backends")
 
 /** ggml's weight types, by the names that GGUF and safetensors give them in lower case: "f32", "bf16", "q4_K", ... */
 export type WeightType = string

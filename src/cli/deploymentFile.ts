@@ -8,11 +8,10 @@ import { locate, modelsFolder } from "../hub/folder.ts"
 import { open, sameVocabulary } from "../model/index.ts"
 import { defaultStrategy } from "../rank/strategy/strategies.ts"
 import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
+import { Positive } from "../wire/scalar.ts"
 import { isName } from "../wire/subjects.ts"
 import { CommandFailed } from "./errors.ts"
 import { DEFAULT_CONTEXT, warn } from "./models.ts"
-
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
 const GroupFile = Schema.Struct({
   model: Schema.NonEmptyString, // path, from the file's folder, or a name in the models folder

@@ -1,8 +1,7 @@
 // Who owns an execution: what its record says, and who may take it. Pure; the store writes by revision, so of several who
 // take the same one, one does.
 import { Context, Schema } from "effect"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "../wire/scalar.ts"
 
 /** An execution that has not ended. */
 export const Execution = Schema.Struct({

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs"
 import { Result, Schema } from "effect"
 import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
+import { type BadEnvironment, badEnvironment, decodeEnvironment } from "../wire/environment.ts"
 import { type ApiKey, parseKeys } from "./keys.ts"
 import type { GatewayOptions } from "./options.ts"
 
@@ -9,6 +10,8 @@ const between = (minimum: number, maximum: number) =>
   Schema.NumberFromString.pipe(Schema.check(Schema.isBetween({ minimum, maximum })))
 const integer = (minimum: number, maximum: number) =>
   Schema.optionalKey(between(minimum, maximum).pipe(Schema.check(Schema.isInt())))
+
+const ACTOR = "a gateway"
 
 const Environment = Schema.Struct({
   [ENVIRONMENT.nats]: Schema.NonEmptyString,
@@ -26,15 +29,9 @@ const Environment = Schema.Struct({
 
 const DEFAULTS = { host: "127.0.0.1", port: 8080, timeoutSeconds: 600, bodyLimit: 2 ** 20, keepAliveSeconds: 15 }
 
-export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", { reason: Schema.String }) {
-  override get message() {
-    return `the gateway's environment is wrong: ${this.reason}`
-  }
-}
-
 export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<GatewayOptions, BadEnvironment> => {
-  const decoded = Schema.decodeUnknownResult(Environment)(environment)
-  if (Result.isFailure(decoded)) return bad(decoded.failure.message.replaceAll(/\s*\n\s*/g, " "))
+  const decoded = decodeEnvironment(ACTOR, Environment, environment)
+  if (Result.isFailure(decoded)) return Result.fail(decoded.failure)
   const given = decoded.success
   const keys = keysOf(given[HTTP_ENVIRONMENT.keys], given[HTTP_ENVIRONMENT.keysFile])
   return Result.map(keys, (keys) => ({
@@ -69,4 +66,4 @@ const listOf = (text = ""): ReadonlyArray<string> =>
     .map((one) => one.trim())
     .filter((one) => one !== "")
 
-const bad = (reason: string) => Result.fail(new BadEnvironment({ reason }))
+const bad = (reason: string) => badEnvironment(ACTOR, reason)

@@ -5,6 +5,7 @@ import { type Cause, Effect, Queue, Result, Schedule, Schema, Stream } from "eff
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { traces } from "../bus/traces.ts"
 import type { Client, Ending, Generation, InferRequest, LoggedToken } from "../client/index.ts"
+import { Count, Positive } from "../wire/scalar.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import type { IterationTrace } from "../wire/trace.ts"
 import { api } from "./api.ts"
@@ -60,16 +61,14 @@ const state = api("GET", "/playground/state", () =>
   }),
 )
 
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
-
 const PlaygroundRequest = Schema.Struct({
   model: Schema.NonEmptyString,
   prompt: Schema.optionalKey(Schema.String),
   messages: Schema.optionalKey(Schema.Array(Schema.Struct({ role: Schema.String, content: Schema.String }))),
   temperature: Schema.optionalKey(Schema.Finite),
   top_p: Schema.optionalKey(Schema.Finite),
-  top_k: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))),
-  max_tokens: Count,
+  top_k: Schema.optionalKey(Count),
+  max_tokens: Positive,
   // A seed has 64 bits, more than a JSON number keeps.
   seed: Schema.optionalKey(
     Schema.String.annotate({ message: "has to be a number of at most 64 bits, written in digits" }).pipe(
@@ -78,9 +77,9 @@ const PlaygroundRequest = Schema.Struct({
   ),
   speculation: Schema.Union([
     Schema.Literals(["adaptive", "none"]),
-    Schema.Struct({ depth: Count, width: Count, nodes: Count }),
+    Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
   ]),
-  fuzzy: Schema.optionalKey(Count),
+  fuzzy: Schema.optionalKey(Positive),
 })
 
 const generate = api("POST", "/playground/generate", (caller) =>

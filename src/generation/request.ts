@@ -1,9 +1,7 @@
 // What is to be generated: the payload of the workflow.
 import { Schema } from "effect"
 import { Sampling } from "../wire/pass.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+import { Count, Positive } from "../wire/scalar.ts"
 
 /** What is to be generated: the workflow's payload. Nothing in it is left to a default. */
 export const GenerateRequest = Schema.Struct({

@@ -1,14 +1,10 @@
 // The devices of this machine. The native module is loaded by whoever asks for them, not by whoever could.
-import { join } from "node:path"
 import { Effect } from "effect"
 import type { HostDevice } from "../wire/host.ts"
 
-/** ggml's backends: a link that the set-up keeps. */
-const BACKENDS = join(import.meta.dirname, "../../.chorus/backends")
-
 /** Gives a function that looks anew each time, since others use the devices too. */
 export const loadDevices: Effect.Effect<() => ReadonlyArray<HostDevice>> = Effect.promise(async () => {
-  const { native } = await import("../../native/index.ts")
+  const { BACKENDS, native } = await import("../../native/index.ts")
   native.loadBackends(BACKENDS)
   return () =>
     native.devices().map(({ name, kind, description, memoryFree, memoryTotal }) => ({

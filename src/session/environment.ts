@@ -3,16 +3,15 @@ import { Result, Schema } from "effect"
 import { accessOf } from "../bus/access.ts"
 import { type HostOptions, nameOfMachine } from "../host/host.ts"
 import { Deployment, ENVIRONMENT } from "../wire/deployment.ts"
+import { type BadEnvironment, decodeEnvironment } from "../wire/environment.ts"
+import { CountFromString, Positive } from "../wire/scalar.ts"
 import type { SupervisorOptions } from "./supervisor.ts"
-
-const Count = Schema.NumberFromString.pipe(Schema.check(Schema.isInt(), Schema.isGreaterThanOrEqualTo(0)))
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
 /** Without a deployment it serves those of the bucket. */
 const SupervisorVariables = Schema.Struct({
   [ENVIRONMENT.nats]: Schema.NonEmptyString,
   [ENVIRONMENT.deployment]: Schema.optionalKey(Schema.fromJsonString(Deployment)),
-  [ENVIRONMENT.epoch]: Schema.optionalKey(Count),
+  [ENVIRONMENT.epoch]: Schema.optionalKey(CountFromString),
 })
 
 const HostVariables = Schema.Struct({
@@ -34,31 +33,19 @@ export interface SupervisorEnvironment {
   readonly fixed: SupervisorOptions | null // one deployment whose ranks others start; null: those of the bucket
 }
 
-export class BadEnvironment extends Schema.TaggedError<BadEnvironment>()("BadEnvironment", {
-  actor: Schema.String,
-  reason: Schema.String,
-}) {
-  override get message() {
-    return `${this.actor} is told by its environment what to do, as \`chorus up\` sets it: ${this.reason}`
-  }
-}
-
 export const readEnvironment = (
   environment: NodeJS.ProcessEnv,
 ): Result.Result<SupervisorEnvironment, BadEnvironment> => {
-  const decoded = Schema.decodeUnknownResult(SupervisorVariables)(environment)
-  if (Result.isFailure(decoded)) return bad("a supervisor", decoded.failure)
+  const decoded = decodeEnvironment("a supervisor", SupervisorVariables, environment)
+  if (Result.isFailure(decoded)) return Result.fail(decoded.failure)
   const { CHORUS_NATS: url, CHORUS_DEPLOYMENT: deployment, CHORUS_EPOCH: epoch = 1 } = decoded.success
   return Result.succeed({ url, fixed: deployment === undefined ? null : { deployment, epoch } })
 }
 
 export const readHostEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<HostOptions, BadEnvironment> => {
-  const decoded = Schema.decodeUnknownResult(HostVariables)(environment)
-  if (Result.isFailure(decoded)) return bad("a host", decoded.failure)
+  const decoded = decodeEnvironment("a host", HostVariables, environment)
+  if (Result.isFailure(decoded)) return Result.fail(decoded.failure)
   const { CHORUS_NATS: url, CHORUS_HOST: given = {} } = decoded.success
   const { name = nameOfMachine(), cores = null, memory = null, drainMillis = 0 } = given
   return Result.succeed({ url, access: accessOf("host", null, environment), name, cores, memory, drainMillis })
 }
-
-const bad = (actor: string, { message }: { readonly message: string }) =>
-  Result.fail(new BadEnvironment({ actor, reason: message.replaceAll(/\s*\n\s*/g, " ") }))

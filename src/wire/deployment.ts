@@ -1,9 +1,7 @@
 // A deployment: a named base and draft pair with strategies and limits. It is data: what `chorus deploy` stores, what every
 // actor is told of the whole, and what each group of ranks runs.
 import { Schema } from "effect"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
+import { Count, Positive } from "./scalar.ts"
 
 export const Strategy = Schema.Literals(["single", "pipeline", "layer"])
 export type Strategy = typeof Strategy.Type

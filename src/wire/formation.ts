@@ -2,8 +2,7 @@
 // it down, and again until every process has understood. The groups go on in another epoch then: one that was given up and
 // wakes up speaks and listens where nobody is.
 import { Schema } from "effect"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 export const Formation = Schema.TaggedStruct("Formation", {
   epoch: Count, // of the groups from now on; an older one than a process is in is of no account

@@ -2,8 +2,7 @@
 // what became of it.
 import { Schema } from "effect"
 import { Deployment, GroupName } from "./deployment.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 export const HOST_BEAT_MILLIS = 500
 

@@ -1,10 +1,8 @@
 // What a client says and hears: a request, its immediate answer, and the entries of the token log.
 import { Schema } from "effect"
 import { InferError } from "./errors.ts"
+import { Count, Positive } from "./scalar.ts"
 import { Seed } from "./seed.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 
 const Name = Schema.NonEmptyString.pipe(Schema.check(Schema.isMaxLength(256)))
 /** Below a tenth of a second, a message that is late for once would end a session. */

@@ -6,8 +6,7 @@ import { codec } from "./codec.ts"
 import type { MalformedMessage } from "./errors.ts"
 import { decode as decodePart, isPart, partsOf, split } from "./part.ts"
 import { Sampling } from "./pass.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 /** Rows [from, from + count) of one session on one rank. What was sent from `from` on before is of no account any more. */
 export const KvDelta = Schema.TaggedStruct("KvDelta", {

@@ -6,10 +6,9 @@
 // own length equals `committed` and does nothing.
 import { Schema } from "effect"
 import { PassError } from "./errors.ts"
+import { Count, Positive } from "./scalar.ts"
 import { Seed } from "./seed.ts"
 
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
-const Positive = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(1)))
 const Tokens = Schema.Array(Count)
 
 /** Rows that a pass takes at most: a chunk of a prompt, or the bonus token and a tree. */

@@ -1,8 +1,7 @@
 // What supervisors tell one another of the KV that ended sessions have left on the ranks of a replica. Who misses it fills a
 // prompt in that he could have had; who believes it for too long is told `UnknownSession` by the ranks.
 import { Schema } from "effect"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 const where = {
   source: Schema.String, // the supervisor that keeps it

@@ -3,9 +3,8 @@
 import { Schema } from "effect"
 import { StorageRefused } from "./errors.ts"
 import { LogEntry } from "./infer.ts"
+import { Count } from "./scalar.ts"
 import { isInbox, isName } from "./subjects.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 
 /** A literal: a wildcard would be the logs of all sessions. */
 const SessionName = Schema.String.pipe(Schema.check(Schema.makeFilter(isName)))

@@ -2,8 +2,7 @@
 // by revision; supervisors follow it. And what the controller hears from them: the demand.
 import { Schema } from "effect"
 import { Deployment, GroupName } from "./deployment.ts"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 const process = {
   group: GroupName,

@@ -1,8 +1,7 @@
 // What a session that was asked to (`trace` of its request) says of each drafting iteration, while it goes on: for those who
 // watch, and so neither stored nor repeated.
 import { Schema } from "effect"
-
-const Count = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+import { Count } from "./scalar.ts"
 
 /** A token by itself. Half a character shows as U+FFFD here; the token log has it whole. */
 const Text = Schema.String

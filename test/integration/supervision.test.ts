@@ -79,7 +79,9 @@ test("a child that keeps ending is given up, with the reason", async () => {
   expect(told.filter((line) => line.startsWith("again"))).toEqual(
     [100, 200, 400, 800, 1600].map((millis) => `again in ${millis} ms`),
   )
-  expect(givenUp.message).toMatch(/a rank ended: a rank is started by `chorus up`.*given up after 5 restarts/s)
+  expect(givenUp.message).toMatch(
+    /a rank ended: the environment of a rank, which `chorus up` sets, is wrong.*given up after 5 restarts/s,
+  )
 })
 
 describe("up", () => {

@@ -2,6 +2,7 @@
 // Format: https://github.com/huggingface/safetensors#format
 import { Schema } from "effect"
 import type { TensorSource } from "../../../native/index.ts"
+import { Count } from "../../wire/scalar.ts"
 import { ModelUnsupported } from "../errors.ts"
 import { checkExtents } from "./extents.ts"
 import { FileCursor } from "./fileCursor.ts"
@@ -9,10 +10,9 @@ import { decodeJson } from "./json.ts"
 
 const MAX_HEADER = 100_000_000 // bytes, the format's own limit
 
-const Natural = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const Header = Schema.Record(
   Schema.String,
-  Schema.Struct({ dtype: Schema.String, shape: Schema.Array(Natural), data_offsets: Schema.Tuple([Natural, Natural]) }),
+  Schema.Struct({ dtype: Schema.String, shape: Schema.Array(Count), data_offsets: Schema.Tuple([Count, Count]) }),
 )
 
 const dtypes: ReadonlyMap<string, { type: string; bytes: number }> = new Map([

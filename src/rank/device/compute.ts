@@ -1,9 +1,9 @@
 // The engine as this rank's passes share it: one stretch at a time, so that stopping a session's stretch stops no other
 // session's, and failures as PassFailed.
 
-import { join } from "node:path"
 import { Context, Effect, Layer, Schema, Semaphore } from "effect"
 import {
+  BACKENDS,
   type Device,
   type Engine,
   native,
@@ -16,9 +16,6 @@ import {
 } from "../../../native/index.ts"
 import { kvTypeOf, type Model } from "../../model/index.ts"
 import { Coalescer, merge } from "./coalesce.ts"
-
-/** ggml's backends: a link that the set-up keeps. */
-const BACKENDS = join(import.meta.dirname, "../../../.chorus/backends")
 
 /** The engine refused or could not finish what it was asked for. */
 export class ComputeFailed extends Schema.TaggedError<ComputeFailed>()("ComputeFailed", { reason: Schema.String }) {
