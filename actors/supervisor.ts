@@ -1,13 +1,13 @@
 // A supervisor: owns sessions and runs their workflows, of one deployment that its environment names or of all in the
 // bucket. Exits with 0 after a drain (SIGTERM), with 1 when it cannot serve; ends when its parent does.
 import { Effect, Layer } from "effect"
-import { Nats } from "../src/bus/nats.ts"
 import { telemetry } from "../src/bus/telemetry.ts"
 import { runActor } from "../src/host/actor.ts"
 import { tellParent } from "../src/host/pulse.ts"
 import { readEnvironment } from "../src/session/environment.ts"
 import { serveAll } from "../src/session/serveAll.ts"
 import { supervisor } from "../src/session/supervisor.ts"
+import { onNats } from "../src/store/jetStream.ts"
 
 const actor = Effect.gen(function* () {
   const { url, fixed } = yield* Effect.fromResult(readEnvironment(process.env))
@@ -18,7 +18,7 @@ const actor = Effect.gen(function* () {
   })
   return yield* Layer.effectDiscard(serving).pipe(
     Layer.provide(telemetry("chorus-supervisor")),
-    Layer.provide(Nats.layer({ url, name: `${fixed?.deployment.name ?? "chorus"}.supervisor`, role: "supervisor" })),
+    Layer.provide(onNats({ url, name: `${fixed?.deployment.name ?? "chorus"}.supervisor`, role: "supervisor" })),
     Layer.launch,
   )
 })

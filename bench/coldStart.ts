@@ -1,10 +1,10 @@
 // How long does a first request wait? From a request to a deployment without ranks to its first token, and the parts of
 // that, over a real nats-server, host and supervisor. Weights are in the page cache: they were read by the start before.
 import { Effect, Layer, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../src/bus/nats.ts"
 import { connect } from "../src/client/index.ts"
 import { type Machine, startMachine } from "../src/local/machine.ts"
 import { openBuckets } from "../src/store/deployments.ts"
+import { onNats } from "../src/store/jetStream.ts"
 import type { Deployment, StoredDeployment } from "../src/wire/deployment.ts"
 import type { ColdStart } from "../src/wire/infer.ts"
 import { COLD } from "../src/wire/replicas.ts"
@@ -89,9 +89,7 @@ const measure = (deployment: Deployment, rounds: number, say: (line: string) => 
     const machine = yield* startMachine(stored, {
       ...{ nats: null, host: "bench", progress: { report: () => {} }, tell: () => {} },
     })
-    const fabric = yield* Layer.build(
-      Nats.layer({ url: machine.url, name: "bench", role: "operator", keys: machine.keys }),
-    )
+    const fabric = yield* Layer.build(onNats({ url: machine.url, name: "bench", role: "operator", keys: machine.keys }))
     const records = yield* Effect.flatMap(openBuckets, ({ replicas }) => replicas.follow).pipe(Effect.provide(fabric))
     const cold = SubscriptionRef.changes(records).pipe(
       Stream.filter((all) => (all.get(name)?.value ?? COLD).replicas.length === 0),

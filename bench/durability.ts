@@ -5,10 +5,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Layer } from "effect"
-import { Nats } from "../src/bus/nats.ts"
 import { healthy, servers } from "../src/chaos/servers.ts"
 import { type Client, connect } from "../src/client/index.ts"
 import { start } from "../src/local/localCluster.ts"
+import { onNats } from "../src/store/jetStream.ts"
 import { TokenLog } from "../src/store/tokenLog.ts"
 import type { Deployment } from "../src/wire/deployment.ts"
 import type { LogEntry } from "../src/wire/infer.ts"
@@ -131,7 +131,7 @@ const installation = Effect.fnUntraced(function* (count: 1 | 3, interval: Interv
   const urls = started.map(({ port }) => `nats://127.0.0.1:${port}`).join(",")
   yield* healthy(started)
   const cluster = yield* start(deployment(), { nats: urls, progress: { report: () => {} } })
-  const fabric = Nats.layer({ url: urls, name: "bench" })
+  const fabric = onNats({ url: urls, name: "bench" })
   const context = yield* Layer.build(Layer.provide(TokenLog.layer({ name: "bench" }), fabric))
   const client = yield* Effect.acquireRelease(
     Effect.promise(() => connect({ url: cluster.url, deployment: "bench" })),

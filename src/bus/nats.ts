@@ -1,17 +1,18 @@
-// The connection to NATS as a service. Reconnecting clients lose what they publish meanwhile without a word (see
-// ARCHITECTURE.md), so whoever waits for an answer watches `disconnects` and repeats by pass number.
-
+// The bus over NATS: one connection a process, which dials again by itself for as long as the process lives.
 import {
   AuthorizationError,
   type NatsConnection,
+  headers as natsHeaders,
   PermissionViolationError,
   RequestError,
+  TimeoutError,
 } from "@nats-io/transport-node"
-import { Context, Effect, Layer, PubSub, Stream, SubscriptionRef } from "effect"
-import { MalformedMessage, StorageRefused } from "../wire/errors.ts"
+import { Context, Effect, Layer, PubSub, type Scope, Stream, SubscriptionRef } from "effect"
 import type { Role } from "../wire/permissions.ts"
 import { accessOf, OPEN } from "./access.ts"
-import { dial, dialError, NatsRefused } from "./dial.ts"
+import { Bus, type Message, type RequestOptions, type SubscribeOptions, Unanswered } from "./bus.ts"
+import { dial, dialError, inboxOf, NatsRefused } from "./dial.ts"
+import { registerAt } from "./services.ts"
 
 export interface NatsOptions {
   readonly url: string
@@ -21,100 +22,14 @@ export interface NatsOptions {
   readonly echo?: boolean // whether this connection hears what it publishes; ranks do not
 }
 
-export class Nats extends Context.Service<
-  Nats,
-  {
-    readonly connection: NatsConnection
-    /** One element each time the connection is lost. */
-    readonly disconnects: PubSub.PubSub<void>
-    /** Whether it stands now, and each change of that. */
-    readonly connected: SubscriptionRef.SubscriptionRef<boolean>
-  }
->()("chorus/bus/Nats") {
+/** The connection itself, for what is stored on its server (src/store/jetStream.ts) and for clients of other deployments. */
+export class Nats extends Context.Service<Nats, { readonly connection: NatsConnection }>()("chorus/bus/Nats") {
   static layer(options: NatsOptions) {
-    return Layer.effect(this, open(options))
+    return Layer.effectContext(Effect.flatMap(connected(options), (connection) => busOver(connection, options.name)))
   }
 }
 
-type Event = "disconnect" | "reconnect" | "close"
-
-const watched = new WeakMap<NatsConnection, Set<(event: Event) => void>>()
-
-/** Calls with what becomes of a connection, until the function that it gives is called. One watch of each connection, for all. */
-export const onEvent = (connection: NatsConnection, heard: (event: Event) => void): (() => void) => {
-  const listeners = watched.get(connection) ?? watch(connection)
-  listeners.add(heard)
-  return () => listeners.delete(heard)
-}
-
-const watch = (connection: NatsConnection): Set<(event: Event) => void> => {
-  const listeners = new Set<(event: Event) => void>()
-  watched.set(connection, listeners)
-  const hear = async (): Promise<void> => {
-    for await (const { type } of connection.status()) {
-      if (type === "disconnect" || type === "reconnect" || type === "close") for (const heard of listeners) heard(type)
-    }
-  }
-  void hear()
-  return listeners
-}
-
-/** What a question's answer is, or a rejection as soon as the connection is back from a loss: then no answer will come. */
-export const answered = async <A>(connection: NatsConnection, answer: Promise<A>): Promise<A> => {
-  let unwatch = (): void => {}
-  const lost = new Promise<never>((_, reject) => {
-    unwatch = onEvent(connection, (event) => {
-      if (event !== "disconnect") reject(new Error("the connection was lost while an answer was waited for"))
-    })
-  })
-  try {
-    return await Promise.race([answer, lost])
-  } finally {
-    unwatch()
-  }
-}
-
-/** How long a question is asked again, and the time between: a supervisor may have to be started first. */
-const PATIENCE_MILLIS = 60_000
-
-/** Where a storage refuses, somebody has to do something about it first. */
-const REFUSED_MILLIS = 10_000
-const ATTEMPT_AGAIN_MILLIS = 100
-
-/** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
-export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Promise<A>): Promise<A> => {
-  const began = performance.now()
-  for (;;) {
-    try {
-      return await answered(connection, ask())
-    } catch (error) {
-      const patience = error instanceof StorageRefused ? REFUSED_MILLIS : PATIENCE_MILLIS
-      const late = performance.now() - began > patience
-      if (late || connection.isClosed() || error instanceof MalformedMessage || isForbidden(error)) throw error
-      await new Promise((resolve) => setTimeout(resolve, ATTEMPT_AGAIN_MILLIS))
-    }
-  }
-}
-
-export const isForbidden = (error: unknown): boolean =>
-  error instanceof RequestError && error.cause instanceof PermissionViolationError
-
-/** Between two tries to say what a lost connection has swallowed. */
-const AGAIN_MILLIS = 100
-
-/** For what nobody answers and has to arrive: said until the server has it, since what is published while the connection is down is lost. */
-export const insist = async (connection: NatsConnection, subject: string, message?: Uint8Array): Promise<void> => {
-  while (!connection.isClosed()) {
-    try {
-      connection.publish(subject, message)
-      return await connection.flush()
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MILLIS))
-    }
-  }
-}
-
-const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo = true }: NatsOptions) {
+const connected = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo = true }: NatsOptions) {
   const access = role === undefined ? OPEN : accessOf(role, keys, process.env)
   const connection = yield* Effect.acquireRelease(
     Effect.tryPromise({
@@ -144,6 +59,10 @@ const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo =
       (why) => (why instanceof AuthorizationError ? turnedOut(new NatsRefused({ url, key: access.key })) : Effect.void),
     ),
   )
+  return connection
+})
+
+const busOver = Effect.fnUntraced(function* (connection: NatsConnection, name: string) {
   const disconnects = yield* PubSub.sliding<void>(1)
   const connected = yield* SubscriptionRef.make(true)
   yield* Effect.forkScoped(
@@ -159,8 +78,75 @@ const open = Effect.fnUntraced(function* ({ url, name, role, keys = null, echo =
       Effect.ignore,
     ),
   )
-  return Nats.of({ connection, disconnects, connected })
+  const publish = (subject: string, data?: Uint8Array, reply?: string): void => {
+    if (connection.isClosed()) return
+    if (reply === undefined) connection.publish(subject, data)
+    else connection.publish(subject, data, { reply })
+  }
+  const bus = Bus.of({
+    ...{ publish, connected, disconnects },
+    respond: ({ reply = "" }, data) => (reply === "" ? undefined : publish(reply, data)),
+    subscribe: (subject, heard, options) => listen(connection, subject, heard, options),
+    request: (subject, data, options) => ask(connection, subject, data, options),
+    register: (entry) => registerAt(connection, entry),
+    flush: Effect.suspend(() =>
+      connection.isClosed()
+        ? Effect.void
+        : Effect.tryPromise({ try: () => connection.flush(), catch: unanswered("the server") }),
+    ),
+    inbox: () => inboxOf(connection),
+    maxPayload: () => connection.info?.max_payload ?? 2 ** 20,
+  })
+  return Context.make(Bus, bus).pipe(Context.add(Nats, { connection }))
 })
+
+const listen = (
+  connection: NatsConnection,
+  subject: string,
+  heard: (message: Message) => void,
+  { queue, drains = false }: SubscribeOptions = {},
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() =>
+        connection.subscribe(subject, {
+          ...(queue === undefined ? {} : { queue }),
+          callback: (error, message) => (error === null ? heard(message) : undefined),
+        }),
+      ),
+      (subscription) =>
+        drains
+          ? Effect.tryPromise(() => subscription.drain()).pipe(Effect.timeout("1 second"), Effect.ignore)
+          : Effect.sync(() => subscription.unsubscribe()),
+    ),
+  )
+
+const ask = (
+  connection: NatsConnection,
+  subject: string,
+  data: Uint8Array,
+  { withinMillis, headers }: RequestOptions,
+): Effect.Effect<Message, Unanswered> =>
+  Effect.tryPromise({
+    try: () => {
+      const carrying = headers === undefined ? undefined : natsHeaders()
+      for (const [name, value] of Object.entries(headers ?? {})) carrying?.set(name, value)
+      return connection.request(subject, data, {
+        timeout: withinMillis,
+        ...(carrying === undefined ? {} : { headers: carrying }),
+      })
+    },
+    catch: unanswered(subject),
+  })
+
+const unanswered =
+  (subject: string) =>
+  (error: unknown): Unanswered => {
+    if (error instanceof RequestError && error.isNoResponders()) {
+      return new Unanswered({ subject, reason: "nobody listens" })
+    }
+    return new Unanswered({ subject, reason: error instanceof TimeoutError ? "timeout" : "closed" })
+  }
 
 /** The server has other users since: this process can do nothing any more, and whoever has started it starts it anew. */
 const turnedOut = ({ message }: NatsRefused) =>

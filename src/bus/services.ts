@@ -1,43 +1,19 @@
-// Registration with the NATS services protocol, by which `nats micro ls` and `chorus ps` find actors.
+// Entries in the NATS services protocol.
 import { type Endpoint, Svcm } from "@nats-io/services"
 import type { NatsConnection, SubscriptionOptions } from "@nats-io/transport-node"
 import { Effect } from "effect"
 import { isInbox } from "../wire/subjects.ts"
-import { Nats } from "./nats.ts"
-import type { Carrying } from "./telemetry.ts"
+import type { ServiceEntry } from "./bus.ts"
 import { VERSION } from "./version.ts"
 
-/** `refused` tells the service's statistics of an error; a caller finds it in the reply's headers, and what is wrong in the bytes. */
-export interface Reply {
-  readonly bytes: Uint8Array
-  readonly refused?: { readonly code: number; readonly reason: string }
-}
-
-export interface ServiceEntry {
-  readonly name: string
-  readonly description: string
-  readonly metadata: Readonly<Record<string, string>>
-  readonly endpoint: string
-  readonly endpointMetadata?: Readonly<Record<string, string>>
-  readonly subject: string // of the endpoint
-  readonly queue: string // of those that share the work; empty where each actor answers for itself
-  /** Never rejects; null where somebody else answers. `replyTo` is the subject that waits for it. */
-  readonly answer: (
-    message: Uint8Array,
-    headers: Carrying | undefined,
-    replyTo: string | undefined,
-  ) => Reply | null | Promise<Reply | null>
-}
-
 /** Registers until the scope closes. */
-export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
-  const { connection } = yield* Nats
-  const manager = yield* services
+export const registerAt = Effect.fnUntraced(function* (connection: NatsConnection, entry: ServiceEntry) {
   const { name, description, metadata, endpointMetadata = {} } = entry
+  const runFork = Effect.runForkWith(yield* Effect.context())
   const counters = new Counters()
   const service = yield* Effect.acquireRelease(
     Effect.promise(() =>
-      manager.add({
+      servicesOf(connection).add({
         ...{ name, description, version: VERSION, metadata: { ...metadata } },
         statsHandler: async (endpoint) => counters.writeTo(endpoint),
       }),
@@ -48,16 +24,18 @@ export const register = Effect.fnUntraced(function* (entry: ServiceEntry) {
     subject: entry.subject,
     queue: entry.queue,
     metadata: fitting(endpointMetadata, connection.info?.max_payload),
-    handler: async (error, message) => {
+    handler: (error, message) => {
       if (error !== null) return
       const began = performance.now()
-      const reply = await entry.answer(message.data, message.headers, message.reply)
-      if (reply === null) return
-      const { bytes, refused } = reply
-      counters.count(performance.now() - began, refused?.reason)
-      if (connection.isClosed()) return
-      if (refused === undefined) message.respond(bytes)
-      else message.respondError(refused.code, refused.reason, bytes)
+      const answered = Effect.map(entry.answer(message.data, message.headers, message.reply ?? ""), (reply) => {
+        if (reply === null) return
+        const { bytes, refused } = reply
+        counters.count(performance.now() - began, refused?.reason)
+        if (connection.isClosed()) return
+        if (refused === undefined) message.respond(bytes)
+        else message.respondError(refused.code, refused.reason, bytes)
+      })
+      runFork(answered)
     },
   })
   yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it
@@ -104,12 +82,12 @@ class Counters {
   }
 }
 
-/** The services protocol over this process's connection. */
-export const services = Effect.map(Nats, ({ connection }) => {
+/** The services protocol over a connection. */
+const servicesOf = (connection: NatsConnection): Svcm => {
   // Its package brings an older nats-core of its own, whose types differ from those of the one in use; what runs is the same.
   const sameAtRunTime: unknown = toInboxesOnly(connection)
   return new Svcm(sameAtRunTime as ConstructorParameters<typeof Svcm>[0])
-})
+}
 
 /**
  * The connection for who answers whatever it is asked, as the services protocol's package does: questions that want their

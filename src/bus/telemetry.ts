@@ -3,8 +3,9 @@
 // pass on each rank.
 import { headers, type MsgHdrs } from "@nats-io/transport-node"
 import { ConfigProvider, Effect, Layer, Option, Tracer } from "effect"
-import { FetchHttpClient, Headers, HttpTraceContext } from "effect/http"
+import { FetchHttpClient, Headers as HttpHeaders, HttpTraceContext } from "effect/http"
 import { OtlpSerialization, OtlpTracer } from "effect/observability"
+import type { Headers } from "./bus.ts"
 
 /** An endpoint is enough: OTLP is what OpenTelemetry's own SDKs export by where nothing else is said. */
 const settings = () => ConfigProvider.fromEnv({ env: { OTEL_TRACES_EXPORTER: "otlp", ...process.env } })
@@ -40,18 +41,13 @@ export const originHeaders = ({ traceparent, requestId }: Origin): MsgHdrs | und
   return carrying
 }
 
-/** The headers of a message; the services protocol's own package has a type of its own for them. */
-export interface Carrying {
-  readonly get: (name: string) => string
-}
-
 /** What comes of others stands in the log as one short word. */
-const requestIdOf = (carrying: Carrying | undefined): string =>
+const requestIdOf = (carrying: Headers | undefined): string =>
   (carrying?.get(REQUEST_ID) ?? "").replaceAll(/[^\x21-\x7e]/g, "").slice(0, 128)
 
 /** What is logged of a message says which request it is of. */
 export const loggedAs =
-  (carrying: Carrying | undefined) =>
+  (carrying: Headers | undefined) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     const request = requestIdOf(carrying)
     return request === "" ? effect : Effect.annotateLogs(effect, { request })
@@ -59,11 +55,11 @@ export const loggedAs =
 
 /** Runs an effect in a span below the one that a message was sent in; without a span where it was sent in none. */
 export const tracedAs =
-  (name: string, carrying: Carrying | undefined, attributes: Readonly<Record<string, unknown>>) =>
+  (name: string, carrying: Headers | undefined, attributes: Readonly<Record<string, unknown>>) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     const given = carrying?.get("traceparent") ?? ""
     if (given === "") return effect
-    const parent = Option.getOrUndefined(HttpTraceContext.w3c(Headers.fromInput({ traceparent: given })))
+    const parent = Option.getOrUndefined(HttpTraceContext.w3c(HttpHeaders.fromInput({ traceparent: given })))
     if (parent === undefined) return effect
     const request = requestIdOf(carrying)
     const all = request === "" ? attributes : { ...attributes, request }

@@ -3,7 +3,7 @@ import { Context, Effect, Layer } from "effect"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
 import { IterationTrace } from "../wire/trace.ts"
-import { Nats } from "./nats.ts"
+import { Bus } from "./bus.ts"
 
 export const traces = codec("trace of an iteration", IterationTrace)
 
@@ -14,13 +14,10 @@ export class Traces extends Context.Service<
   static layer(deployment: string) {
     return Layer.effect(
       this,
-      Effect.map(Nats, ({ connection }) => {
+      Effect.map(Bus, ({ publish }) => {
         const subjects = subjectsOf(deployment)
         return Traces.of({
-          publish: (session, trace) =>
-            Effect.sync(() => {
-              if (!connection.isClosed()) connection.publish(subjects.trace(session), traces.encode(trace))
-            }),
+          publish: (session, trace) => Effect.sync(() => publish(subjects.trace(session), traces.encode(trace))),
         })
       }),
     )

@@ -4,11 +4,11 @@ import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { Effect, Layer } from "effect"
 import { keyIn, natsEnvironment } from "../bus/access.ts"
-import { Nats } from "../bus/nats.ts"
 import { type Client, connect } from "../client/index.ts"
 import { startActor } from "../host/process.ts"
 import { addOverseer, CONFIG, makeKeys } from "../natsServer/keyFolder.ts"
 import { openDeployments } from "../store/deployments.ts"
+import { onNats } from "../store/jetStream.ts"
 import { ENVIRONMENT, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
 import { type Kept, keepRunning } from "./operator.ts"
 import type { Role } from "./plan.ts"
@@ -74,7 +74,7 @@ export const install = Effect.fnUntraced(function* (options: InstallationOptions
   const of = (role: Role) => all.filter((site) => site.role === role)
   yield* healthy(nats)
   const url = nats.map(({ port }) => urlOf(port)).join(",")
-  const own = yield* Layer.build(Nats.layer({ url, name: "chaos", role: "client", keys: overseer }))
+  const own = yield* Layer.build(onNats({ url, name: "chaos", role: "client", keys: overseer }))
   yield* Effect.provide(
     Effect.flatMap(openDeployments, (bucket) => bucket.put(deployment.name, deployment)),
     own,

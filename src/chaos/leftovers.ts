@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { jetstreamManager } from "@nats-io/jetstream"
 import { Effect, Option, Schema } from "effect"
-import { keysOf } from "../store/bucket.ts"
+import { bucketOf, keysOf } from "../store/keys.ts"
 import { TOKEN_STREAM } from "../wire/subjects.ts"
 import { type Installation, MARK } from "./installation.ts"
 import type { Server } from "./servers.ts"
@@ -49,7 +49,8 @@ const readers = async ({ watch }: Installation): Promise<number> => {
 }
 
 /** Of sessions that have not ended, and what belongs to them. */
-const records = async ({ watch }: Installation): Promise<number> => (await keysOf(watch.connection, EXECUTIONS)).length
+const records = async ({ watch }: Installation): Promise<number> =>
+  (await Effect.runPromise(keysOf(watch.storage, bucketOf(EXECUTIONS)))).length
 
 const Ping = Schema.fromJsonString(Schema.Struct({ name: Schema.String, id: Schema.String }))
 const decodePing = Schema.decodeUnknownOption(Ping)

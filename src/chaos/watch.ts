@@ -1,8 +1,10 @@
 // What an installation says of itself, heard over a way that no fault touches: beats of ranks, hosts and supervisors, and
 // the record of the replicas.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
+import { Bus } from "../bus/bus.ts"
 import { Nats } from "../bus/nats.ts"
 import { openBuckets } from "../store/deployments.ts"
+import { Storage } from "../store/storage.ts"
 import { RankBeat, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { StoredDeployment } from "../wire/deployment.ts"
@@ -27,10 +29,13 @@ export interface Watch {
   /** Whether these actors are heard, and every replica that there should be. */
   readonly isWhole: (actors: ReadonlyArray<Kept>) => boolean
   readonly connection: Nats["Service"]["connection"]
+  readonly storage: Storage["Service"]
 }
 
 export const watch = Effect.fnUntraced(function* (deployment: StoredDeployment) {
   const { connection } = yield* Nats
+  const { subscribe } = yield* Bus
+  const storage = yield* Storage
   const records = yield* Effect.flatMap(openBuckets, ({ replicas }) => replicas.follow)
   const newest = new Map<string, { readonly beat: Beat; readonly at: number }>()
   const hear = (subject: string, message: Uint8Array): void => {
@@ -38,14 +43,7 @@ export const watch = Effect.fnUntraced(function* (deployment: StoredDeployment) 
     if (Result.isSuccess(beat)) newest.set(subject, { beat: beat.success, at: performance.now() })
   }
   for (const subject of [subjectsOf(deployment.name).beats, hostSubjects("*").beat]) {
-    yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        connection.subscribe(subject, {
-          callback: (error, { subject, data }) => (error === null ? hear(subject, data) : undefined),
-        }),
-      ),
-      (subscription) => Effect.sync(() => subscription.unsubscribe()),
-    )
+    yield* subscribe(subject, ({ subject, data }) => hear(subject, data))
   }
   const heard = () =>
     [...newest.values()].filter(({ at }) => performance.now() - at < FRESH_MILLIS).map(({ beat }) => beat)
@@ -56,7 +54,7 @@ export const watch = Effect.fnUntraced(function* (deployment: StoredDeployment) 
       .filter(({ pid }) => pid > 0)
       .sort((a, b) => (placeKey(a) < placeKey(b) ? -1 : 1))
   const watching: Watch = {
-    ...{ connection, replicas, ranks, heard },
+    ...{ connection, storage, replicas, ranks, heard },
     isWhole: (actors) => {
       const pids = new Set(heard().flatMap((beat) => (beat._tag === "RankBeat" ? [] : [beat.pid])))
       const said = actors.every(({ role, pid }) => role === "gateway" || pids.has(pid()))

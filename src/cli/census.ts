@@ -1,6 +1,6 @@
 // Who is there: services answer $SRV.STATS, ranks beat. Both are collected for some beats' time, and nobody is asked twice.
 import { Effect, Option, Result, Schema } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus, type Message } from "../bus/bus.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { HostBeat } from "../wire/host.ts"
@@ -28,7 +28,7 @@ export interface Census {
 
 const WINDOW_MILLIS = 3 * BEAT_MILLIS // one beat may be late
 
-export const census: Effect.Effect<Census, never, Nats> = Effect.suspend(() =>
+export const census: Effect.Effect<Census, never, Bus> = Effect.suspend(() =>
   Effect.all({ hosts, services, ranks }, { concurrency: "unbounded" }),
 )
 
@@ -49,21 +49,24 @@ const Stats = Schema.Struct({
 })
 const decodeStats = Schema.decodeUnknownOption(Schema.fromJsonString(Stats))
 
-const services = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.promise(async () => {
-    const seen: Array<ServiceSeen> = []
-    try {
-      const options = { strategy: "timer", maxWait: WINDOW_MILLIS } as const
-      for await (const message of await connection.requestMany("$SRV.STATS", "", options)) {
-        const stats = decodeStats(message.string())
-        if (Option.isSome(stats)) seen.push(...serviceOf(stats.value))
-      }
-    } catch {
-      // nobody answers
-    }
-    return seen.sort((a, b) => compare(a.deployment, b.deployment) || compare(a.name, b.name) || compare(a.id, b.id))
-  }),
-)
+/** What comes on a subject within the window. */
+const collected = (subject: string, heard: (message: Message) => void) =>
+  Effect.scoped(
+    Effect.flatMap(Bus, ({ subscribe }) => Effect.andThen(subscribe(subject, heard), Effect.sleep(WINDOW_MILLIS))),
+  )
+
+const services = Effect.gen(function* () {
+  const { publish, inbox: ownInbox } = yield* Bus
+  const inbox = ownInbox()
+  const seen: Array<ServiceSeen> = []
+  const ask = Effect.sync(() => publish("$SRV.STATS", undefined, inbox))
+  const answers = collected(inbox, ({ data }) => {
+    const stats = decodeStats(new TextDecoder().decode(data)) // none where nobody answers
+    if (Option.isSome(stats)) seen.push(...serviceOf(stats.value))
+  })
+  yield* Effect.all([answers, ask], { concurrency: "unbounded" })
+  return seen.sort((a, b) => compare(a.deployment, b.deployment) || compare(a.name, b.name) || compare(a.id, b.id))
+})
 
 /** None where the service is not one of Chorus: other services share the server. */
 const serviceOf = (stats: typeof Stats.Type): ReadonlyArray<ServiceSeen> => {
@@ -76,51 +79,31 @@ const serviceOf = (stats: typeof Stats.Type): ReadonlyArray<ServiceSeen> => {
 
 const beat = codec("heartbeat", RankBeat)
 
-const ranks = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => {
-      const latest = new Map<string, RankSeen>()
-      const subscription = connection.subscribe(subjectsOf("*").beats, {
-        callback: (error, message) => {
-          const decoded = error ? undefined : beat.decode(message.data)
-          const deployment = deploymentOf(message.subject)
-          if (decoded === undefined || Result.isFailure(decoded) || deployment === undefined) return
-          latest.set(message.subject, { deployment, ...decoded.success })
-        },
-      })
-      return { latest, subscription }
-    }),
-    ({ latest }) =>
-      Effect.map(Effect.sleep(WINDOW_MILLIS), () =>
-        [...latest.values()].sort(
-          (a, b) => compare(a.deployment, b.deployment) || compare(a.group, b.group) || a.rank - b.rank,
-        ),
-      ),
-    ({ subscription }) => Effect.sync(() => subscription.unsubscribe()),
-  ),
-)
+const ranks = Effect.gen(function* () {
+  const latest = new Map<string, RankSeen>()
+  yield* collected(subjectsOf("*").beats, ({ subject, data }) => {
+    const decoded = beat.decode(data)
+    const deployment = deploymentOf(subject)
+    if (Result.isFailure(decoded) || deployment === undefined) return
+    latest.set(subject, { deployment, ...decoded.success })
+  })
+  return [...latest.values()].sort(
+    (a, b) => compare(a.deployment, b.deployment) || compare(a.group, b.group) || a.rank - b.rank,
+  )
+})
 
 const hostBeat = codec("host beat", HostBeat)
 
-const hosts = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => {
-      const latest = new Map<string, HostSeen>()
-      const subscription = connection.subscribe(hostSubjects("*").beat, {
-        callback: (error, message) => {
-          const decoded = error ? undefined : hostBeat.decode(message.data)
-          if (decoded === undefined || Result.isFailure(decoded)) return
-          const { _tag, ranks, ...beat } = decoded.success
-          latest.set(beat.name, { ...beat, ranks: ranks.length })
-        },
-      })
-      return { latest, subscription }
-    }),
-    ({ latest }) =>
-      Effect.map(Effect.sleep(WINDOW_MILLIS), () => [...latest.values()].sort((a, b) => compare(a.name, b.name))),
-    ({ subscription }) => Effect.sync(() => subscription.unsubscribe()),
-  ),
-)
+const hosts = Effect.gen(function* () {
+  const latest = new Map<string, HostSeen>()
+  yield* collected(hostSubjects("*").beat, ({ data }) => {
+    const decoded = hostBeat.decode(data)
+    if (Result.isFailure(decoded)) return
+    const { _tag, ranks, ...beat } = decoded.success
+    latest.set(beat.name, { ...beat, ranks: ranks.length })
+  })
+  return [...latest.values()].sort((a, b) => compare(a.name, b.name))
+})
 
 /** The deployment of a subject of Chorus. */
 const deploymentOf = (subject: string): string | undefined => {

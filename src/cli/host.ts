@@ -3,8 +3,8 @@
 import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { accessOf } from "../bus/access.ts"
-import { Nats } from "../bus/nats.ts"
 import { nameOfMachine, host as serveHost } from "../host/host.ts"
+import { onNats } from "../store/jetStream.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
 import { keysFor } from "./server.ts"
@@ -44,5 +44,5 @@ const serve = Effect.fnUntraced(function* ({ nats: url, ...given }: Options) {
     yield* Console.log(`host ${name} has joined ${url}`)
     return yield* Effect.never
   })
-  return yield* Effect.provide(Effect.scoped(serving), Nats.layer({ url, name: `host.${name}`, role: "host", keys }))
+  return yield* Effect.provide(Effect.scoped(serving), onNats({ url, name: `host.${name}`, role: "host", keys }))
 })

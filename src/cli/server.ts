@@ -1,7 +1,7 @@
 // The NATS server that a command means: the one it names, or that of `chorus up` on this machine.
 import { Effect, Option } from "effect"
 import { Flag } from "effect/cli"
-import { Nats } from "../bus/nats.ts"
+import { onNats } from "../store/jetStream.ts"
 import { CommandFailed, UsageError } from "./errors.ts"
 import * as flags from "./flags.ts"
 import { folderOf, keysAt, running } from "./runtimeState.ts"
@@ -30,7 +30,7 @@ export const onServer = <A, E, R>(given: Given, use: Effect.Effect<A, E, R>) =>
   Effect.flatMap(serverOf(given), (server) => at(server, use))
 
 export const at = <A, E, R>({ url, keys }: Server, use: Effect.Effect<A, E, R>) =>
-  Effect.provide(Effect.scoped(use), Nats.layer({ url, name: "chorus", role: "operator", keys }))
+  Effect.provide(Effect.scoped(use), onNats({ url, name: "chorus", role: "operator", keys }))
 
 /** The servers of what `chorus up` runs here, each once. */
 export const serversHere = (): ReadonlyArray<Server> => [

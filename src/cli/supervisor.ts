@@ -2,8 +2,8 @@
 // SIGTERM lets its sessions end for a while, hands the others over, and exits with 0.
 import { Console, Effect, Layer, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { Nats } from "../bus/nats.ts"
 import { telemetry } from "../bus/telemetry.ts"
+import { onNats } from "../store/jetStream.ts"
 import * as flags from "./flags.ts"
 import { terminated } from "./run.ts"
 import { keysFor } from "./server.ts"
@@ -24,7 +24,7 @@ export const supervisor = Command.make(
         Effect.scoped,
         Effect.provide(
           Layer.merge(
-            Nats.layer({
+            onNats({
               url,
               name: "chorus.supervisor",
               role: "supervisor",

@@ -1,7 +1,7 @@
 // One reading of a session's token log: its tokens in order, each once, from a position on; and while it lasts, the word
 // that somebody reads. A server that restarts meanwhile makes it wait and nothing else.
 import type { NatsConnection } from "@nats-io/transport-node"
-import { insist } from "../bus/nats.ts"
+import { insist } from "../bus/connection.ts"
 import { entryAt, follow } from "../store/logReader.ts"
 
 import { SessionExpired } from "../wire/errors.ts"

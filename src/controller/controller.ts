@@ -2,7 +2,7 @@
 // lease. What it has done is in the bucket of replicas, written by revision: one that was controller in former times can write
 // nothing, and its successor goes on with what it finds there.
 import { Effect, FiberMap, Queue, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import type { Hosts } from "../host/hosts.ts"
 import type { Bucket, BucketFailed, Entries, Entry } from "../store/bucket.ts"
 import { codec } from "../wire/codec.ts"
@@ -49,7 +49,7 @@ export interface ControllerOptions {
 
 /** Keeps until interrupted. */
 export const controller = Effect.fnUntraced(function* (options: ControllerOptions) {
-  const { connection } = yield* Nats
+  const { publish } = yield* Bus
   const { hosts, observed, changes } = options
   yield* hosts.settled
   const followed = yield* options.replicas.follow
@@ -162,9 +162,7 @@ export const controller = Effect.fnUntraced(function* (options: ControllerOption
   })
 
   const tell = (replica: Replica): void => {
-    if (connection.isClosed()) return
-    const subject = formationSubject(replica.deployment.name, replica.epoch)
-    connection.publish(subject, formations.encode(formationOf(replica)))
+    publish(formationSubject(replica.deployment.name, replica.epoch), formations.encode(formationOf(replica)))
   }
 
   const run = Effect.fnUntraced(function* (name: string, stored: StoredDeployment | null, step: Step) {

@@ -1,6 +1,6 @@
 // What the controller hears of all deployments: every rank's beats, and the demand of every supervisor.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupName } from "../wire/deployment.ts"
@@ -34,7 +34,7 @@ export interface Observations {
 
 /** Listens until the scope closes; `changed` is called where the controller may have to act. */
 export const observe = Effect.fnUntraced(function* (changed: () => void) {
-  const { connection, connected } = yield* Nats
+  const { subscribe, connected } = yield* Bus
   const ranks = new Map<string, { beat: RankBeat; missed: number }>()
   const demand = new Map<string, { said: Demand; missed: number }>()
   const hearRank = (subject: string, message: Uint8Array): void => {
@@ -55,15 +55,8 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
     changed()
   }
   const { beats, demand: wishes } = subjectsOf("*")
-  yield* Effect.acquireRelease(
-    Effect.sync(() => [
-      connection.subscribe(beats, {
-        callback: (error, { subject, data }) => (error === null ? hearRank(subject, data) : undefined),
-      }),
-      connection.subscribe(wishes, { callback: (error, { data }) => (error === null ? hearDemand(data) : undefined) }),
-    ]),
-    (subscriptions) => Effect.sync(() => subscriptions.forEach((subscription) => subscription.unsubscribe())),
-  )
+  yield* subscribe(beats, ({ subject, data }) => hearRank(subject, data))
+  yield* subscribe(wishes, ({ data }) => hearDemand(data))
   const tick = Effect.sync(() => {
     if (!SubscriptionRef.getUnsafe(connected)) return // it is we who hear nobody
     for (const [key, entry] of ranks) if (++entry.missed > 4 * RANK_SILENT_TICKS) ranks.delete(key)

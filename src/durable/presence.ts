@@ -3,9 +3,10 @@
 // though the process lives.
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Layer, PubSub, type Scope, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
-import { watching } from "../store/bucket.ts"
-import { LEASES, makeLeases, openLeases, RENEW_MILLIS } from "../store/lease.ts"
+import { Bus } from "../bus/bus.ts"
+import { put, remove, watching } from "../store/keys.ts"
+import { LEASES, openLeases, RENEW_MILLIS } from "../store/lease.ts"
+import { Storage } from "../store/storage.ts"
 import { minded } from "../store/storageHealth.ts"
 import { keepUp, remaking } from "../store/upkeep.ts"
 import { Liveness, TICK_MILLIS } from "./liveness.ts"
@@ -31,11 +32,11 @@ export class Presence extends Context.Service<
 }
 
 const present = Effect.gen(function* () {
-  const nats = yield* Nats
-  const { connection, connected } = nats
+  const { connected } = yield* Bus
+  const storage = yield* Storage
   const id = randomUUID()
   const key = `${KEYS}.${id}`
-  const kv = yield* Effect.orDie(openLeases)
+  yield* Effect.orDie(openLeases)
   const liveness = new Liveness()
   const deaths = yield* PubSub.sliding<void>(1)
   const died = PubSub.publish(deaths, undefined)
@@ -53,29 +54,19 @@ const present = Effect.gen(function* () {
     },
   )
   let said = true // while nobody hears us, we hear nobody either
-  const stream = `KV_${LEASES}`
-  const put = remaking(
-    makeLeases(connection),
-    Effect.tryPromise({ try: () => kv.put(key, ""), catch: (error) => error }),
-  )
-  const say = minded(connection, stream, put).pipe(
+  const say = minded(storage.health, LEASES.stream, remaking(storage.make(LEASES), put(storage, LEASES, key, ""))).pipe(
     Effect.timeout("1 second"),
     Effect.match({ onSuccess: () => (said = true), onFailure: () => (said = false) }),
   )
   const lives = yield* SubscriptionRef.make(0)
-  yield* keepUp({
-    ...{ stream, make: makeLeases(connection) },
-    remade: SubscriptionRef.update(lives, (life) => life + 1),
-  })
+  yield* keepUp({ stream: LEASES, remade: SubscriptionRef.update(lives, (life) => life + 1) })
   yield* say
-  yield* Effect.addFinalizer(() =>
-    Effect.tryPromise(() => kv.delete(key)).pipe(Effect.timeout("1 second"), Effect.ignore),
-  )
+  yield* Effect.addFinalizer(() => remove(storage, LEASES, key).pipe(Effect.timeout("1 second"), Effect.ignore))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(RENEW_MILLIS), say)))
   yield* Effect.forkScoped(
-    watching(nats, { bucket: LEASES, key: `${KEYS}.*`, lives }, ({ key, operation }) => {
+    watching({ of: LEASES, key: `${KEYS}.*`, lives }, ({ key, text }) => {
       const owner = key.slice(KEYS.length + 1)
-      if (operation === "PUT") return Effect.sync(() => liveness.heard(owner))
+      if (text !== null) return Effect.sync(() => liveness.heard(owner))
       return Effect.andThen(
         Effect.sync(() => liveness.left(owner)),
         died,

@@ -1,12 +1,10 @@
 // Where executions are kept: JSON in two buckets. What is written once (an activity's result, a deferred, a clock) stays
 // as it was written first; a record is replaced by revision. Whatever fails is tried until the server takes it; only an
 // execution does not begin where its record is refused.
-import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Schedule, Schema, type Scope, Stream, SubscriptionRef } from "effect"
-import { answered, Nats } from "../bus/nats.ts"
-import { keysOf, newest, openKv, watching, writeOver } from "../store/bucket.ts"
-import type { Change } from "../store/bucketChanges.ts"
-import { refusalOf } from "../store/refusal.ts"
+import { Bus } from "../bus/bus.ts"
+import { bucketOf, type Change, keysOf, newest, put, remove, watching, writeOver } from "../store/keys.ts"
+import { type BucketStream, Storage, type StorageError } from "../store/storage.ts"
 import { minded } from "../store/storageHealth.ts"
 import { keepUp, remaking } from "../store/upkeep.ts"
 import { StorageRefused } from "../wire/errors.ts"
@@ -58,104 +56,86 @@ export const CONFLICT_AGAIN_MILLIS = 50
 
 /** A removed key's marker goes after this time; until then a follower that was away learns of the removal. */
 const MARKER_MILLIS = 60_000
-const MARKER_TTL = "1m"
 
 const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Execution))
 
 export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepMillis }: StoreOptions) {
-  const nats = yield* Nats
-  const { connection } = nats
-  const make = () => openKv(connection, bucket, { markerTTL: MARKER_MILLIS })
-  const makeResults = () => openKv(connection, `${bucket}_results`, { ttl: keepMillis })
-  const ask = <A>(use: () => Promise<A>, of = bucket) =>
-    remaking(
-      of === bucket ? make : makeResults,
-      Effect.tryPromise({ try: () => answered(connection, use()), catch: (error) => error }),
-    )
-  const minding = <A>(use: () => Promise<A>, of = bucket) => minded(connection, `KV_${of}`, ask(use, of))
+  const storage = yield* Storage
+  const bus = yield* Bus
+  const records = bucketOf(bucket, { markerMillis: MARKER_MILLIS })
+  const results = bucketOf(`${bucket}_results`, { keepMillis })
+  const remade = <A>(of: BucketStream, asked: Effect.Effect<A, StorageError>) => remaking(storage.make(of), asked)
+  const minding = <A>(of: BucketStream, asked: Effect.Effect<A, StorageError>) =>
+    minded(storage.health, of.stream, remade(of, asked))
   /** A defect where it can never be: a storage that only refuses for now is asked until it takes what is written. */
-  const until = <A>(asked: Effect.Effect<A, unknown>): Effect.Effect<A> =>
+  const until = <A>(asked: Effect.Effect<A, StorageError>): Effect.Effect<A> =>
     asked.pipe(
       Effect.tapError((error) => Effect.logDebug(`${bucket} is asked again: ${error}`)),
-      Effect.mapError((error) => refusalOf(`KV_${bucket}`, error) ?? error),
       Effect.retry({ schedule: AGAIN, while: (error) => !(error instanceof StorageRefused && error.tooLarge) }),
       Effect.orDie,
     )
-  const always = <A>(use: () => Promise<A>, of = bucket) => until(ask(use, of))
-  const alwaysWrite = <A>(use: () => Promise<A>, of = bucket) => until(minding(use, of))
-  const records = yield* always(make)
-  const results = yield* always(makeResults, `${bucket}_results`)
+  const always = <A>(of: BucketStream, asked: Effect.Effect<A, StorageError>) => until(remade(of, asked))
+  const alwaysWrite = <A>(of: BucketStream, asked: Effect.Effect<A, StorageError>) => until(minding(of, asked))
+  yield* until(storage.make(records))
+  yield* until(storage.make(results))
   const lives = yield* SubscriptionRef.make(0)
-  yield* keepUp({
-    ...{ stream: `KV_${bucket}`, make },
-    remade: SubscriptionRef.update(lives, (life) => life + 1),
-  })
-  yield* keepUp({ stream: `KV_${bucket}_results`, make: makeResults, remade: Effect.void }) // results that are gone are gone
+  yield* keepUp({ stream: records, remade: SubscriptionRef.update(lives, (life) => life + 1) })
+  yield* keepUp({ stream: results, remade: Effect.void }) // results that are gone are gone
   const keyOf = (id: string) => recordKey(namespace, id)
   const partKey = (part: Part, id: string, name: string) => `${namespace}.${part}.${keyPart(id)}.${keyPart(name)}`
   const resultKey = (id: string) => `${namespace}.${keyPart(id)}`
+  const there = (of: BucketStream, key: string) => always(of, newest(storage, of, key))
 
-  const write = (id: string, execution: Execution, revision: number) => () =>
-    writeOver(connection, { bucket, key: keyOf(id) }, JSON.stringify(execution), revision)
+  const write = (id: string, execution: Execution, revision: number) =>
+    writeOver(storage, records, keyOf(id), JSON.stringify(execution), revision)
 
   /** Two may write it, and neither may be told of a value that is not there yet. */
-  const once = async (key: string, value: unknown): Promise<unknown> => {
+  const once = Effect.fnUntraced(function* (key: string, value: unknown) {
     for (;;) {
-      const written = await writeOver(connection, { bucket, key }, JSON.stringify(value), 0)
+      const written = yield* writeOver(storage, records, key, JSON.stringify(value), 0)
       if (written !== null) return value
-      const there = jsonOf(await newest(connection, bucket, key))
+      const there = jsonOf(yield* newest(storage, records, key))
       if (there !== null) return there
-      await new Promise((again) => setTimeout(again, CONFLICT_AGAIN_MILLIS))
+      yield* Effect.sleep(CONFLICT_AGAIN_MILLIS)
     }
-  }
+  })
+
+  const watch = (key: string, heard: (change: Change) => Effect.Effect<void>) =>
+    watching({ of: records, key, lives }, heard).pipe(
+      Effect.provideService(Storage, storage),
+      Effect.provideService(Bus, bus),
+    )
 
   const store: Store = {
     create: (id, execution) =>
-      minding(write(id, execution, 0)).pipe(
-        Effect.mapError((error) => refusalOf(`KV_${bucket}`, error)),
-        Effect.retry({ schedule: AGAIN, while: (refused) => refused === null }),
+      minding(records, write(id, execution, 0)).pipe(
+        Effect.retry({ schedule: AGAIN, while: (error) => !(error instanceof StorageRefused) }),
         Effect.catch(
-          (refused): Effect.Effect<never, StorageRefused> => (refused === null ? Effect.never : Effect.fail(refused)),
+          (error): Effect.Effect<never, StorageRefused> =>
+            error instanceof StorageRefused ? Effect.fail(error) : Effect.never,
         ),
       ),
-    replace: (id, execution, revision) => alwaysWrite(write(id, execution, revision)),
+    replace: (id, execution, revision) => alwaysWrite(records, write(id, execution, revision)),
     lost: (told) =>
       Effect.asVoid(Effect.forkScoped(Stream.runForEach(Stream.drop(SubscriptionRef.changes(lives), 1), () => told))),
-    get: (id) =>
-      Effect.map(
-        always(() => newest(connection, bucket, keyOf(id))),
-        recordedOf,
-      ),
-    follow: (heard) =>
-      watching(nats, { bucket, key: `${namespace}.execution.*`, lives }, (entry) =>
-        heard(idOf(entry), recordedOf(entry)),
-      ),
+    get: (id) => Effect.map(there(records, keyOf(id)), recordedOf),
+    follow: (heard) => watch(`${namespace}.execution.*`, (change) => heard(idOf(change), recordedOf(change))),
     followDeferreds: (heard) =>
-      watching(nats, { bucket, key: `${namespace}.deferred.>`, lives }, (entry) => {
-        const [, , id = "", name = ""] = entry.key.split(".")
-        return entry.operation === "PUT" ? heard(nameOf(id), nameOf(name)) : Effect.void
+      watch(`${namespace}.deferred.>`, ({ key, text }) => {
+        const [, , id = "", name = ""] = key.split(".")
+        return text === null ? Effect.void : heard(nameOf(id), nameOf(name))
       }),
-    part: (part, id, name) =>
-      Effect.map(
-        always(() => newest(connection, bucket, partKey(part, id, name))),
-        jsonOf,
-      ),
-    writeOnce: (part, id, name, value) => alwaysWrite(() => once(partKey(part, id, name), value)),
-    result: (id) =>
-      Effect.map(
-        always(() => newest(connection, `${bucket}_results`, resultKey(id)), `${bucket}_results`),
-        jsonOf,
-      ),
+    part: (part, id, name) => Effect.map(there(records, partKey(part, id, name)), jsonOf),
+    writeOnce: (part, id, name, value) => alwaysWrite(records, once(partKey(part, id, name), value)),
+    result: (id) => Effect.map(there(results, resultKey(id)), jsonOf),
     end: Effect.fnUntraced(function* (id, result) {
       if (result !== null) {
-        yield* alwaysWrite(() => results.put(resultKey(id), JSON.stringify(result)), `${bucket}_results`)
+        yield* alwaysWrite(results, put(storage, results, resultKey(id), JSON.stringify(result)))
         const filters = PARTS.map((part) => `${namespace}.${part}.${keyPart(id)}.>`)
-        const keys = yield* always(() => keysOf(connection, bucket, filters))
-        yield* Effect.forEach(keys, (key) => alwaysWrite(() => records.purge(key, { ttl: MARKER_TTL })), {
-          discard: true,
-        })
+        const keys = yield* always(records, keysOf(storage, records, filters))
+        yield* Effect.forEach(keys, (key) => alwaysWrite(records, remove(storage, records, key)), { discard: true })
       }
-      yield* alwaysWrite(() => records.purge(keyOf(id), { ttl: MARKER_TTL }))
+      yield* alwaysWrite(records, remove(storage, records, keyOf(id)))
     }),
   }
   return store
@@ -164,18 +144,23 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
 const recordKey = (namespace: string, id: string): string => `${namespace}.execution.${keyPart(id)}`
 
 /** Whether there is such an execution, which somebody runs or will. */
-export const isRecorded = async (connection: NatsConnection, namespace: string, id: string): Promise<boolean> => {
-  const entry = await newest(connection, EXECUTIONS, recordKey(namespace, id))
-  return entry?.operation === "PUT"
-}
+export const isRecorded = (
+  storage: Storage["Service"],
+  namespace: string,
+  id: string,
+): Effect.Effect<boolean, StorageError> =>
+  Effect.map(
+    newest(storage, bucketOf(EXECUTIONS), recordKey(namespace, id)),
+    (change) => (change?.text ?? null) !== null,
+  )
 
-const jsonOf = (entry: Change | null): unknown =>
-  entry === null || entry.operation !== "PUT" ? null : JSON.parse(entry.string())
+const jsonOf = (change: Change | null): unknown =>
+  change === null || change.text === null ? null : JSON.parse(change.text)
 
-const recordedOf = (entry: Change | null): Recorded | null => {
-  if (entry === null || entry.operation !== "PUT") return null
-  const execution = decode(entry.string())
-  return Result.isSuccess(execution) ? { execution: execution.success, revision: entry.revision } : null
+const recordedOf = (change: Change | null): Recorded | null => {
+  if (change === null || change.text === null) return null
+  const execution = decode(change.text)
+  return Result.isSuccess(execution) ? { execution: execution.success, revision: change.revision } : null
 }
 
 const idOf = ({ key }: Change): string => nameOf(key.split(".")[2] ?? "")

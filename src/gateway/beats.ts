@@ -1,6 +1,6 @@
 // What ranks and supervisors say of themselves, as of now: one that is not heard any more is not there any more.
 import { Context, Effect, Layer, Result } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { BEAT_MILLIS, RankBeat, SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
@@ -27,7 +27,7 @@ export class Beats extends Context.Service<
 }
 
 const listen = Effect.fnUntraced(function* () {
-  const { connection } = yield* Nats
+  const { subscribe } = yield* Bus
   const ranks = new Lately<RankHeard>(BEATS_MISSED * BEAT_MILLIS)
   const supervisors = new Lately<SupervisorBeat>(BEATS_MISSED * SUPERVISOR_BEAT_MILLIS)
   const hear = (subject: string, message: Uint8Array): void => {
@@ -40,14 +40,7 @@ const listen = Effect.fnUntraced(function* () {
     const beat = rankBeats.decode(message)
     if (Result.isSuccess(beat)) ranks.hear(subject, { deployment, ...beat.success })
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subjectsOf("*").beats, {
-        callback: (error, { subject, data }) => (error === null ? hear(subject, data) : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(subjectsOf("*").beats, ({ subject, data }) => hear(subject, data))
   return Beats.of({ ranks: Effect.sync(() => ranks.now()), supervisors: Effect.sync(() => supervisors.now()) })
 })
 

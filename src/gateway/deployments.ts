@@ -1,8 +1,7 @@
 // Who serves what: the models of a gateway are the deployments whose supervisors answer on its NATS server. They are asked
 // every now and then, and at once when somebody wants a model that is not known yet.
 import { Context, Effect, Layer, Option, Schema } from "effect"
-import { inboxOf } from "../bus/dial.ts"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { type Client, connect } from "../client/index.ts"
 import { type ApiError, apiError, fromClient } from "./errors.ts"
 import { Options } from "./options.ts"
@@ -83,23 +82,16 @@ const open = Effect.fnUntraced(function* () {
 
 /** Asks all supervisors for their deployments, and hears the answers as they come. */
 const roll = Effect.fnUntraced(function* (hear: (name: string, metadata: Readonly<Record<string, string>>) => void) {
-  const { connection } = yield* Nats
-  const inbox = inboxOf(connection)
+  const { publish, subscribe, inbox: ownInbox } = yield* Bus
+  const inbox = ownInbox()
   const waiting = new Map<string, Set<() => void>>()
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(inbox, {
-        callback: (error, message) => {
-          const info = error === null ? decode(message.string()) : Option.none()
-          if (Option.isNone(info)) return // nobody there
-          const { metadata } = info.value
-          hear(metadata.deployment, metadata)
-          for (const tell of waiting.get(metadata.deployment) ?? []) tell()
-        },
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(inbox, ({ data }) => {
+    const info = decode(new TextDecoder().decode(data))
+    if (Option.isNone(info)) return // nobody there
+    const { metadata } = info.value
+    hear(metadata.deployment, metadata)
+    for (const tell of waiting.get(metadata.deployment) ?? []) tell()
+  })
   const heard = (name: string): Effect.Effect<void> =>
     Effect.callback<void>((resume) => {
       const tell = () => resume(Effect.void)
@@ -110,9 +102,7 @@ const roll = Effect.fnUntraced(function* (hear: (name: string, metadata: Readonl
         if (those.size === 0) waiting.delete(name)
       })
     })
-  const ask = Effect.sync(() => {
-    if (!connection.isClosed()) connection.publish("$SRV.INFO.chorus-infer", "", { reply: inbox })
-  })
+  const ask = Effect.sync(() => publish("$SRV.INFO.chorus-infer", undefined, inbox))
   return { ask, heard }
 })
 

@@ -6,7 +6,7 @@ import { type Activation, decode, encode, HEADER_BYTES } from "../wire/activatio
 import { type MalformedMessage, PeerSilent } from "../wire/errors.ts"
 import { decode as decodePart, isPart, PART_HEADER_BYTES, partsOf, split } from "../wire/part.ts"
 import { Inbox, passKey } from "./inbox.ts"
-import { overNats } from "./transport/nats.ts"
+import { overBus } from "./transport/bus.ts"
 import type { OpenTransport, Transport } from "./transport/transport.ts"
 
 /** How long a rank waits for one activation of a peer. Generous: a rank that dies is noticed by its beats. */
@@ -51,7 +51,7 @@ export class Peers extends Context.Service<
   }
 >()("chorus/group/Peers") {
   static layer(options: PeersOptions) {
-    return Layer.effect(this, peersOver(options, overNats(options)))
+    return Layer.effect(this, peersOver(options, overBus(options)))
   }
 }
 

@@ -2,11 +2,10 @@
 // watches the ranks' beats and the connection meanwhile, so a death is noticed long before a time-out. What follows from
 // what is heard, questions.ts and attendance.ts decide.
 import { randomInt } from "node:crypto"
-import { type MsgHdrs, RequestError, TimeoutError } from "@nats-io/transport-node"
-import { Deferred, Effect, Result, Schema, Stream, SubscriptionRef } from "effect"
-import { insist, Nats } from "../bus/nats.ts"
+import { Deferred, Effect, Exit, Result, Schema, Scope, Stream, SubscriptionRef } from "effect"
+import { Bus, insist, type Message, type RequestOptions } from "../bus/bus.ts"
 import { LATE } from "../bus/silence.ts"
-import { originHeaders, traceparent } from "../bus/telemetry.ts"
+import { traceparent } from "../bus/telemetry.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group as GroupConfig } from "../wire/deployment.ts"
@@ -95,7 +94,8 @@ export interface GroupOptions {
 }
 
 export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, standby = () => false }: GroupOptions) {
-  const { connection, connected } = yield* Nats
+  const bus = yield* Bus
+  const runFork = Effect.runForkWith(yield* Effect.context())
   const place = (epoch: number) => ({ epoch, subjects: groupSubjects({ deployment, epoch, group: group.name }) })
   let now = place(epoch)
   const questions = new Questions(group.name, epoch)
@@ -108,7 +108,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
   yield* Effect.forkScoped(Effect.map(watch.silent, ({ reason }) => questions.leave(reason)))
   // Nobody listens for beats any more, so whoever still waits would wait for ever.
   yield* Effect.addFinalizer(() => Effect.sync(() => questions.leave("its ranks were given up", true)))
-  yield* SubscriptionRef.changes(connected).pipe(
+  yield* SubscriptionRef.changes(bus.connected).pipe(
     Stream.runForEach((up) =>
       Effect.sync(() => {
         const back = attendance.connection(up)
@@ -125,7 +125,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     const bytes = controls.encode(control)
     while (lately[0] !== undefined && at - lately[0].at > LATELY_MILLIS) lately.shift()
     lately.push({ bytes, at })
-    insist(connection, now.subjects.control, bytes)
+    runFork(insist(bus, now.subjects.control, bytes))
   }
   const move = Effect.fnUntraced(function* (epoch: number) {
     if (epoch <= now.epoch) return
@@ -134,33 +134,32 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     questions.gather(attendance.gathered)
     yield* watch.listen(now)
     questions.move(epoch)
-    for (const control of lately.splice(0)) insist(connection, now.subjects.control, control.bytes)
+    for (const control of lately.splice(0)) runFork(insist(bus, now.subjects.control, control.bytes))
   })
 
-  const ask = (command: PassCommand, headers: MsgHdrs | undefined): Effect.Effect<Reply> =>
+  const ask = (command: PassCommand, headers: RequestOptions["headers"]): Effect.Effect<Reply> =>
     Effect.callback<Reply>((resume) => {
       let bytes = 0
+      const options = { withinMillis: ASK_AGAIN_MILLIS, headers }
       const asker: Asker = {
         send: (question) => {
           const message = commands.encode(question.command)
-          const send = (): void => {
-            if (!questions.isOpen(question) || connection.isClosed()) return
-            connection
-              .request(now.subjects.pass, message, { timeout: ASK_AGAIN_MILLIS, ...(headers && { headers }) })
-              .then(
-                ({ data }) => {
-                  const answer = answers.decode(data)
-                  bytes = message.byteLength + data.byteLength
-                  questions.answered(question, Result.isSuccess(answer) ? answer.success : answer.failure)
-                },
-                (error: unknown) => {
-                  const nobody = error instanceof RequestError && error.isNoResponders() // as while ranks reconnect
-                  if (nobody) setTimeout(send, BEAT_MILLIS)
-                  else if (error instanceof TimeoutError) send()
-                },
-              )
+          const heard = ({ data }: Message): void => {
+            const answer = answers.decode(data)
+            bytes = message.byteLength + data.byteLength
+            questions.answered(question, Result.isSuccess(answer) ? answer.success : answer.failure)
           }
-          send()
+          const send: Effect.Effect<void> = Effect.suspend(() => {
+            if (!questions.isOpen(question)) return Effect.void
+            return Effect.matchEffect(bus.request(now.subjects.pass, message, options), {
+              onSuccess: (answer) => Effect.sync(() => heard(answer)),
+              onFailure: ({ reason }) => {
+                if (reason === "closed") return Effect.void
+                return reason === "timeout" ? send : Effect.delay(send, BEAT_MILLIS) // as while ranks reconnect
+              },
+            })
+          })
+          runFork(send)
         },
         end: (outcome) => resume(Effect.succeed({ outcome, bytes })),
       }
@@ -172,7 +171,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     name: group.name,
     // Two supervisors, or one and its successor, must not give one number to two passes of a group.
     ...passesOf({ group: group.name, last: randomInt(2 ** 31) }, (command) =>
-      Effect.flatMap(traceparent, (parent) => ask(command, originHeaders({ traceparent: parent }))),
+      Effect.flatMap(traceparent, (parent) => ask(command, parent === undefined ? undefined : { traceparent: parent })),
     ),
     control: (said) => Effect.sync(() => control(said)),
     ...{ beats: watch.beats, ready: watch.ready, silent: watch.silent, move },
@@ -237,11 +236,12 @@ const watchBeats = Effect.fnUntraced(function* (
   attendance: Attendance,
   { attended, again }: Attending,
 ) {
-  const { connection } = yield* Nats
+  const { publish, subscribe } = yield* Bus
   const heard = yield* SubscriptionRef.make<ReadonlyMap<number, RankBeat>>(new Map())
   const lost = yield* Deferred.make<GroupSilent>()
   const runFork = Effect.runForkWith(yield* Effect.context())
-  let unsubscribe = (): void => {}
+  const parent = yield* Effect.scope
+  let listening: Scope.Closeable | null = null // in one epoch
   const look = Effect.suspend(() => {
     attended()
     const { lost: reason } = attendance
@@ -257,15 +257,12 @@ const watchBeats = Effect.fnUntraced(function* (
     yield* look
   })
   const listen = Effect.fnUntraced(function* ({ epoch, subjects }: GroupEpoch) {
-    unsubscribe()
+    if (listening !== null) yield* Scope.close(listening, Exit.void)
+    listening = yield* Scope.fork(parent)
     yield* SubscriptionRef.set(heard, new Map())
-    const subscription = connection.subscribe(subjects.beats, {
-      callback: (error, { data }) => void (error === null && runFork(hear(epoch, data))),
-    })
-    unsubscribe = () => subscription.unsubscribe()
-    connection.publish(subjects.rollCall)
+    yield* subscribe(subjects.beats, ({ data }) => void runFork(hear(epoch, data))).pipe(Scope.provide(listening))
+    publish(subjects.rollCall)
   })
-  yield* Effect.addFinalizer(() => Effect.sync(() => unsubscribe()))
   let ticked = performance.now()
   const tick = Effect.suspend(() => {
     const now = performance.now()

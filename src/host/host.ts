@@ -1,10 +1,8 @@
 // A machine's host: says what the machine has and what it runs, looks at models, starts and stops ranks when told to.
 import { availableParallelism, hostname, totalmem } from "node:os"
-import type { Msg } from "@nats-io/transport-node"
 import { Effect, Schema, Stream, SubscriptionRef } from "effect"
 import type { Access } from "../bus/access.ts"
-import { Nats } from "../bus/nats.ts"
-import { register } from "../bus/services.ts"
+import { Bus, beating } from "../bus/bus.ts"
 import { openDrains } from "../store/deployments.ts"
 import { codec } from "../wire/codec.ts"
 import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
@@ -24,6 +22,8 @@ const HOP_EVERY_BEATS = 20
 const TAKEN_MILLIS = 2 * HOST_BEAT_MILLIS
 
 const DRAIN_LOOK_MILLIS = 50
+
+const NOTHING = new Uint8Array(0)
 
 /** Longer than a supervisor that leaves lets its sessions end: without one for so long, nobody takes the ranks elsewhere. */
 const ALONE_MILLIS = 6_000
@@ -58,7 +58,7 @@ export class HostTaken extends Schema.TaggedError<HostTaken>()("HostTaken", { na
  * or can go on elsewhere. It drains likewise, and stays, while its name is in the bucket of drains.
  */
 export const host = Effect.fnUntraced(function* (options: HostOptions) {
-  const { connection } = yield* Nats
+  const { publish, subscribe, respond, register } = yield* Bus
   if (!isName(options.name)) return yield* Effect.die(new Error(`${options.name} is no name for a host`))
   yield* free(options.name)
   const subjects = hostSubjects(options.name)
@@ -77,9 +77,7 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   let ranks: HostRanks | undefined
   const message = () =>
     beats.encode(beatOf(options, { ...drain(), hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }))
-  const say = (): void => {
-    if (!connection.isClosed()) connection.publish(subjects.beat, message())
-  }
+  const say = (): void => publish(subjects.beat, message())
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       leaving = "now" // its ranks have ended
@@ -88,7 +86,6 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   )
   ranks = yield* hostRanks(options, say)
   const running = ranks
-  const run = Effect.runPromiseWith(yield* Effect.context<never>())
   yield* register({
     name: "chorus-host",
     description: `ranks on ${options.name}`,
@@ -97,25 +94,21 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
     subject: subjects.control,
     queue: "",
     answer: (bytes) =>
-      run(
-        Effect.fromResult(requests.decode(bytes)).pipe(
-          Effect.flatMap((request) => answerTo(running, request)),
-          Effect.catchCause((cause) =>
-            Effect.succeed<HostAnswer>({ _tag: "HostRefused", reason: String(cause).replaceAll(/\s*\n\s*/g, " ") }),
-          ),
-          Effect.map((answer) => ({ bytes: answers.encode(answer) })),
+      Effect.fromResult(requests.decode(bytes)).pipe(
+        Effect.flatMap((request) => answerTo(running, request)),
+        Effect.catchCause((cause) =>
+          Effect.succeed<HostAnswer>({ _tag: "HostRefused", reason: String(cause).replaceAll(/\s*\n\s*/g, " ") }),
         ),
+        Effect.map((answer) => ({ bytes: answers.encode(answer) })),
       ),
   })
-  yield* hear(ROLL_CALL, say)
-  yield* hear(subjects.taken, (message) => void (isInbox(message.reply ?? "") && message.respond()))
-  let beatsSaid = 0
-  const beat = Effect.gen(function* () {
-    if (++beatsSaid % HOP_EVERY_BEATS === 0) hopMillis = yield* measureHop
-    yield* Effect.sync(say)
-    yield* Effect.sleep(HOST_BEAT_MILLIS)
+  yield* subscribe(ROLL_CALL, say)
+  yield* subscribe(subjects.taken, (message) => (isInbox(message.reply ?? "") ? respond(message) : undefined))
+  yield* beating(HOST_BEAT_MILLIS, say)
+  const measure = Effect.map(measureHop, (millis) => {
+    hopMillis = millis
   })
-  yield* Effect.forkScoped(Effect.forever(beat))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(HOP_EVERY_BEATS * HOST_BEAT_MILLIS), measure)))
   yield* SubscriptionRef.changes(drains).pipe(
     Stream.runForEach(() => Effect.sync(say)),
     Effect.forkScoped,
@@ -141,16 +134,6 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   )
 })
 
-const hear = Effect.fnUntraced(function* (subject: string, heard: (message: Msg) => void) {
-  const { connection } = yield* Nats
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subject, { callback: (error, message) => (error === null ? heard(message) : undefined) }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
-})
-
 const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostRequest) {
   switch (request._tag) {
     case "Look": {
@@ -170,36 +153,27 @@ const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostReq
 })
 
 /** Whether one answers: where there is none, or no server, everything is about to end. */
-const hasSupervisor = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.tryPromise(() => connection.request(SUPERVISORS, "", { timeout: ALONE_LOOK_MILLIS })).pipe(
-    Effect.as(true),
-    Effect.catch(() => Effect.succeed(false)),
-  ),
+const hasSupervisor = Effect.flatMap(Bus, ({ request }) =>
+  Effect.isSuccess(request(SUPERVISORS, NOTHING, { withinMillis: ALONE_LOOK_MILLIS })),
 )
 
 /** A ping's way to the server and back: what a message from rank to rank takes at least. */
-const measureHop = Effect.flatMap(Nats, ({ connection }) =>
-  Effect.promise(async () => {
-    const times: Array<number> = []
-    for (let i = 0; i < 5; i++) {
-      const began = performance.now()
-      await connection.flush().catch(() => undefined)
-      times.push(performance.now() - began)
-    }
-    return times.sort((a, b) => a - b)[2] ?? 0
-  }),
-)
+const measureHop = Effect.gen(function* () {
+  const { flush } = yield* Bus
+  const times: Array<number> = []
+  for (let i = 0; i < 5; i++) {
+    const began = performance.now()
+    yield* Effect.ignore(flush)
+    times.push(performance.now() - began)
+  }
+  return times.sort((a, b) => a - b)[2] ?? 0
+})
 
 /** Two hosts of one name would both start what one of them is told to. */
 const free = Effect.fnUntraced(function* (name: string) {
-  const { connection } = yield* Nats
-  const answered = yield* Effect.tryPromise(() =>
-    connection.request(hostSubjects(name).taken, "", { timeout: TAKEN_MILLIS }),
-  ).pipe(
-    Effect.as(true),
-    Effect.catch(() => Effect.succeed(false)), // nobody is there
-  )
-  if (answered) return yield* new HostTaken({ name })
+  const { request } = yield* Bus
+  const answered = request(hostSubjects(name).taken, NOTHING, { withinMillis: TAKEN_MILLIS })
+  if (yield* Effect.isSuccess(answered)) return yield* new HostTaken({ name })
 })
 
 type Condition = Pick<HostBeat, "state" | "drainMillis" | "hopMillis" | "devices" | "ranks">

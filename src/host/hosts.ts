@@ -1,6 +1,6 @@
 // The hosts, as a supervisor sees them: their beats, and requests to them.
 import { Effect, Fiber, Result, Schema, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { Silence } from "../bus/silence.ts"
 import { codec } from "../wire/codec.ts"
 import {
@@ -44,7 +44,7 @@ export interface Hosts {
 
 /** Watches until the scope closes; `changed` is called when a host comes, goes, or says something new of its ranks. */
 export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
-  const { connection, connected } = yield* Nats
+  const { publish, subscribe, request: askBus, connected } = yield* Bus
   const heard = new Map<string, HostBeat>()
   const silence = new Silence<string>(
     { everyMillis: HOST_BEAT_MILLIS, missed: HOST_BEATS_MISSED + 1 },
@@ -65,16 +65,8 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
     }
     if (before?.state !== beat.state || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(hostSubjects("*").beat, {
-        callback: (error, { data }) => (error === null ? hear(data) : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
-  const callRoll = Effect.sync(() => connection.publish(ROLL_CALL))
-  yield* callRoll
+  yield* subscribe(hostSubjects("*").beat, ({ data }) => hear(data))
+  publish(ROLL_CALL)
   const settling = yield* Effect.forkScoped(Effect.sleep(ROLL_CALL_MILLIS))
   const tick = Effect.sync(() => {
     if (!SubscriptionRef.getUnsafe(connected)) return silence.renew() // it is we who hear nobody
@@ -83,10 +75,8 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(HOST_BEAT_MILLIS), tick)))
   const ask = Effect.fnUntraced(function* (host: string, request: HostRequest) {
-    const { data } = yield* Effect.tryPromise({
-      try: () => connection.request(hostSubjects(host).control, requests.encode(request), { timeout: ANSWER_MILLIS }),
-      catch: (error) => new HostSilent({ host, reason: error instanceof Error ? error.message : String(error) }),
-    })
+    const asked = askBus(hostSubjects(host).control, requests.encode(request), { withinMillis: ANSWER_MILLIS })
+    const { data } = yield* Effect.mapError(asked, ({ reason }) => new HostSilent({ host, reason }))
     const answer = yield* Effect.mapError(
       Effect.fromResult(answers.decode(data)),
       ({ message }) => new HostSilent({ host, reason: message }),

@@ -2,10 +2,10 @@
 // them end with the scope, and with this process however it ends.
 import { Deferred, Effect, Layer, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment, rankAccess } from "../bus/access.ts"
-import { Nats } from "../bus/nats.ts"
 import { type Group, join } from "../group/group.ts"
 import { type ActorEnded, startActor, startActors } from "../host/process.ts"
 import { oneForAll } from "../host/supervision.ts"
+import { onNats } from "../store/jetStream.ts"
 import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
 import { checkModels } from "./checkModels.ts"
@@ -55,7 +55,7 @@ export const start = Effect.fnUntraced(function* (
   const url = server?.url ?? nats ?? ""
   const keys = server?.keys ?? given ?? folderOfKeys(process.env)
   if (server === null) progress.report(`Connecting to ${url}`)
-  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
+  const fabric = yield* Layer.build(onNats({ url, name: `${deployment.name}.up`, role: "operator", keys }))
   const http = gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)

@@ -2,12 +2,13 @@
 // until the scope closes. All processes end with this one, however it ends.
 import { Deferred, Effect, Layer, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { folderOfKeys, keyIn, natsEnvironment } from "../bus/access.ts"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { type Observations, observe } from "../controller/observations.ts"
 import { type Hosts, watchHosts } from "../host/hosts.ts"
 import { type ActorEnded, startServing } from "../host/process.ts"
 import { type Child, type ChildSpec, type GivenUp, supervised } from "../host/supervision.ts"
 import { openBuckets } from "../store/deployments.ts"
+import { onNats } from "../store/jetStream.ts"
 import { SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
@@ -66,7 +67,7 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   const server = nats === null ? yield* keep("nats-server", yield* sameServer(deployment.name)) : null
   const url = server?.url ?? nats ?? ""
   const keys = server?.keys ?? given ?? folderOfKeys(process.env)
-  const fabric = yield* Layer.build(Nats.layer({ url, name: `${deployment.name}.up`, role: "operator", keys }))
+  const fabric = yield* Layer.build(onNats({ url, name: `${deployment.name}.up`, role: "operator", keys }))
   const showing = (role: Role) => natsEnvironment(url, keyIn(keys, role))
   const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(showing("gateway"), gateway))
   progress.report("Starting the host and the supervisor")
@@ -133,7 +134,7 @@ const tellRestarts = Effect.fnUntraced(function* (host: string, tell: (line: str
 
 /** What the supervisor says of the storage that it writes to, when it says something else than before. */
 const tellStorage = Effect.fnUntraced(function* (deployment: string, tell: (line: string) => void) {
-  const { connection } = yield* Nats
+  const { subscribe } = yield* Bus
   let known = ""
   const hear = (message: Uint8Array): void => {
     const beat = supervisorBeats.decode(message)
@@ -141,14 +142,7 @@ const tellStorage = Effect.fnUntraced(function* (deployment: string, tell: (line
     known = beat.success.storage ?? ""
     tell(known === "" ? "what is stored on NATS is taken again" : `a storage on NATS refuses: ${known}`)
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subjectsOf(deployment).beat("supervisor.*"), {
-        callback: (error, { data }) => (error === null ? hear(data) : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(subjectsOf(deployment).beat("supervisor.*"), ({ data }) => hear(data))
 })
 
 /** Puts the deployment into the bucket until the scope closes, and waits until one replica of it is ready. */

@@ -1,7 +1,7 @@
 // What a process of a group is: a rank of it, its standby, or nothing any more. It begins as what it was started as, and
 // changes with the formations that the controller tells.
 import { Effect, Result, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { codec } from "../wire/codec.ts"
 import type { Group } from "../wire/deployment.ts"
 import { Formation } from "../wire/formation.ts"
@@ -28,7 +28,7 @@ export const followFormation = Effect.fnUntraced(function* ({
   group,
   member,
 }: FormationOptions) {
-  const { connection } = yield* Nats
+  const { subscribe } = yield* Bus
   const first: MemberRole = { epoch: activation, role: member < group.ranks ? member : "standby" }
   const role = yield* SubscriptionRef.make(first)
   const runFork = Effect.runForkWith(yield* Effect.context())
@@ -37,14 +37,7 @@ export const followFormation = Effect.fnUntraced(function* ({
     if (Result.isFailure(told)) return Effect.logWarning(told.failure.message)
     return SubscriptionRef.update(role, (now) => moved(now, told.success, group.name, member))
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(formationSubject(deployment, activation), {
-        callback: (error, { data }) => void (error === null && runFork(hear(data))),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(formationSubject(deployment, activation), ({ data }) => void runFork(hear(data)))
   return role
 })
 

@@ -1,7 +1,7 @@
 // One rank from its options: opens the model, loads its shard, and serves until the scope closes. It beats from the first
 // moment, so that whoever waits sees the loading, or why it failed. A standby loads the whole model, and waits for a place.
 import { Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { Peers } from "../group/exchange.ts"
 import { type Model, open, wholeShard } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
@@ -26,13 +26,13 @@ export interface RankOptions {
 }
 
 export const rank = Effect.fnUntraced(function* (options: RankOptions) {
-  const { connection } = yield* Nats
+  const { flush } = yield* Bus
   const { deployment, group, epoch } = options
   const { strategy, ranks, name, model } = group
   const identity = { group: name, rank: options.member, ranks, epoch, pid: process.pid, strategy, model }
   const status = yield* announce(deployment.name, identity)
-  const flush = Effect.ignore(Effect.tryPromise(() => connection.flush())) // said before the process ends
-  const fail = (reason: string) => Effect.andThen(status.set({ state: "failed", reason }), flush)
+  // Said before the process ends.
+  const fail = (reason: string) => Effect.andThen(status.set({ state: "failed", reason }), Effect.ignore(flush))
   yield* start(options, status).pipe(
     Effect.tapError(({ message }) => fail(message)),
     Effect.tapDefect((defect) => fail(String(defect))),
@@ -161,11 +161,8 @@ const work = Effect.fnUntraced(function* (
 
 /** Whoever joins the group in an epoch that has begun already need not wait for the next beat. */
 const answerRollCall = Effect.fnUntraced(function* ({ options, status }: Process, epoch: number) {
-  const { connection } = yield* Nats
+  const { subscribe } = yield* Bus
   const runFork = Effect.runForkWith(yield* Effect.context())
   const { rollCall } = groupSubjects({ deployment: options.deployment.name, epoch, group: options.group.name })
-  yield* Effect.acquireRelease(
-    Effect.sync(() => connection.subscribe(rollCall, { callback: () => void runFork(status.beat) })),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(rollCall, () => void runFork(status.beat))
 })

@@ -1,7 +1,6 @@
 // A rank at work: hears its group's commands and controls over NATS, and answers there.
-import type { Msg, NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus, type Message, settled } from "../bus/bus.ts"
 import { tracedAs } from "../bus/telemetry.ts"
 import { Peers } from "../group/exchange.ts"
 import { codec } from "../wire/codec.ts"
@@ -41,60 +40,52 @@ export const serve = Effect.fnUntraced(function* ({
   standbyFeed,
   transfer,
 }: ServerOptions) {
-  const { connection, connected } = yield* Nats
+  const bus = yield* Bus
   const peers = yield* Peers
   const { group, rank, strategy, layout } = rankContext
   const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: rankContext.compute, standbyFeed })
-  const runner = yield* passRunner<Msg>({
+  const answer = (askers: ReadonlyArray<Message>, answer: PassAnswer): void => {
+    const encoded = answers.encode(answer)
+    for (const asker of askers) bus.respond(asker, encoded)
+  }
+  const runner = yield* passRunner<Message>({
     ...{ epoch, rankContext, answer, exchange: peers.exchange, standbyFeed, tell, give: transfer.give },
-    traced: ({ askers: [message], command: { _tag, pass }, sessions }: Lane<Msg>) => {
+    traced: ({ askers: [message], command: { _tag, pass }, sessions }: Lane<Message>) => {
       return (effect) => tracedAs(_tag, message?.headers, { group, rank, session: sessions.join(), pass })(effect)
     },
   })
   const leads = strategy.leader(layout.ranks) === rank
   const runFork = Effect.runForkWith(yield* Effect.context())
 
-  const hearCommand = (message: Msg): void => {
+  const hearCommand = (message: Message): void => {
     const command = commands.decode(message.data)
     if (Result.isSuccess(command)) runner.command(command.success, message)
     else if (leads) answer([message], refused(0, command.failure))
   }
-  const hearControl = (message: Msg): void => {
+  const hearControl = (message: Message): void => {
     const control = controls.decode(message.data)
     if (Result.isSuccess(control)) runner.control(control.success)
     else runFork(Effect.logWarning(control.failure.message))
   }
 
-  const hearWish = ({ data }: Msg): void => {
+  const hearWish = ({ data }: Message): void => {
     const wish = transfer.wished(data)
     if (wish !== null) runner.give(wish)
   }
 
   const subjects = groupSubjects({ deployment, epoch, group })
-  yield* SubscriptionRef.changes(connected).pipe(
+  yield* SubscriptionRef.changes(bus.connected).pipe(
     Stream.drop(1), // as it is now
     Stream.filter((up) => up),
     Stream.runForEach(() => Effect.sync(runner.reconnected)),
     Effect.forkScoped,
   )
-  yield* subscribe(connection, subjects.kvWish, hearWish)
-  yield* subscribe(connection, subjects.control, hearControl)
-  yield* subscribe(connection, subjects.pass, hearCommand)
-  yield* Effect.promise(() => connection.flush()) // the server knows of the subscriptions before anyone is told "ready"
+  // Drained: a command that the server has delivered already is heard, since the other ranks have heard it.
+  const drained = { drains: true }
+  yield* bus.subscribe(subjects.kvWish, hearWish, drained)
+  yield* bus.subscribe(subjects.control, hearControl, drained)
+  yield* bus.subscribe(subjects.pass, hearCommand, drained)
+  yield* settled(bus) // the server knows of the subscriptions before anyone is told "ready"
   const serving: Serving = { abandon: runner.abandon }
   return serving
 })
-
-const answer = (askers: ReadonlyArray<Msg>, answer: PassAnswer): void => {
-  const encoded = answers.encode(answer)
-  for (const message of askers) message.respond(encoded)
-}
-
-const subscribe = (connection: NatsConnection, subject: string, hear: (message: Msg) => void) =>
-  Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subject, { callback: (error, message) => (error === null ? hear(message) : undefined) }),
-    ),
-    // Drained: a command that the server has delivered already is heard, since the other ranks have heard it.
-    (subscription) => Effect.tryPromise(() => subscription.drain()).pipe(Effect.timeout("1 second"), Effect.ignore),
-  )

@@ -1,8 +1,7 @@
 // What a rank says of itself: four beats a second, and an entry in the NATS services protocol, so that `nats micro ls` and
 // `chorus ps` find it.
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
-import { register as registerService } from "../bus/services.ts"
+import { Bus, beating } from "../bus/bus.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { groupSubjects } from "../wire/subjects.ts"
@@ -25,7 +24,7 @@ export type Identity = Pick<RankBeat, "group" | "ranks" | "pid" | "strategy" | "
 
 /** Beats until the scope closes. */
 export const announce = Effect.fnUntraced(function* (deployment: string, identity: Identity) {
-  const { connection, connected } = yield* Nats
+  const { publish, register: registerService, connected } = yield* Bus
   const { rank, epoch, ...constant } = identity
   let condition: Condition = {
     ...{ state: "loading", progress: 0, reason: "", shard: "", device: "", bytesOfWeights: 0, kvTokens: 0 },
@@ -37,9 +36,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
     const { load, ...rest } = condition
     return beats.encode({ _tag: "RankBeat", ...constant, ...rest, ...load(), connections })
   }
-  const beat = Effect.sync(() => {
-    if (!connection.isClosed()) connection.publish(subjects().beat(condition.rank), message())
-  })
+  const beat = yield* beating(BEAT_MILLIS, () => publish(subjects().beat(condition.rank), message()))
   const beatAnew = Effect.suspend(() => {
     connections += 1
     return beat
@@ -49,7 +46,6 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
     Stream.runForEach(() => beatAnew),
     Effect.forkScoped,
   )
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat, Effect.sleep(BEAT_MILLIS))))
   const note = (change: Partial<Condition>): void => {
     condition = { ...condition, ...change }
   }
@@ -65,7 +61,7 @@ export const announce = Effect.fnUntraced(function* (deployment: string, identit
       endpoint: "status",
       subject: subjects().status(condition.rank),
       queue: "",
-      answer: () => ({ bytes: message() }),
+      answer: () => Effect.sync(() => ({ bytes: message() })),
     }),
   )
   return {

@@ -1,7 +1,7 @@
 // Supervisors share replicas, so they tell one another what each keeps there: a chat's next turn may come to any of them.
 import { randomUUID } from "node:crypto"
 import { Effect, Result } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import type { Prefix } from "../generation/prefixes.ts"
 import { codec } from "../wire/codec.ts"
 import { PrefixGossip } from "../wire/prefixGossip.ts"
@@ -23,7 +23,7 @@ export interface PrefixGossipOptions {
 
 /** Hears the others until the scope closes; gives the way to tell them of what is kept on a replica. */
 export const tellPrefixes = Effect.fnUntraced(function* ({ deployment, alone, of }: PrefixGossipOptions) {
-  const { connection } = yield* Nats
+  const { publish, subscribe, maxPayload } = yield* Bus
   const source = randomUUID()
   const subject = subjectsOf(deployment).kept
   const hear = (message: Uint8Array): void => {
@@ -35,17 +35,12 @@ export const tellPrefixes = Effect.fnUntraced(function* ({ deployment, alone, of
     noted?.kept({ session, kv, tokens, base, draft })
   }
   const tell = (told: PrefixGossip): void => {
-    if (alone() || connection.isClosed()) return
+    if (alone()) return
     const message = news.encode(told)
     // One that a message may not have is no news: the others fill that prompt in themselves.
-    if (message.byteLength <= (connection.info?.max_payload ?? message.byteLength)) connection.publish(subject, message)
+    if (message.byteLength <= maxPayload()) publish(subject, message)
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subject, { callback: (error, { data }) => (error === null ? hear(data) : undefined) }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(subject, ({ data }) => hear(data))
   return (epoch: number): Told => ({
     kept: (prefix) => tell({ _tag: "Kept", source, epoch, ...prefix }),
     freed: (session) => tell({ _tag: "Freed", source, epoch, session }),

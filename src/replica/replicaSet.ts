@@ -2,8 +2,8 @@
 // one, and tells how far it is meanwhile. What it has to do, it tells the controller.
 import { randomUUID } from "node:crypto"
 import { Context, Effect, Equal, Exit, Scope, Stream, SubscriptionRef } from "effect"
+import { Bus } from "../bus/bus.ts"
 import { changes } from "../bus/changes.ts"
-import { Nats } from "../bus/nats.ts"
 import type { Admitted, NotReady, SessionPlace } from "../generation/services.ts"
 import type { Tokenizer } from "../model/index.ts"
 import type { Entries } from "../store/bucket.ts"
@@ -249,18 +249,18 @@ const tellDemand = Effect.fnUntraced(function* (
   { deployment }: ReplicaSetOptions,
   current: () => Pick<Demand, "waiting" | "running">,
 ) {
-  const { connection } = yield* Nats
+  const { publish } = yield* Bus
+  const runFork = Effect.runForkWith(yield* Effect.context())
   const subject = subjectsOf(deployment.name).demand
   const source = randomUUID()
   let telling = false
-  const say = (): void => {
+  const say = Effect.sync(() => {
     telling = false
-    if (connection.isClosed()) return
-    connection.publish(subject, demands.encode({ _tag: "Demand", source, deployment: deployment.name, ...current() }))
-  }
+    publish(subject, demands.encode({ _tag: "Demand", source, deployment: deployment.name, ...current() }))
+  })
   /** Once for all that changes in one turn. */
   const tell = (): void => {
-    if (!telling) queueMicrotask(say)
+    if (!telling) runFork(Effect.andThen(Effect.yieldNow, say))
     telling = true
   }
   const again = Effect.sync(() => {

@@ -1,6 +1,6 @@
 // How many supervisors share the replicas of a deployment, by their beats: each gives out its part of the memory.
 import { Effect, Result, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus } from "../bus/bus.ts"
 import { Silence } from "../bus/silence.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
@@ -49,20 +49,13 @@ export class Sharers {
 
 /** Gives how many there are, this one among them; `changed` is called when it is another number. */
 export const countSupervisors = Effect.fnUntraced(function* (deployment: string, changed: () => void) {
-  const { connection, connected } = yield* Nats
+  const { subscribe, connected } = yield* Bus
   const sharers = new Sharers(changed, performance.now())
   const hear = (message: Uint8Array): void => {
     const beat = beats.decode(message)
     if (Result.isSuccess(beat)) sharers.hear(beat.success)
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subjectsOf(deployment).beat("supervisor.*"), {
-        callback: (error, { data }) => (error === null ? hear(data) : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(subjectsOf(deployment).beat("supervisor.*"), ({ data }) => hear(data))
   const tick = Effect.sync(() => sharers.tick(performance.now(), SubscriptionRef.getUnsafe(connected)))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(SUPERVISOR_BEAT_MILLIS), tick)))
   return () => sharers.count

@@ -1,5 +1,5 @@
 // What a request is answered with.
-import type { Reply } from "../bus/services.ts"
+import type { Reply } from "../bus/bus.ts"
 import type { GenerateRequest } from "../generation/request.ts"
 import { particularsOf } from "../generation/restore.ts"
 import { LogFailed } from "../store/append.ts"
@@ -16,7 +16,7 @@ export const accepted = (request: GenerateRequest, subject: string): Reply => ({
 })
 
 /** The whole answer, or where it is to be found if it is more than a message may have. */
-export const answered = (request: GenerateRequest, answer: Answer, limit = Number.POSITIVE_INFINITY): Reply => {
+export const answered = (request: GenerateRequest, answer: Answer, limit: number): Reply => {
   const { session } = request
   const bytes = answers.encode({ _tag: "Answered", session, ...particularsOf(request), ...answer })
   if (bytes.byteLength <= limit) return { bytes }

@@ -2,9 +2,9 @@
 // tells others how things stand.
 import { randomUUID } from "node:crypto"
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
+import { Bus, beating } from "../bus/bus.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
-import { storageHealthOf } from "../store/storageHealth.ts"
+import { Storage } from "../store/storage.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -44,22 +44,21 @@ type Things = Census & Pick<SupervisorBeat, "serving" | "kvTokensKept">
 
 /** Gives what beats at once. */
 const announce = Effect.fnUntraced(function* (deployment: string, things: () => Things) {
-  const { connection } = yield* Nats
+  const { publish } = yield* Bus
+  const { health } = yield* Storage
   const id = randomUUID().slice(0, 8)
   const subject = subjectsOf(deployment).beat(`supervisor.${id}`)
-  const beat = (state: SupervisorBeat["state"]) =>
-    Effect.sync(() => {
-      const { progress, ...rest } = things()
-      const storage = storageHealthOf(connection).reason(performance.now())
-      const message: SupervisorBeat = {
-        ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
-        ...rest,
-        ...progress,
-        ...(storage === "" ? {} : { storage }),
-      }
-      if (!connection.isClosed()) connection.publish(subject, beats.encode(message))
-    })
-  yield* Effect.addFinalizer(() => beat("draining"))
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(beat("ready"), Effect.sleep(SUPERVISOR_BEAT_MILLIS))))
-  return beat("ready")
+  const say = (state: SupervisorBeat["state"]): void => {
+    const { progress, ...rest } = things()
+    const storage = health.reason(performance.now())
+    const message: SupervisorBeat = {
+      ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
+      ...rest,
+      ...progress,
+      ...(storage === "" ? {} : { storage }),
+    }
+    publish(subject, beats.encode(message))
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => say("draining")))
+  return yield* beating(SUPERVISOR_BEAT_MILLIS, () => say("ready"))
 })

@@ -2,9 +2,9 @@
 // a workflow, and ends those that are cancelled, late, or read by nobody. What a session says is in its log.
 import { randomUUID } from "node:crypto"
 import { Effect, Exit, Scope, Stream, SubscriptionRef } from "effect"
-import { Nats } from "../bus/nats.ts"
-import { type Reply, register } from "../bus/services.ts"
-import { type Carrying, loggedAs } from "../bus/telemetry.ts"
+import { Bus, type Headers, type Reply } from "../bus/bus.ts"
+import { changes } from "../bus/changes.ts"
+import { loggedAs } from "../bus/telemetry.ts"
 import { VERSION } from "../bus/version.ts"
 import { beginningOf } from "../generation/restore.ts"
 import { digestOf, type Model } from "../model/index.ts"
@@ -51,7 +51,7 @@ export interface ServeOptions {
  * supervisor's; where there will be none, they fail.
  */
 export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, succeeded }: ServeOptions) {
-  const { connection, connected } = yield* Nats
+  const { publish, subscribe, register, maxPayload, connected } = yield* Bus
   const log = yield* TokenLog
   const replicas = yield* ReplicaSet
   const mostBytes = LEAST_BYTES + BYTES_OF_TOKEN * deployment.context
@@ -62,7 +62,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   const { accept, idle: ended, unended } = yield* sessions({ deployment, base, admission, lifetimes })
 
   /** Ends when the session is sure to go on, or is refused; gives what ends with the answer. */
-  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Carrying, replyTo?: string) {
+  const begin = Effect.fnUntraced(function* (message: Uint8Array, headers?: Headers, replyTo?: string) {
     const since = performance.now()
     const asked = yield* Effect.fromResult(requests.decode(message))
     const session = randomUUID()
@@ -85,7 +85,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     yield* Effect.logDebug(`session ${session} begins`)
     if (stream) return Effect.succeed<Reply | null>(accepted(request, subjects.tokens(session)))
     return Effect.match(answer, {
-      onSuccess: (whole) => (whole === null ? null : answered(request, whole, connection.info?.max_payload)),
+      onSuccess: (whole) => (whole === null ? null : answered(request, whole, maxPayload())),
       onFailure: (error) => refusal(failed(error)),
     })
   })
@@ -105,19 +105,19 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     Stream.runForEach(() => Effect.sync(() => lifetimes.renewAll())),
     Effect.forkScoped,
   )
-  yield* hear(subjects.cancel("*"), (session) => lifetimes.cancel(session))
-  yield* hear(subjects.interest("*"), (session, replyTo) => {
-    lifetimes.renew(session)
-    const refused = isInbox(replyTo) ? unended(session) : undefined
-    if (refused !== undefined) connection.publish(replyTo, notRead(refused))
+  yield* subscribe(subjects.cancel("*"), ({ subject }) => lifetimes.cancel(sessionOf(subject)))
+  yield* subscribe(subjects.interest("*"), ({ subject, reply = "" }) => {
+    lifetimes.renew(sessionOf(subject))
+    const refused = isInbox(reply) ? unended(sessionOf(subject)) : undefined
+    if (refused !== undefined) publish(reply, notRead(refused))
   })
-  const runPromise = Effect.runPromiseWith(yield* Effect.context())
-  const beginning = new Set<Promise<unknown>>()
+  let beginning = 0
+  const begun = changes()
   const entrance = yield* Scope.fork(yield* Effect.scope)
   /** Whoever has asked by now is among those that run when this ends. */
   const close = Effect.andThen(
     Scope.close(entrance, Exit.void),
-    Effect.promise(() => Promise.allSettled(beginning)),
+    begun.until(() => beginning === 0),
   )
   yield* register({
     name: "chorus-infer",
@@ -131,12 +131,15 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     },
     subject: subjects.infer,
     queue: QUEUE,
-    answer: async (...asked) => {
-      const begun = runPromise(beginOrRefuse(...asked))
-      beginning.add(begun)
-      const answer = await begun.finally(() => beginning.delete(begun))
-      return runPromise(answer)
-    },
+    answer: (...asked) =>
+      Effect.suspend(() => {
+        beginning += 1
+        const ended = Effect.sync(() => {
+          beginning -= 1
+          begun.tell()
+        })
+        return Effect.flatten(Effect.ensuring(beginOrRefuse(...asked), ended))
+      }),
   }).pipe(Scope.provide(entrance))
   /** Nothing more comes of waiting. */
   const idle = Effect.raceFirst(ended, replicas.over)
@@ -153,19 +156,8 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   return serving
 })
 
-/** Calls with the session that a message's subject ends with. What is in the message is of no account. */
-const hear = Effect.fnUntraced(function* (subject: string, heard: (session: string, replyTo: string) => void) {
-  const { connection } = yield* Nats
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subject, {
-        callback: (error, { subject, reply = "" }) =>
-          error === null ? heard(subject.split(".").at(-1) ?? "", reply) : undefined,
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
-})
+/** A subject of controls ends with the session. What is in the message is of no account. */
+const sessionOf = (subject: string): string => subject.split(".").at(-1) ?? ""
 
 /** Files that have gone meanwhile are the ranks' to complain of. */
 const weightsOf = (model: Model) =>

@@ -1,8 +1,8 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
 import { Context, Deferred, Effect, Exit, Layer, Schedule, Semaphore } from "effect"
-import { Nats } from "../bus/nats.ts"
-import { type Carrying, loggedAs, tracedAs } from "../bus/telemetry.ts"
+import { Bus, type Headers } from "../bus/bus.ts"
+import { loggedAs, tracedAs } from "../bus/telemetry.ts"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import type { GenerateError } from "../generation/errors.ts"
@@ -12,7 +12,7 @@ import { beginningOf } from "../generation/restore.ts"
 import { Admitted, Cancellation, SessionPlace } from "../generation/services.ts"
 import type { Model } from "../model/index.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
-import { storageHealthOf } from "../store/storageHealth.ts"
+import { Storage } from "../store/storage.ts"
 import { keepUpTokens, TokenLog } from "../store/tokenLog.ts"
 import { codec } from "../wire/codec.ts"
 import type { Deployment } from "../wire/deployment.ts"
@@ -37,7 +37,7 @@ const END_TIMES = 3_600
 interface Accepted {
   readonly admitted: Admitted["Service"]
   readonly since: number // by performance's clock
-  readonly headers: Carrying | undefined
+  readonly headers: Headers | undefined
   readonly answer: Deferred.Deferred<Answer | null, GenerateError> // null: another supervisor goes on with it
 }
 
@@ -62,7 +62,8 @@ export interface SessionsOptions {
 
 /** Runs them until the scope closes: then those that still run are another supervisor's. */
 export const sessions = Effect.fnUntraced(function* ({ deployment, base, admission, lifetimes }: SessionsOptions) {
-  const { connection } = yield* Nats
+  const { publish, maxPayload } = yield* Bus
+  const { health } = yield* Storage
   const replicas = yield* ReplicaSet
   const log = yield* TokenLog
   const subjects = subjectsOf(deployment.name)
@@ -74,7 +75,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
 
   /** Told to whoever listens. */
   const tell = (session: string) => (fraction: number) =>
-    connection.publish(subjects.progress(session), progresses.encode({ _tag: "Activating", fraction }))
+    publish(subjects.progress(session), progresses.encode({ _tag: "Activating", fraction }))
 
   const takeOver = Effect.fnUntraced(function* (request: GenerateRequest) {
     const { session, client, prompt, maxTokens } = request
@@ -90,12 +91,11 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const answerFor = (request: GenerateRequest, answer: Answer) =>
     Effect.sync(() => {
       if (request.answerTo === null) return
-      connection.publish(request.answerTo, answered(request, answer, connection.info?.max_payload).bytes)
+      publish(request.answerTo, answered(request, answer, maxPayload()).bytes)
     })
 
   /** Where a storage refuses for long, no ranks are started for those who wait, and no token of theirs would be taken. */
   const stuck = Effect.gen(function* () {
-    const health = storageHealthOf(connection)
     for (let since = performance.now(); ; yield* Effect.sleep(STUCK_LOOK_MILLIS)) {
       const now = performance.now()
       const reason = health.reason(now)

@@ -1,9 +1,9 @@
 // A session's log as its readers see it: a supervisor is asked, JetStream sends. Whoever reads needs no more than an inbox.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Result } from "effect"
+import { onEvent, untilAnswered } from "../bus/connection.ts"
 import { inboxOf } from "../bus/dial.ts"
 import { hedged } from "../bus/hedged.ts"
-import { onEvent, untilAnswered } from "../bus/nats.ts"
 import { codec } from "../wire/codec.ts"
 import { SessionFailed, StorageRefused } from "../wire/errors.ts"
 import { ReadAnswer, ReadRequest } from "../wire/read.ts"

@@ -1,9 +1,10 @@
-// What a storage's error means: somebody was quicker, the stream is gone, JetStream refuses, or nobody has answered yet. All
-// who write ask here, since nats-server says the same in several ways.
+// What an error of JetStream means: somebody was quicker, the stream is gone, JetStream refuses, or nobody has answered yet.
+// nats-server says the same in several ways.
 import { JetStreamApiCodes, JetStreamApiError, JetStreamError } from "@nats-io/jetstream"
 import { InvalidArgumentError, NoRespondersError } from "@nats-io/transport-node"
-import { isForbidden } from "../bus/nats.ts"
+import { isForbidden } from "../bus/connection.ts"
 import { StorageRefused } from "../wire/errors.ts"
+import { type StorageError, StorageSilent, StreamMissing } from "./storage.ts"
 
 /** A lost race. With more copies than one, most losers hear the second: what they have lost to is not applied yet. */
 const CONFLICTS: ReadonlySet<number> = new Set([
@@ -37,6 +38,13 @@ export const refusalOf = (storage: string, error: unknown): StorageRefused | nul
   if (isDisabled(error)) return refused(`JetStream is not enabled. ${DISABLED}`)
   if (!(error instanceof JetStreamApiError) || FOR_A_MOMENT.has(error.code)) return null
   return refused(`${error.message}${FULL.has(error.code) ? `: it is full. ${ROOM}` : ""}`)
+}
+
+/** Of a stream, for who has not lost a race. */
+export const storageErrorOf = (stream: string, error: unknown): StorageError => {
+  if (isMissing(error)) return new StreamMissing({ stream })
+  const reason = error instanceof Error ? error.message : String(error)
+  return refusalOf(stream, error) ?? new StorageSilent({ stream, reason })
 }
 
 const ROOM = "Make room on nats-server's disk, or raise its max_file_store; what is asked then goes on by itself"

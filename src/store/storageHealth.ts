@@ -1,9 +1,7 @@
 // Which storages of a server refuse to write, as this process has heard last. It is told to the log once, and to whoever asks
 // whether we are ready.
-import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect } from "effect"
-import type { StorageRefused } from "../wire/errors.ts"
-import { refusalOf } from "./refusal.ts"
+import { StorageRefused } from "../wire/errors.ts"
 
 /** A refusal that nobody has heard again for so long is over, as far as is known: the next to ask finds out. */
 const FORGET_MILLIS = 10_000
@@ -32,29 +30,19 @@ export class StorageHealth {
   }
 }
 
-const known = new WeakMap<NatsConnection, StorageHealth>()
-
-/** One of each connection, for all who write over it. */
-export const storageHealthOf = (connection: NatsConnection): StorageHealth => {
-  const health = known.get(connection) ?? new StorageHealth()
-  known.set(connection, health)
-  return health
-}
-
-/** Runs a write, and keeps in mind, and in the log, whether its storage takes it. */
+/** Runs a write, and keeps in mind, and in the log, whether its stream takes it. */
 export const minded = <A, E, R>(
-  connection: NatsConnection,
-  storage: string,
+  health: StorageHealth,
+  stream: string,
   write: Effect.Effect<A, E, R>,
-): Effect.Effect<A, E, R> => {
-  const health = storageHealthOf(connection)
-  return write.pipe(
-    Effect.tap(() => (health.takes(storage) ? Effect.logInfo(`${storage} takes what is written again`) : Effect.void)),
+): Effect.Effect<A, E, R> =>
+  write.pipe(
+    Effect.tap(() => (health.takes(stream) ? Effect.logInfo(`${stream} takes what is written again`) : Effect.void)),
     Effect.tapError((error) => {
-      const refused = refusalOf(storage, error)
       // What is too large for it says nothing of what others write.
-      if (refused === null || refused.tooLarge || !health.refuses(refused, performance.now())) return Effect.void
-      return Effect.logError(refused.message)
+      if (!(error instanceof StorageRefused) || error.tooLarge || !health.refuses(error, performance.now())) {
+        return Effect.void
+      }
+      return Effect.logError(error.message)
     }),
   )
-}

@@ -8,9 +8,13 @@ import { Kvm } from "@nats-io/kv"
 import { connect } from "@nats-io/transport-node"
 import { Deferred, Effect, Fiber, Schema, type Scope, Stream, SubscriptionRef } from "effect"
 import { afterEach, beforeEach, expect, test } from "vitest"
+import type { Bus } from "../../src/bus/bus.ts"
 import { Nats } from "../../src/bus/nats.ts"
-import { type Entries, keysOf, openBucket } from "../../src/store/bucket.ts"
+import { type Entries, openBucket } from "../../src/store/bucket.ts"
+import { onNats } from "../../src/store/jetStream.ts"
+import { bucketOf, keysOf } from "../../src/store/keys.ts"
 import { holding } from "../../src/store/lease.ts"
+import { Storage } from "../../src/store/storage.ts"
 import { Server } from "./rankGroup.ts"
 
 const Value = Schema.Struct({ count: Schema.Int })
@@ -27,8 +31,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-const run = <A, E>(use: Effect.Effect<A, E, Nats | Scope.Scope>) =>
-  Effect.runPromise(Effect.provide(Effect.scoped(use), Nats.layer({ url: server.url, name: "test" })))
+const run = <A, E>(use: Effect.Effect<A, E, Nats | Bus | Storage | Scope.Scope>) =>
+  Effect.runPromise(Effect.provide(Effect.scoped(use), onNats({ url: server.url, name: "test" })))
 
 const until = (followed: SubscriptionRef.SubscriptionRef<Entries<typeof Value.Type>>, key: string, count: number) =>
   SubscriptionRef.changes(followed).pipe(
@@ -101,13 +105,13 @@ test("who lists keys, or follows and ends, leaves no consumer on the server", as
   await run(
     Effect.gen(function* () {
       const nats = yield* Nats
-      const { connection } = nats
+      const storage = yield* Storage
       const bucket = yield* open
       yield* bucket.put("a", { count: 1 })
       yield* bucket.put("b", { count: 2 })
       yield* bucket.remove("b")
-      expect(yield* Effect.promise(() => keysOf(connection, "test"))).toEqual(["a"])
-      expect(yield* Effect.promise(() => keysOf(connection, "test", ["c", "d.>"]))).toEqual([])
+      expect(yield* keysOf(storage, bucketOf("test"))).toEqual(["a"])
+      expect(yield* keysOf(storage, bucketOf("test"), ["c", "d.>"])).toEqual([])
       yield* Effect.scoped(
         Effect.gen(function* () {
           const followed = yield* bucket.follow

@@ -8,9 +8,9 @@ import { connect } from "@nats-io/transport-node"
 import { Effect, Exit, Layer, Option, Schema, Scope } from "effect"
 import { DurableDeferred, Workflow, type WorkflowEngine } from "effect/workflow"
 import { afterEach, beforeEach, expect, test } from "vitest"
-import { Nats } from "../../src/bus/nats.ts"
 import { layer } from "../../src/durable/engine.ts"
 import { Presence } from "../../src/durable/presence.ts"
+import { onNats } from "../../src/store/jetStream.ts"
 import { engine, Go, Steps } from "./durableWorker.ts"
 import { Server } from "./rankGroup.ts"
 
@@ -211,6 +211,6 @@ test("of two engines in one process the second leaves the first one's executions
     expect(yield* Effect.provide(completes("g"), second)).toBe(3)
     expect(ran).toContain("g on the second")
   })
-  const fabric = Nats.layer({ url: server.url, name: "durable" })
+  const fabric = onNats({ url: server.url, name: "durable" })
   await Effect.runPromise(Effect.provide(Effect.scoped(both), Layer.provideMerge(Presence.layer, fabric)))
 })

@@ -5,9 +5,9 @@ import { randomUUID } from "node:crypto"
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Schema } from "effect"
 import { Activity, DurableClock, DurableDeferred, Workflow } from "effect/workflow"
-import { Nats } from "../../src/bus/nats.ts"
 import { layer } from "../../src/durable/engine.ts"
 import { Presence } from "../../src/durable/presence.ts"
+import { onNats } from "../../src/store/jetStream.ts"
 
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 
@@ -50,7 +50,7 @@ const parent = Parent.toLayer(
 )
 
 export const engine = (url: string) =>
-  layer({ namespace: "test" }).pipe(Layer.provide(Presence.layer), Layer.provide(Nats.layer({ url, name: "durable" })))
+  layer({ namespace: "test" }).pipe(Layer.provide(Presence.layer), Layer.provide(onNats({ url, name: "durable" })))
 
 if (import.meta.main) {
   const [url = "", workflow, id = ""] = process.argv.slice(2)

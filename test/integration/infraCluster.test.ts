@@ -13,13 +13,15 @@ import { Effect, Schema, type Scope } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { parse } from "yaml"
 import { keyIn } from "../../src/bus/access.ts"
+import type { Bus } from "../../src/bus/bus.ts"
 import { dial } from "../../src/bus/dial.ts"
-import { Nats } from "../../src/bus/nats.ts"
 import { freePorts } from "../../src/chaos/servers.ts"
 import { openStore } from "../../src/durable/store.ts"
 import { addOverseer, makeKeys } from "../../src/natsServer/keyFolder.ts"
 import { findNatsServer } from "../../src/natsServer/natsServer.ts"
 import { openBucket } from "../../src/store/bucket.ts"
+import { onNats } from "../../src/store/jetStream.ts"
+import type { Storage } from "../../src/store/storage.ts"
 import { TokenLog } from "../../src/store/tokenLog.ts"
 import { ENVIRONMENT } from "../../src/wire/deployment.ts"
 import type { LogEntry } from "../../src/wire/infer.ts"
@@ -245,11 +247,11 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
 })
 
 /** Of a connection to each of the three servers, by a supervisor's key. */
-const onEach = <A, E>(use: Effect.Effect<A, E, Nats | Scope.Scope>) =>
+const onEach = <A, E>(use: Effect.Effect<A, E, Bus | Storage | Scope.Scope>) =>
   Effect.runPromise(
     Effect.forEach(
       urls,
-      (url) => use.pipe(Effect.scoped, Effect.provide(Nats.layer({ url, name: "writer", role: "supervisor", keys }))),
+      (url) => use.pipe(Effect.scoped, Effect.provide(onNats({ url, name: "writer", role: "supervisor", keys }))),
       { concurrency: "unbounded" },
     ),
   )

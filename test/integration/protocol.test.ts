@@ -6,6 +6,7 @@ import { Effect, Exit, Layer, Result, Scope } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { Nats } from "../../src/bus/nats.ts"
 import { start as startServer } from "../../src/natsServer/natsServer.ts"
+import { onNats } from "../../src/store/jetStream.ts"
 import { TokenLog, type TokenLogOptions } from "../../src/store/tokenLog.ts"
 import { codec } from "../../src/wire/codec.ts"
 import { InferAnswer, InferRequest, type LoggedToken, logProbsOf } from "../../src/wire/infer.ts"
@@ -245,7 +246,7 @@ const withServer = async (use: (url: string) => Promise<void>): Promise<void> =>
 
 /** As a supervisor of that deployment does; gives the retention in milliseconds. */
 const openLog = (url: string, options: TokenLogOptions): Promise<number> => {
-  const layer = TokenLog.layer(options).pipe(Layer.provideMerge(Nats.layer({ url, name: "test" })))
+  const layer = TokenLog.layer(options).pipe(Layer.provideMerge(onNats({ url, name: "test" })))
   const retention = Effect.gen(function* () {
     yield* TokenLog
     const { connection } = yield* Nats

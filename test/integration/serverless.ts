@@ -6,13 +6,13 @@ import { join } from "node:path"
 import { RequestError } from "@nats-io/transport-node"
 import { Effect, Exit, Layer, Scope, Stream, SubscriptionRef } from "effect"
 import { keyIn, natsEnvironment } from "../../src/bus/access.ts"
-import { Nats } from "../../src/bus/nats.ts"
 import { type Client, connect } from "../../src/client/index.ts"
 import { type Hosts, watchHosts } from "../../src/host/hosts.ts"
 import { type ActorProcess, startActor } from "../../src/host/process.ts"
 import { addOverseer, CONFIG, makeKeys } from "../../src/natsServer/keyFolder.ts"
 import type { Bucket, Entries } from "../../src/store/bucket.ts"
 import { openBuckets } from "../../src/store/deployments.ts"
+import { onNats } from "../../src/store/jetStream.ts"
 import { ENVIRONMENT, type Scaling, type StoredDeployment } from "../../src/wire/deployment.ts"
 import type { HostBeat } from "../../src/wire/host.ts"
 import type { Role } from "../../src/wire/permissions.ts"
@@ -70,7 +70,7 @@ export class Fleet implements AsyncDisposable {
     const server = await Server.start({ config: join(keys, CONFIG), args })
     const scope = Scope.makeUnsafe()
     const watching = Effect.gen(function* () {
-      const fabric = yield* Layer.build(Nats.layer({ url: server.url, name: "test", role: "client", keys: overseer }))
+      const fabric = yield* Layer.build(onNats({ url: server.url, name: "test", role: "client", keys: overseer }))
       return yield* Effect.provide(
         Effect.gen(function* () {
           const { deployments, replicas } = yield* openBuckets

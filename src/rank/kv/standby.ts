@@ -2,7 +2,7 @@
 // A rank that is lost is replaced by it without a prefill: the sessions go on from what it holds.
 import { Effect, Result } from "effect"
 import type { Shard } from "../../../native/index.ts"
-import { Nats } from "../../bus/nats.ts"
+import { Bus } from "../../bus/bus.ts"
 import { codec } from "../../wire/codec.ts"
 import { Assembly, KvWish, WISH_MILLIS } from "../../wire/kv.ts"
 import { GroupControl } from "../../wire/pass.ts"
@@ -15,13 +15,11 @@ const controls = codec("group control", GroupControl)
 
 /** Hears what the group's ranks commit and free, until the scope closes. */
 export const listen = Effect.fnUntraced(function* (place: GroupPlace, store: StandbyStore) {
-  const { connection } = yield* Nats
+  const { publish, subscribe } = yield* Bus
   const subjects = groupSubjects(place)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const assemblies = new Map<string, Assembly>() // by subject: one of each rank
-  const wish = (wish: KvWish): void => {
-    if (!connection.isClosed()) connection.publish(subjects.kvWish, wishes.encode(wish))
-  }
+  const wish = (wish: KvWish): void => publish(subjects.kvWish, wishes.encode(wish))
   const hear = (subject: string, message: Uint8Array): void => {
     const assembly = assemblies.get(subject) ?? new Assembly()
     assemblies.set(subject, assembly)
@@ -36,17 +34,8 @@ export const listen = Effect.fnUntraced(function* (place: GroupPlace, store: Sta
     const decoded = controls.decode(message)
     if (Result.isSuccess(decoded)) store.free(decoded.success.session)
   }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => [
-      connection.subscribe(subjects.kvs, {
-        callback: (error, { subject, data }) => (error === null ? hear(subject, data) : undefined),
-      }),
-      connection.subscribe(subjects.control, {
-        callback: (error, { data }) => (error === null ? control(data) : undefined),
-      }),
-    ]),
-    (subscriptions) => Effect.sync(() => subscriptions.forEach((subscription) => subscription.unsubscribe())),
-  )
+  yield* subscribe(subjects.kvs, ({ subject, data }) => hear(subject, data))
+  yield* subscribe(subjects.control, ({ data }) => control(data))
   const listening = Effect.sync(() => wish({ _tag: "Listening" }))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(listening, Effect.sleep(WISH_MILLIS))))
 })

@@ -1,8 +1,7 @@
 // What a rank tells its group's standby: after each pass has been answered, the KV that it has committed, as long as a standby
 // says that it listens. Its memory of what was said outlives a change of the group's epoch.
-import type { NatsConnection } from "@nats-io/transport-node"
 import { Effect, Result } from "effect"
-import { Nats } from "../../bus/nats.ts"
+import { Bus } from "../../bus/bus.ts"
 import { codec } from "../../wire/codec.ts"
 import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../../wire/kv.ts"
 import { type PassCommand, type Sampling, sessionsOf } from "../../wire/pass.ts"
@@ -80,20 +79,13 @@ export interface StandbyFeedOptions {
 
 /** Hears what the standby wants until the scope closes; gives what is to be done for a session after a pass of it. */
 export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOptions) {
-  const { connection } = yield* Nats
+  const bus = yield* Bus
   const { standbyFeed, rank } = options
   const subjects = groupSubjects(options)
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subjects.kvWish, {
-        callback: (error, { data }) => {
-          const wish = error === null ? wishes.decode(data) : null
-          if (wish !== null && Result.isSuccess(wish)) standbyFeed.hear(wish.success, rank)
-        },
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* bus.subscribe(subjects.kvWish, ({ data }) => {
+    const wish = wishes.decode(data)
+    if (Result.isSuccess(wish)) standbyFeed.hear(wish.success, rank)
+  })
   return (session: string): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { compute } = options
@@ -102,7 +94,7 @@ export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOpti
       if (next === null) return Effect.void
       const { length: from, to, sampling } = next
       return compute.kvExport(session, from, to).pipe(
-        Effect.map((values) => publish(connection, options, { session, from, count: to - from, sampling, values })),
+        Effect.map((values) => publish(bus, options, { session, from, count: to - from, sampling, values })),
         Effect.catch(({ message }) =>
           Effect.logWarning(`the KV of ${session} was not sent to the standby: ${message}`),
         ),
@@ -111,14 +103,13 @@ export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOpti
 })
 
 const publish = (
-  connection: NatsConnection,
+  bus: Bus["Service"],
   { standbyFeed, deployment, epoch, group, rank }: StandbyFeedOptions,
   rows: { session: string; from: number; count: number; sampling: Sampling; values: Uint8Array },
 ): void => {
-  if (connection.isClosed()) return
   const delta = { _tag: "KvDelta", epoch, group, rank, ...rows } as const
-  const messages = encode(delta, standbyFeed.messages, connection.info?.max_payload ?? 2 ** 20)
+  const messages = encode(delta, standbyFeed.messages, bus.maxPayload())
   const subject = groupSubjects({ deployment, epoch, group }).kv(rank)
-  for (const message of messages) connection.publish(subject, message)
+  for (const message of messages) bus.publish(subject, message)
   standbyFeed.sent(rows.session, rows.from, rows.from + rows.count, messages)
 }

@@ -2,7 +2,7 @@
 // piece by piece, and imports them. What does not come, or is of another shape, is prefilled as if there were nothing.
 import { randomInt } from "node:crypto"
 import { Effect } from "effect"
-import { Nats } from "../../bus/nats.ts"
+import { Bus } from "../../bus/bus.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
 import { type TransferOptions, transfer } from "./transfer.ts"
 
@@ -12,25 +12,16 @@ export interface TransferOverBusOptions extends Omit<TransferOptions, "ask" | "g
 
 /** Hears what other groups give until the scope closes. */
 export const transferOverBus = Effect.fnUntraced(function* ({ deployment, ...options }: TransferOverBusOptions) {
-  const { connection } = yield* Nats
+  const { publish, subscribe, maxPayload } = yield* Bus
   const { epoch, group, rank } = options
   const handing = transfer({
     ...options,
-    ask: (source, wish) => connection.publish(groupSubjects({ deployment, ...source }).kvWish, wish),
-    give: (target, piece) => {
-      if (!connection.isClosed()) connection.publish(groupSubjects({ deployment, ...target }).kv(rank), piece)
-    },
+    ask: (source, wish) => publish(groupSubjects({ deployment, ...source }).kvWish, wish),
+    give: (target, piece) => publish(groupSubjects({ deployment, ...target }).kv(rank), piece),
     wishes: randomInt(2 ** 31),
-    maxPayload: () => connection.info?.max_payload ?? 2 ** 20,
+    maxPayload,
   })
   const subject = groupSubjects({ deployment, epoch, group }).kv(rank)
-  yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      connection.subscribe(subject, {
-        callback: (error, { data }) => (error === null ? handing.delivered(data) : undefined),
-      }),
-    ),
-    (subscription) => Effect.sync(() => subscription.unsubscribe()),
-  )
+  yield* subscribe(subject, ({ data }) => handing.delivered(data))
   return handing
 })

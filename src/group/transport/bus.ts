@@ -1,6 +1,6 @@
-// Activations over core NATS: nothing is stored, and what a lost connection had on the way is gone.
+// Activations over the bus: nothing is stored, and what a lost connection had on the way is gone.
 import { Effect, Stream } from "effect"
-import { Nats } from "../../bus/nats.ts"
+import { Bus } from "../../bus/bus.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
 import type { OpenTransport, Transport } from "./transport.ts"
 
@@ -12,25 +12,20 @@ interface RankAddress {
 }
 
 /** One message a hop, which the server fans out where it is for all. */
-export const overNats = (place: RankAddress): OpenTransport<Nats> =>
+export const overBus = (place: RankAddress): OpenTransport<Bus> =>
   Effect.fnUntraced(function* ({ received, broken }) {
-    const { connection, disconnects } = yield* Nats
+    const { publish, subscribe, disconnects, maxPayload } = yield* Bus
     const subjects = groupSubjects(place)
     for (const subject of [subjects.activation(place.rank), subjects.activations]) {
-      yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          connection.subscribe(subject, { callback: (error, message) => (error ? undefined : received(message.data)) }),
-        ),
-        (subscription) => Effect.sync(() => subscription.unsubscribe()),
-      )
+      yield* subscribe(subject, ({ data }) => received(data))
     }
     yield* Stream.fromPubSub(disconnects).pipe(
       Stream.runForEach(() => Effect.sync(broken)),
       Effect.forkScoped,
     )
     const transport: Transport = {
-      send: (to, message) => connection.publish(to === "all" ? subjects.activations : subjects.activation(to), message),
-      maxPayload: () => connection.info?.max_payload ?? 2 ** 20,
+      send: (to, message) => publish(to === "all" ? subjects.activations : subjects.activation(to), message),
+      maxPayload,
     }
     return transport
   })
