@@ -1,18 +1,19 @@
-// Who has fallen silent. Ticks of one's own clock are counted, not time, and nobody is judged at a tick that came late: who
-// was held up himself, by load or as the whole machine was suspended, finds the others' beats in his socket first.
+// Who has fallen silent. Ticks of one's own clock are counted, not time. Where nobody could be heard, nobody is judged: not
+// while one's own connection is down, and not at a tick that comes late, since a process that was held up, by load or as the
+// whole machine was suspended, finds the others' beats in its socket first.
 
 /** A tick that comes so many of them after the one before is late. */
-export const LATE = 1.5
+const LATE = 1.5
 
 export interface SilenceOptions {
   readonly everyMillis: number // between two ticks, and between two beats
-  readonly missed: number // beats: more, and who should have said them is silent
+  readonly missed: number // ticks without a beat: then it is silent
 }
 
 export class Silence<Key> {
   readonly #everyMillis: number
   readonly #missed: number
-  readonly #since = new Map<Key, number>() // ticks since each was heard last
+  readonly #ticks = new Map<Key, number>() // since each was heard last
   #ticked: number
 
   /** Times are of a clock that nobody sets: performance's. */
@@ -22,27 +23,78 @@ export class Silence<Key> {
     this.#ticked = now
   }
 
-  heard(key: Key): void {
-    this.#since.set(key, 0)
+  /** As if it had been heard so many ticks ago; below 0, it has so many more than the others. */
+  heard(key: Key, ticks = 0): void {
+    this.#ticks.set(key, ticks)
   }
 
-  /** Nobody could be heard until now: all have their whole time again. */
-  renew(): void {
-    for (const key of this.#since.keys()) this.#since.set(key, 0)
+  /** Its time begins now, if it has not begun before. */
+  expect(key: Key): void {
+    if (!this.#ticks.has(key)) this.#ticks.set(key, 0)
   }
 
   forget(key: Key): void {
-    this.#since.delete(key)
+    this.#ticks.delete(key)
   }
 
-  /** Those who are silent from now on. They are forgotten until they are heard again. */
-  tick(now: number): ReadonlyArray<Key> {
+  /** Ticks since it was heard last; null where it is not known, or silent already. */
+  since(key: Key): number | null {
+    return this.#ticks.get(key) ?? null
+  }
+
+  get keys(): ReadonlyArray<Key> {
+    return [...this.#ticks.keys()]
+  }
+
+  /** Those that are silent from now on. They are forgotten until they are heard again. */
+  tick(now: number, connected = true): ReadonlyArray<Key> {
     const late = now - this.#ticked > LATE * this.#everyMillis
     this.#ticked = now
-    for (const [key, ticks] of this.#since) this.#since.set(key, ticks + 1)
-    if (late) return []
-    const silent = [...this.#since].filter(([, ticks]) => ticks >= this.#missed).map(([key]) => key)
+    if (!connected) for (const key of this.#ticks.keys()) this.#ticks.set(key, 0)
+    if (!connected || late) return []
+    for (const [key, ticks] of this.#ticks) this.#ticks.set(key, ticks + 1)
+    const silent = [...this.#ticks].filter(([, ticks]) => ticks >= this.#missed).map(([key]) => key)
     for (const key of silent) this.forget(key)
+    return silent
+  }
+}
+
+/** The newest word of each that is heard still. */
+export class Heard<Key, Word> {
+  readonly #newest = new Map<Key, Word>()
+  readonly #silence: Silence<Key>
+
+  constructor(options: SilenceOptions, now: number) {
+    this.#silence = new Silence(options, now)
+  }
+
+  /** Gives what it had said before. */
+  hear(key: Key, word: Word): Word | undefined {
+    const before = this.#newest.get(key)
+    this.#newest.set(key, word)
+    this.#silence.heard(key)
+    return before
+  }
+
+  /** It has said that it goes. True where it was there. */
+  left(key: Key): boolean {
+    this.#silence.forget(key)
+    return this.#newest.delete(key)
+  }
+
+  get all(): ReadonlyMap<Key, Word> {
+    return this.#newest
+  }
+
+  /** Ticks since it was heard last. */
+  since(key: Key): number {
+    return this.#silence.since(key) ?? 0
+  }
+
+  /** Those that are gone from now on. */
+  tick(now: number, connected: boolean): ReadonlyArray<Key> {
+    const silent = this.#silence.tick(now, connected)
+    for (const key of silent) this.#newest.delete(key)
     return silent
   }
 }

@@ -1,6 +1,7 @@
 // What the controller hears of all deployments: every rank's beats, and the demand of every supervisor.
 import { Effect, Result, Schema, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
+import { Heard } from "../bus/silence.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { GroupName } from "../wire/deployment.ts"
@@ -14,6 +15,9 @@ const demands = codec("demand", Demand)
 
 /** A rank that was not heard for so long hangs, where its host says that it runs. */
 const RANK_SILENT_TICKS = 10_000 / BEAT_MILLIS
+
+/** And one that was not for so long is forgotten. */
+const RANK_GONE_TICKS = 4 * RANK_SILENT_TICKS
 
 /** One that was not heard for so long is replaced where a standby is ready: a mistake costs little then. */
 const RANK_QUIET_TICKS = 1_000 / BEAT_MILLIS
@@ -35,8 +39,9 @@ export interface Observations {
 /** Listens until the scope closes; `changed` is called where the controller may have to act. */
 export const observe = Effect.fnUntraced(function* (changed: () => void) {
   const { subscribe, connected } = yield* Bus
-  const ranks = new Map<string, { beat: RankBeat; missed: number }>()
-  const demand = new Map<string, { said: Demand; missed: number }>()
+  const now = performance.now()
+  const ranks = new Heard<string, RankBeat>({ everyMillis: BEAT_MILLIS, missed: RANK_GONE_TICKS }, now)
+  const demand = new Heard<string, Demand>({ everyMillis: BEAT_MILLIS, missed: DEMAND_TICKS + 1 }, now)
   const hearRank = (subject: string, message: Uint8Array): void => {
     const beat = rankBeats.decode(message)
     if (Result.isFailure(beat)) return // another actor's
@@ -44,35 +49,30 @@ export const observe = Effect.fnUntraced(function* (changed: () => void) {
     const { epoch, group, rank, state } = beat.success
     if (!isGroup(group)) return
     const key = placeKey({ deployment, epoch, group, rank })
-    const before = ranks.get(key)?.beat.state
-    ranks.set(key, { beat: beat.success, missed: 0 })
-    if (before !== state) changed()
+    if (ranks.hear(key, beat.success)?.state !== state) changed()
   }
   const hearDemand = (message: Uint8Array): void => {
     const said = demands.decode(message)
     if (Result.isFailure(said)) return
-    demand.set(`${said.success.deployment} ${said.success.source}`, { said: said.success, missed: 0 })
+    demand.hear(`${said.success.deployment} ${said.success.source}`, said.success)
     changed()
   }
   const { beats, demand: wishes } = subjectsOf("*")
   yield* subscribe(beats, ({ subject, data }) => hearRank(subject, data))
   yield* subscribe(wishes, ({ data }) => hearDemand(data))
   const tick = Effect.sync(() => {
-    if (!SubscriptionRef.getUnsafe(connected)) return // it is we who hear nobody
-    for (const [key, entry] of ranks) if (++entry.missed > 4 * RANK_SILENT_TICKS) ranks.delete(key)
-    if ([...ranks.values()].some(({ missed }) => missed === RANK_QUIET_TICKS + 1)) changed()
-    for (const [key, entry] of demand) if (++entry.missed > DEMAND_TICKS) demand.delete(key)
+    const up = SubscriptionRef.getUnsafe(connected)
+    for (const heard of [ranks, demand]) heard.tick(performance.now(), up)
+    if ([...ranks.all.keys()].some((key) => ranks.since(key) === RANK_QUIET_TICKS + 1)) changed()
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))
-  const said = (deployment: string) =>
-    [...demand.values()].map(({ said }) => said).filter((one) => one.deployment === deployment)
+  const said = (deployment: string) => [...demand.all.values()].filter((one) => one.deployment === deployment)
   const observed: Observations = {
     rank: (place) => {
-      const entry = ranks.get(placeKey(place))
-      if (entry === undefined) return null
-      return entry.missed > RANK_SILENT_TICKS ? "silent" : entry.beat
+      const key = placeKey(place)
+      return ranks.since(key) > RANK_SILENT_TICKS ? "silent" : (ranks.all.get(key) ?? null)
     },
-    quiet: (place) => (ranks.get(placeKey(place))?.missed ?? 0) > RANK_QUIET_TICKS,
+    quiet: (place) => ranks.since(placeKey(place)) > RANK_QUIET_TICKS,
     sessions: (deployment, epoch) =>
       sum(
         said(deployment).flatMap(({ running }) =>

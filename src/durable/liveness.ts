@@ -1,42 +1,45 @@
-// Who is alive, as far as can be heard from here. Silence counts only while it could have been broken: not while our own
-// connection was down, and not while we were stopped ourselves. So it is counted in ticks, by nobody's wall clock.
+// Who is alive, as far as can be heard from here.
+import { Silence } from "../bus/silence.ts"
 import { LEASE_MILLIS } from "../store/lease.ts"
 
 export const TICK_MILLIS = 250
 
-/** Dead for so long, one is forgotten. */
-const FORGET_MILLIS = 60_000
+/** Silent for so many ticks, one is dead. */
+const LEASE = LEASE_MILLIS / TICK_MILLIS
+
+/** And after so many it is forgotten. */
+const FORGET = 60_000 / TICK_MILLIS
 
 export class Liveness {
-  readonly #silence = new Map<string, number>() // millis
+  readonly #silence: Silence<string>
+
+  constructor(now: number) {
+    this.#silence = new Silence({ everyMillis: TICK_MILLIS, missed: FORGET }, now)
+  }
 
   /** Its time begins now, if it has not begun before. */
   expect(owner: string): void {
-    if (!this.#silence.has(owner)) this.#silence.set(owner, 0)
+    this.#silence.expect(owner)
   }
 
   heard(owner: string): void {
-    this.#silence.set(owner, 0)
+    this.#silence.heard(owner)
   }
 
   /** It has said that it goes. */
   left(owner: string): void {
-    if (this.#silence.has(owner)) this.#silence.set(owner, FORGET_MILLIS)
+    if (this.#silence.since(owner) !== null) this.#silence.heard(owner, LEASE)
   }
 
-  /** One tick, in which everybody could have been heard, has gone by; true where somebody is dead since. */
-  tick(): boolean {
-    let died = false
-    for (const [owner, silence] of this.#silence) {
-      if (silence >= FORGET_MILLIS) this.#silence.delete(owner)
-      else this.#silence.set(owner, silence + TICK_MILLIS)
-      died ||= silence < LEASE_MILLIS && silence + TICK_MILLIS >= LEASE_MILLIS
-    }
-    return died
+  /** One tick has gone by; true where an owner is dead since. `connected`: whether owners could be heard. */
+  tick(now: number, connected = true): boolean {
+    const alive = this.#silence.keys.filter((owner) => this.isAlive(owner))
+    this.#silence.tick(now, connected)
+    return alive.some((owner) => !this.isAlive(owner))
   }
 
   /** One that nobody has spoken of is given the benefit of the doubt. */
   isAlive(owner: string): boolean {
-    return (this.#silence.get(owner) ?? 0) < LEASE_MILLIS
+    return (this.#silence.since(owner) ?? 0) < LEASE
   }
 }

@@ -37,7 +37,7 @@ const present = Effect.gen(function* () {
   const id = randomUUID()
   const key = `${KEYS}.${id}`
   yield* Effect.orDie(openLeases)
-  const liveness = new Liveness()
+  const liveness = new Liveness(performance.now())
   const deaths = yield* PubSub.sliding<void>(1)
   const died = PubSub.publish(deaths, undefined)
   const entered = new Set<string>() // in this process
@@ -74,7 +74,7 @@ const present = Effect.gen(function* () {
     }),
   )
   const tick = Effect.suspend(() =>
-    said && SubscriptionRef.getUnsafe(connected) && liveness.tick() ? Effect.asVoid(died) : Effect.void,
+    liveness.tick(performance.now(), said && SubscriptionRef.getUnsafe(connected)) ? Effect.asVoid(died) : Effect.void,
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   return Presence.of({

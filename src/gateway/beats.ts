@@ -1,6 +1,7 @@
 // What ranks and supervisors say of themselves, as of now: one that is not heard any more is not there any more.
-import { Context, Effect, Layer, Result } from "effect"
+import { Context, Effect, Layer, Result, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
+import { Heard } from "../bus/silence.ts"
 import { BEAT_MILLIS, RankBeat, SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
@@ -27,9 +28,9 @@ export class Beats extends Context.Service<
 }
 
 const listen = Effect.fnUntraced(function* () {
-  const { subscribe } = yield* Bus
-  const ranks = new Lately<RankHeard>(BEATS_MISSED * BEAT_MILLIS)
-  const supervisors = new Lately<SupervisorBeat>(BEATS_MISSED * SUPERVISOR_BEAT_MILLIS)
+  const { subscribe, connected } = yield* Bus
+  const ranks = yield* heard<RankHeard>(connected, BEAT_MILLIS)
+  const supervisors = yield* heard<SupervisorBeat>(connected, SUPERVISOR_BEAT_MILLIS)
   const hear = (subject: string, message: Uint8Array): void => {
     const [, , deployment = "", , actor] = subject.split(".")
     if (actor === "supervisor") {
@@ -41,25 +42,19 @@ const listen = Effect.fnUntraced(function* () {
     if (Result.isSuccess(beat)) ranks.hear(subject, { deployment, ...beat.success })
   }
   yield* subscribe(subjectsOf("*").beats, ({ subject, data }) => hear(subject, data))
-  return Beats.of({ ranks: Effect.sync(() => ranks.now()), supervisors: Effect.sync(() => supervisors.now()) })
+  return Beats.of({
+    ranks: Effect.sync(() => [...ranks.all.values()]),
+    supervisors: Effect.sync(() => [...supervisors.all.values()]),
+  })
 })
 
-/** The newest beat of each that was heard lately. */
-class Lately<Beat> {
-  readonly #millis: number
-  readonly #heard = new Map<string, { readonly beat: Beat; readonly at: number }>()
-
-  constructor(millis: number) {
-    this.#millis = millis
-  }
-
-  hear(subject: string, beat: Beat): void {
-    this.#heard.set(subject, { beat, at: performance.now() })
-  }
-
-  now(): ReadonlyArray<Beat> {
-    const oldest = performance.now() - this.#millis
-    for (const [subject, { at }] of this.#heard) if (at < oldest) this.#heard.delete(subject)
-    return [...this.#heard.values()].map(({ beat }) => beat)
-  }
-}
+/** By subject. */
+const heard = Effect.fnUntraced(function* <Beat>(
+  connected: SubscriptionRef.SubscriptionRef<boolean>,
+  everyMillis: number,
+) {
+  const beats = new Heard<string, Beat>({ everyMillis, missed: BEATS_MISSED + 1 }, performance.now())
+  const tick = Effect.sync(() => beats.tick(performance.now(), SubscriptionRef.getUnsafe(connected)))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(everyMillis), tick)))
+  return beats
+})

@@ -1,5 +1,6 @@
 // Which ranks of a group are there, by their beats, and when it is lost for good. Plain data; group.ts tells what it hears, and
-// the time in ticks.
+// the time.
+import { Silence } from "../bus/silence.ts"
 import { BEAT_MILLIS, type RankBeat } from "../wire/beat.ts"
 
 /** A rank that has not been heard for so many beats is gone. */
@@ -21,15 +22,16 @@ export class Attendance {
   readonly #ranks: number
   readonly #standby: () => boolean
   readonly #processes = new Map<number, Pick<RankBeat, "pid" | "connections">>()
-  readonly #silence = new Map<number, number>() // beats
+  readonly #silence: Silence<number>
   readonly #absent = new Set<number>() // not heard since the connection came back, or since the group was formed anew
   readonly #missed = new Map<number, Missed>()
   #connected = true
   #lost: string | undefined
 
   /** `standby`: whether there is one now. */
-  constructor(ranks: number, standby: () => boolean) {
+  constructor(ranks: number, standby: () => boolean, now: number) {
     this.#ranks = ranks
+    this.#silence = new Silence({ everyMillis: BEAT_MILLIS, missed: BEATS_MISSED }, now)
     this.#standby = standby
   }
 
@@ -47,7 +49,7 @@ export class Attendance {
   heard({ rank, pid, connections, state }: Beat): boolean {
     const before = this.#processes.get(rank)
     this.#processes.set(rank, { pid, connections })
-    this.#silence.set(rank, 0)
+    this.#silence.heard(rank)
     // Its host has started it again: quicker than a silence, and without any KV.
     if (before !== undefined && before.pid !== pid) this.#miss(rank, `rank ${rank} has begun anew`)
     const reconnected = before?.pid === pid && before.connections < connections // its connection was lost, unlike ours
@@ -59,7 +61,7 @@ export class Attendance {
   /** True where the connection is back, and what was on the way lost. */
   connection(up: boolean): boolean {
     const back = up && !this.#connected
-    if (back) for (const rank of this.#silence.keys()) this.#absent.add(rank)
+    if (back) for (const rank of this.#silence.keys) this.#absent.add(rank)
     this.#connected = up
     return back
   }
@@ -70,20 +72,13 @@ export class Attendance {
     this.#missed.clear()
     for (let rank = 0; rank < this.#ranks; rank++) {
       this.#absent.add(rank)
-      this.#silence.set(rank, -PATIENCE)
+      this.#silence.heard(rank, -PATIENCE)
     }
   }
 
-  /**
-   * One beat's time has passed. Ticks are counted, not time, and at a late one nobody is judged: who was held up himself
-   * finds the beats in his socket before the next.
-   */
-  tick(late = false): void {
-    for (const [rank, beats] of this.#silence) {
-      const silence = this.#connected ? beats + 1 : 0
-      this.#silence.set(rank, silence)
-      if (late || silence < BEATS_MISSED) continue
-      this.#silence.delete(rank) // until it is heard again
+  /** One beat's time has passed. */
+  tick(now: number): void {
+    for (const rank of this.#silence.tick(now, this.#connected)) {
       this.#miss(rank, `rank ${rank} was not heard for ${BEATS_MISSED * BEAT_MILLIS} ms`)
     }
     for (const missed of this.#missed.values()) if (++missed.ticks > PATIENCE) this.#lost ??= missed.reason

@@ -4,7 +4,6 @@
 import { randomInt } from "node:crypto"
 import { Deferred, Effect, Exit, Result, Schema, Scope, Stream, SubscriptionRef } from "effect"
 import { Bus, insist, type Message, type RequestOptions } from "../bus/bus.ts"
-import { LATE } from "../bus/silence.ts"
 import { traceparent } from "../bus/telemetry.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
@@ -99,7 +98,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
   const place = (epoch: number) => ({ epoch, subjects: groupSubjects({ deployment, epoch, group: group.name }) })
   let now = place(epoch)
   const questions = new Questions(group.name, epoch)
-  const attendance = new Attendance(group.ranks, standby)
+  const attendance = new Attendance(group.ranks, standby, performance.now())
   const watch = yield* watchBeats(group, attendance, {
     attended: () => questions.gather(attendance.gathered),
     again: () => questions.lost(),
@@ -263,11 +262,8 @@ const watchBeats = Effect.fnUntraced(function* (
     yield* subscribe(subjects.beats, ({ data }) => void runFork(hear(epoch, data))).pipe(Scope.provide(listening))
     publish(subjects.rollCall)
   })
-  let ticked = performance.now()
   const tick = Effect.suspend(() => {
-    const now = performance.now()
-    attendance.tick(now - ticked > LATE * BEAT_MILLIS)
-    ticked = now
+    attendance.tick(performance.now())
     return look
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(BEAT_MILLIS), tick)))

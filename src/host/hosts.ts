@@ -1,7 +1,7 @@
 // The hosts, as a supervisor sees them: their beats, and requests to them.
 import { Effect, Fiber, Result, Schema, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
-import { Silence } from "../bus/silence.ts"
+import { Heard } from "../bus/silence.ts"
 import { codec } from "../wire/codec.ts"
 import {
   HOST_BEAT_MILLIS,
@@ -45,8 +45,7 @@ export interface Hosts {
 /** Watches until the scope closes; `changed` is called when a host comes, goes, or says something new of its ranks. */
 export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
   const { publish, subscribe, request: askBus, connected } = yield* Bus
-  const heard = new Map<string, HostBeat>()
-  const silence = new Silence<string>(
+  const heard = new Heard<string, HostBeat>(
     { everyMillis: HOST_BEAT_MILLIS, missed: HOST_BEATS_MISSED + 1 },
     performance.now(),
   )
@@ -55,23 +54,18 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
     const decoded = beats.decode(message)
     if (Result.isFailure(decoded)) return
     const beat = decoded.success
-    const before = heard.get(beat.name)
-    if (beat.state === "left") {
-      heard.delete(beat.name)
-      silence.forget(beat.name)
-    } else {
-      heard.set(beat.name, beat)
-      silence.heard(beat.name)
-    }
+    const before = heard.all.get(beat.name)
+    if (beat.state === "left") heard.left(beat.name)
+    else heard.hear(beat.name, beat)
     if (before?.state !== beat.state || JSON.stringify(before.ranks) !== JSON.stringify(beat.ranks)) changed()
   }
   yield* subscribe(hostSubjects("*").beat, ({ data }) => hear(data))
   publish(ROLL_CALL)
   const settling = yield* Effect.forkScoped(Effect.sleep(ROLL_CALL_MILLIS))
   const tick = Effect.sync(() => {
-    if (!SubscriptionRef.getUnsafe(connected)) return silence.renew() // it is we who hear nobody
-    ticks += 1
-    for (const name of silence.tick(performance.now())) if (heard.delete(name)) changed()
+    const up = SubscriptionRef.getUnsafe(connected)
+    if (up) ticks += 1
+    if (heard.tick(performance.now(), up).length > 0) changed()
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(HOST_BEAT_MILLIS), tick)))
   const ask = Effect.fnUntraced(function* (host: string, request: HostRequest) {
@@ -85,7 +79,7 @@ export const watchHosts = Effect.fnUntraced(function* (changed: () => void) {
     return answer
   })
   const hosts: Hosts = {
-    all: () => heard,
+    all: () => heard.all,
     settled: Effect.asVoid(Fiber.await(settling)),
     certain: () => ticks > HOST_BEATS_MISSED,
     ask,

@@ -1,7 +1,7 @@
 // How many supervisors share the replicas of a deployment, by their beats: each gives out its part of the memory.
 import { Effect, Result, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
-import { Silence } from "../bus/silence.ts"
+import { Heard } from "../bus/silence.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"
@@ -11,39 +11,33 @@ const beats = codec("supervisor beat", SupervisorBeat)
 /** One that has not been heard for so many beats is gone. */
 const BEATS_MISSED = 4
 
-/** Those that are heard. Who is cut off, or held up himself, hears nobody, and is no more alone for that. */
+/** Those that are heard. One that is cut off, or held up itself, hears nobody, and is no more alone for that. */
 export class Sharers {
-  readonly #heard = new Set<string>()
-  readonly #silence: Silence<string>
+  readonly #heard: Heard<string, true>
   readonly #changed: () => void
 
   constructor(changed: () => void, now: number) {
     this.#changed = changed
-    this.#silence = new Silence({ everyMillis: SUPERVISOR_BEAT_MILLIS, missed: BEATS_MISSED + 1 }, now)
+    this.#heard = new Heard({ everyMillis: SUPERVISOR_BEAT_MILLIS, missed: BEATS_MISSED + 1 }, now)
   }
 
   /** With the one who asks. */
   get count(): number {
-    return Math.max(1, this.#heard.size)
+    return Math.max(1, this.#heard.all.size)
   }
 
   hear({ id, state }: Pick<SupervisorBeat, "id" | "state">): void {
     if (state === "draining") return this.#left(id)
-    this.#silence.heard(id)
-    if (this.#heard.has(id)) return
-    this.#heard.add(id)
-    this.#changed()
+    if (this.#heard.hear(id, true) === undefined) this.#changed()
   }
 
   /** A beat's time has passed. */
   tick(now: number, connected: boolean): void {
-    if (!connected) return this.#silence.renew()
-    for (const id of this.#silence.tick(now)) this.#left(id)
+    if (this.#heard.tick(now, connected).length > 0) this.#changed()
   }
 
   #left(id: string): void {
-    this.#silence.forget(id)
-    if (this.#heard.delete(id)) this.#changed()
+    if (this.#heard.left(id)) this.#changed()
   }
 }
 

@@ -178,14 +178,16 @@ export interface Present {
 }
 
 export const presenceOf = Effect.fnUntraced(function* ({ process, network, id, others }: PresenceOptions) {
-  const liveness = new Liveness()
+  const liveness = new Liveness(process.world.now)
   const deaths = yield* PubSub.sliding<void>(1)
   const say = Effect.sync(() => {
     for (const other of others()) network.send(process, other.process, () => other.heard(id))
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(say, Effect.sleep(RENEW_MILLIS))))
   const tick = Effect.suspend(() =>
-    network.isUp(process) && liveness.tick() ? Effect.asVoid(PubSub.publish(deaths, undefined)) : Effect.void,
+    liveness.tick(process.world.now, network.isUp(process))
+      ? Effect.asVoid(PubSub.publish(deaths, undefined))
+      : Effect.void,
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(TICK_MILLIS), tick)))
   const presence: Presence["Service"] = {

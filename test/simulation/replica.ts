@@ -18,7 +18,6 @@ import type { Process } from "./world.ts"
 
 const AGAIN_MILLIS = 250
 const FLUSH_AGAIN_MILLIS = 100
-const LATE = 1.5
 
 export interface ReplicaShape {
   readonly epoch: number
@@ -55,7 +54,6 @@ export class SimulatedLink {
   readonly #of: LinkOptions
   readonly #learned: Models["Service"]["learned"] = { current: undefined }
   #joined: ReadonlyArray<Joined> = []
-  #ticked = 0
   #ready: Fiber.Fiber<void> | null = null
   models: Ready | null = null
   draining = false
@@ -122,7 +120,7 @@ export class SimulatedLink {
   #joinGroup(shape: GroupShape): Joined {
     const { process } = this.#of
     const questions = new Questions(shape.group, this.epoch)
-    const attendance = new Attendance(shape.ranks, () => false)
+    const attendance = new Attendance(shape.ranks, () => false, process.world.now)
     const last = process.world.random.integer(0, 2 ** 31)
     const group: Group = {
       name: shape.group,
@@ -187,8 +185,7 @@ export class SimulatedLink {
 
   #tick(): void {
     const { now } = this.#of.process.world
-    for (const { attendance } of this.#joined) attendance.tick(now - this.#ticked > LATE * BEAT_MILLIS)
-    this.#ticked = now
+    for (const { attendance } of this.#joined) attendance.tick(now)
     const lost = this.#joined.find(({ attendance }) => attendance.lost !== undefined)
     if (lost !== undefined) this.#lose(lost.attendance.lost ?? "")
   }

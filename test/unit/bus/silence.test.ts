@@ -1,14 +1,14 @@
 // Who has fallen silent, and who is not judged.
 import { expect, test } from "vitest"
-import { Silence } from "../../../src/bus/silence.ts"
+import { Heard, Silence } from "../../../src/bus/silence.ts"
 
 const watching = () => {
   const silence = new Silence<string>({ everyMillis: 250, missed: 4 }, 0)
   let now = 0
   /** The next tick, after its time or later. */
-  const tick = (millis = 250): ReadonlyArray<string> => {
+  const tick = (millis = 250, connected = true): ReadonlyArray<string> => {
     now += millis
-    return silence.tick(now)
+    return silence.tick(now, connected)
   }
   return { silence, tick }
 }
@@ -39,4 +39,25 @@ test("who is forgotten is not missed", () => {
   silence.heard("a")
   silence.forget("a")
   expect([tick(), tick(), tick(), tick(), tick()].flat()).toEqual([])
+})
+
+test("while nobody can be heard nobody is missed, and then all have their whole time", () => {
+  const { silence, tick } = watching()
+  silence.heard("a")
+  const ticks = (count: number, connected: boolean) => Array.from({ length: count }, () => tick(250, connected)).flat()
+  expect(ticks(3, true)).toEqual([])
+  expect(ticks(20, false)).toEqual([])
+  expect(ticks(3, true)).toEqual([])
+  expect(ticks(1, true)).toEqual(["a"])
+})
+
+test("the newest word of each is there until it is silent or goes", () => {
+  const heard = new Heard<string, number>({ everyMillis: 250, missed: 2 }, 0)
+  expect([heard.hear("a", 1), heard.hear("a", 2), heard.hear("b", 3)]).toEqual([undefined, 1, undefined])
+  expect([...heard.all]).toEqual([
+    ["a", 2],
+    ["b", 3],
+  ])
+  expect([heard.left("b"), heard.left("b")]).toEqual([true, false])
+  expect([heard.tick(250, true), heard.tick(500, true), heard.all.size]).toEqual([[], ["a"], 0])
 })

@@ -8,12 +8,18 @@ import { LEASE_MILLIS } from "../../../src/store/lease.ts"
 
 const LEASE = LEASE_MILLIS / TICK_MILLIS // ticks
 
+let now = 0
+const later = (millis: number): number => {
+  now += millis
+  return now
+}
+
 const ticks = (liveness: Liveness, count: number): number =>
-  Array.from({ length: count }, () => liveness.tick()).filter((died) => died).length
+  Array.from({ length: count }, () => liveness.tick(later(TICK_MILLIS))).filter((died) => died).length
 
 describe("an owner", () => {
   test("is dead when it was silent for its lease, which is told once", () => {
-    const liveness = new Liveness()
+    const liveness = new Liveness(now)
     liveness.heard("a")
     expect(ticks(liveness, LEASE - 1)).toBe(0)
     expect(liveness.isAlive("a")).toBe(true)
@@ -23,7 +29,7 @@ describe("an owner", () => {
   })
 
   test("that is heard in time lives on, and one that is heard again lives again", () => {
-    const liveness = new Liveness()
+    const liveness = new Liveness(now)
     for (let i = 0; i < 10; i++) {
       liveness.heard("a")
       expect(ticks(liveness, LEASE - 1)).toBe(0)
@@ -34,7 +40,7 @@ describe("an owner", () => {
   })
 
   test("that nobody has heard has its lease from when it was named", () => {
-    const liveness = new Liveness()
+    const liveness = new Liveness(now)
     ticks(liveness, 100)
     expect(liveness.isAlive("a")).toBe(true)
     liveness.expect("a")
@@ -44,7 +50,7 @@ describe("an owner", () => {
   })
 
   test("that says that it goes is dead at once", () => {
-    const liveness = new Liveness()
+    const liveness = new Liveness(now)
     liveness.heard("a")
     liveness.left("a")
     expect(liveness.isAlive("a")).toBe(false)

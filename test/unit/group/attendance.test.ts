@@ -1,12 +1,19 @@
 // Who is there: silences, returns, and the time that a standby has to take a lost rank's place.
 import { expect, test } from "vitest"
 import { Attendance } from "../../../src/group/attendance.ts"
+import { BEAT_MILLIS } from "../../../src/wire/beat.ts"
+
+let now = 0
+const later = (millis: number): number => {
+  now += millis
+  return now
+}
 
 const beat = (rank: number, pid = rank, connections = 1) => ({ rank, pid, connections, state: "ready" }) as const
 
 /** Two ranks that were heard. */
 const attending = (standby = false) => {
-  const attendance = new Attendance(2, () => standby)
+  const attendance = new Attendance(2, () => standby, now)
   for (const rank of [0, 1]) attendance.heard(beat(rank))
   return attendance
 }
@@ -15,7 +22,7 @@ const attending = (standby = false) => {
 const ticks = (attendance: Attendance, count: number, ...beating: ReadonlyArray<number>): void => {
   for (let i = 0; i < count; i++) {
     for (const rank of beating) attendance.heard(beat(rank))
-    attendance.tick()
+    attendance.tick(later(BEAT_MILLIS))
   }
 }
 
@@ -34,7 +41,7 @@ test("a rank that misses four beats in a row is lost, and none while the connect
 test("at a tick that comes late nobody is judged, since what he has said is still to be heard", () => {
   const attendance = attending()
   ticks(attendance, 3, 0)
-  attendance.tick(true)
+  attendance.tick(later(2 * BEAT_MILLIS))
   expect(attendance.lost).toBeUndefined()
   attendance.heard(beat(1))
   ticks(attendance, 3, 0)
