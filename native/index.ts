@@ -12,6 +12,7 @@ export type WeightType = string
 
 /** What the graphs have to know of a model. Sizes are counts of values. */
 export interface Shape {
+  readonly architecture: string // of native/architectures: what a layer consists of
   readonly layers: number
   readonly width: number // d, of the hidden state
   readonly heads: number

@@ -62,7 +62,7 @@ EngineObject::EngineObject(const Napi::CallbackInfo & info) : Napi::ObjectWrap<E
     auto self = info.This().As<Napi::Object>();
     self.Set("maxRows", Engine::max_rows);
     self.Set("bytesOfWeights", double(held_->engine->bytes_of_weights()));
-    self.Set("bytesOfKvPerToken", double(held_->engine->bytes_of_kv_per_token()));
+    self.Set("bytesOfKvPerToken", double(held_->engine->kv().bytes_per_token()));
 }
 
 Engine & EngineObject::engine(const Napi::CallbackInfo & info) {
@@ -135,12 +135,12 @@ Napi::Value EngineObject::commit(const Napi::CallbackInfo & info) {
     }
     // Rows that lie where they belong only count from now on: that is done at once, whatever computes meanwhile.
     if (slots.empty() || slots.back() == session->committed + int(slots.size()) - 1) {
-        engine(info).commit(*session, slots);
+        engine(info).kv().commit(*session, slots);
         auto done = Napi::Promise::Deferred::New(info.Env());
         done.Resolve(info.Env().Undefined());
         return done.Promise();
     }
-    return quietly(info, n, [session, slots](Engine & e) { e.commit(*session, slots); });
+    return quietly(info, n, [session, slots](Engine & e) { e.kv().commit(*session, slots); });
 }
 
 void EngineObject::truncate(const Napi::CallbackInfo & info) {
@@ -156,7 +156,7 @@ Napi::Value EngineObject::kv_export(const Napi::CallbackInfo & info) {
     const int from = int(argument::integer(info[1], "from", 0, session->committed));
     const int to = int(argument::integer(info[2], "to", from, session->committed));
     return promise<std::vector<uint8_t>>(
-        info.Env(), held_->worker, [engine = held_->engine.get(), session, from, to] { return engine->kv_export(*session, from, to); },
+        info.Env(), held_->worker, [engine = held_->engine.get(), session, from, to] { return engine->kv().exported(*session, from, to); },
         [use = use(n)](Napi::Env env, std::vector<uint8_t> & bytes) { return typed<Napi::Uint8Array>(env, bytes); }, Napi::Persistent(info.This().As<Napi::Object>()));
 }
 
@@ -164,7 +164,7 @@ Napi::Value EngineObject::kv_import(const Napi::CallbackInfo & info) {
     const std::string n = idle(info);
     auto session = engine(info).sessions[n];
     auto bytes = argument::bytes(info[1], "bytes");
-    return quietly(info, n, [session, bytes = std::move(bytes)](Engine & e) { e.kv_import(*session, bytes); });
+    return quietly(info, n, [session, bytes = std::move(bytes)](Engine & e) { e.kv().import(*session, bytes); });
 }
 
 Napi::Value EngineObject::bytes_of_kv(const Napi::CallbackInfo & info) { return Napi::Number::New(info.Env(), double(engine(info).bytes_of_kv())); }
@@ -188,7 +188,7 @@ void EngineObject::narrow(const Napi::CallbackInfo & info) {
     if (shard.embed && !whole.embed) refuse(env, "shard.embed", "false, as in this engine's shard");
     if (shard.head && !whole.head) refuse(env, "shard.head", "false, as in this engine's shard");
     e.narrow(shard);
-    info.This().As<Napi::Object>().Set("bytesOfKvPerToken", double(e.bytes_of_kv_per_token()));
+    info.This().As<Napi::Object>().Set("bytesOfKvPerToken", double(e.kv().bytes_per_token()));
 }
 
 void EngineObject::dispose(const Napi::CallbackInfo &) { held_->dispose(); }

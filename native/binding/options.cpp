@@ -92,6 +92,8 @@ Shape shape_of(const Napi::Value & value) {
     const Napi::Object o = argument::object(value, "shape");
     const auto count = [&](const char * name, int64_t most) { return int(argument::integer(o.Get(name), std::string("shape.") + name, 1, most)); };
     Shape s{};
+    s.architecture = argument::text(o.Get("architecture"), "shape.architecture");
+    if (architecture_of(s.architecture) == nullptr) refuse(value.Env(), "shape.architecture", "one of " + known_architectures() + "; got \"" + s.architecture + "\"");
     s.layers = count("layers", 1024);
     s.width = count("width", 1 << 20);
     s.heads = count("heads", 4096);

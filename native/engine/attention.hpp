@@ -7,7 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "engine/engine.hpp"
+#include "engine/pass.hpp"
+#include "weights/shape.hpp"
 
 namespace chorus {
 

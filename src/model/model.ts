@@ -4,7 +4,6 @@ import { basename, join, resolve } from "node:path"
 import { Effect, Schema } from "effect"
 import type { Shape, TensorSource } from "../../native/index.ts"
 import type { SamplingDefaults } from "../wire/samplingDefaults.ts"
-import type { Architecture } from "./architecture.ts"
 import { ChatTemplate, ChatTemplateField, defaultTemplate } from "./chat.ts"
 import { ContextTooLong, ModelError, ModelUnreadable, VocabularyMismatch } from "./errors.ts"
 import { attempt } from "./formats/fileCursor.ts"
@@ -22,7 +21,6 @@ export interface Model {
   readonly name: string // of the folder or file, without its ending
   readonly path: string // absolute
   readonly format: "safetensors" | "gguf"
-  readonly architecture: Architecture
   readonly shape: Shape
   readonly tensors: ReadonlyArray<TensorSource>
   readonly tokenizer: Tokenizer
@@ -65,7 +63,7 @@ const read = (path: string, options: OpenOptions): Model => {
 type Described = Omit<Model, "context">
 
 const readFolder = (path: string): Described => {
-  const { architecture, shape, tensors, bytes } = readHuggingFace(path)
+  const { shape, tensors, bytes } = readHuggingFace(path)
   const vocabulary = huggingFaceVocabulary(path, shape.vocab)
   const template = readText(join(path, "chat_template.jinja")) ?? readTemplateField(path)
   const name = basename(path)
@@ -73,7 +71,6 @@ const readFolder = (path: string): Described => {
     name,
     path,
     format: "safetensors",
-    architecture,
     shape,
     tensors,
     bytes,
@@ -92,14 +89,14 @@ const readTemplateField = (path: string): string | null => {
 }
 
 const readFile = (path: string): Described => {
-  const { architecture, shape, tensors, metadata, bytes } = readGgufModel(path)
+  const { shape, tensors, metadata, bytes } = readGgufModel(path)
   const vocabulary = ggufVocabulary(path, metadata, shape.vocab)
   const stored = metadata.get("tokenizer.chat_template")
   const template = typeof stored === "string" ? stored : null
   const name = basename(path, ".gguf")
   const { sampling, warnings } = ggufSampling(path, metadata)
   return {
-    ...{ name, path, format: "gguf", architecture, shape, tensors, bytes, sampling },
+    ...{ name, path, format: "gguf", shape, tensors, bytes, sampling },
     warnings: [...vocabularyWarnings(path, metadata), ...warnings],
     ...texts(path, vocabulary, template),
   }

@@ -1,7 +1,8 @@
 // A GGUF file as a model: its metadata say the shape, its tensors have their final names already.
 import { closeSync, openSync, readSync } from "node:fs"
 import type { Shape, TensorSource } from "../../../native/index.ts"
-import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
+import { checkShape, checkTensors } from "../architectures/check.ts"
+import { type Architecture, architectureOf } from "../architectures/index.ts"
 import { ModelCorrupt, ModelUnsupported, TensorMismatch } from "../errors.ts"
 import { checkFactors, dividedBy } from "../rope.ts"
 import { attempt } from "./fileCursor.ts"
@@ -10,7 +11,6 @@ import { checkSettings, linearScaling } from "./ggufSettings.ts"
 import { refuseOtherGguf } from "./otherFiles.ts"
 
 export interface GgufModel {
-  readonly architecture: Architecture
   readonly shape: Shape
   readonly tensors: ReadonlyArray<TensorSource>
   readonly metadata: Metadata
@@ -22,29 +22,28 @@ const ROPE_FACTORS = "rope_freqs.weight"
 export const readGgufModel = (file: string): GgufModel => {
   const { metadata, tensors, size } = readGguf(file)
   refuseOtherGguf(file, metadata)
-  const architecture = text(file, metadata, "general.architecture")
-  if (!isArchitecture(architecture)) throw unknownArchitecture(file, architecture)
-  const scaling = linearScaling(file, metadata, architecture)
+  const architecture = architectureOf(file, text(file, metadata, "general.architecture"))
+  const scaling = linearScaling(file, metadata, architecture.name)
   const shape = shapeOf(file, metadata, architecture, tensors)
   checkShape(file, shape)
-  checkSettings(file, metadata, architecture, shape)
+  checkSettings(file, metadata, architecture.name, shape)
   const weights = tensors.filter((tensor) => tensor.name !== ROPE_FACTORS)
   checkTensors(file, architecture, shape, weights, (name) => name)
   const ropeFactors = dividedBy(scaling, readRopeFactors(file, tensors, shape.ropeDim), shape.ropeDim)
-  return { architecture, shape: { ...shape, ropeFactors }, tensors: weights, metadata, bytes: size }
+  return { shape: { ...shape, ropeFactors }, tensors: weights, metadata, bytes: size }
 }
 
 /** Without the rope's factors: how many there are is believed once the tensors have been seen. */
 const shapeOf = (
   file: string,
   metadata: Metadata,
-  architecture: Architecture,
+  { name, ggufRopePairs }: Architecture,
   tensors: ReadonlyArray<TensorSource>,
 ): Shape => {
-  const get = (key: string, otherwise?: number) => number(file, metadata, `${architecture}.${key}`, otherwise)
+  const get = (key: string, otherwise?: number) => number(file, metadata, `${name}.${key}`, otherwise)
   const layers = get("block_count")
   const each = (key: string, otherwise?: number) =>
-    sameInEach(file, metadata, `${architecture}.${key}`, layers) ?? get(key, otherwise)
+    sameInEach(file, metadata, `${name}.${key}`, layers) ?? get(key, otherwise)
   const width = get("embedding_length")
   const heads = each("attention.head_count")
   const headDim = get("attention.key_length", width / heads)
@@ -54,6 +53,7 @@ const shapeOf = (
   const embedding = tensors.find((tensor) => tensor.name === "token_embd.weight")
   const ropeDim = get("rope.dimension_count", headDim)
   return {
+    architecture: name,
     layers,
     width,
     heads,
@@ -65,7 +65,7 @@ const shapeOf = (
     normEps: get("attention.layer_norm_rms_epsilon"),
     ropeTheta: get("rope.freq_base", 10_000),
     ropeDim,
-    ropePairs: architecture === "llama" ? "neighbours" : "halves",
+    ropePairs: ggufRopePairs,
     ropeFactors: null,
   }
 }

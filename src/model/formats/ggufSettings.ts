@@ -1,7 +1,6 @@
 // What a GGUF says of its computation beside the sizes. Every entry below rope, attention and expert is obeyed, known to
 // change nothing at the value it has, or refused by its name: one that is passed over makes another model of the weights.
 // The meanings are llama.cpp's (src/llama-model.cpp).
-import type { Architecture } from "../architecture.ts"
 import { ModelUnsupported } from "../errors.ts"
 import { type Metadata, MetadataArray, type MetadataValue } from "./gguf.ts"
 
@@ -15,7 +14,7 @@ interface Setting {
   readonly expected: string // as the refusal says it
 }
 
-const read: Setting = { harmless: () => true, expected: "" } // elsewhere, or by nobody for these architectures
+const read: Setting = { harmless: () => true, expected: "" } // elsewhere, or of no effect in these architectures
 
 const only = (...values: ReadonlyArray<MetadataValue>): Setting => ({
   harmless: (value) => values.includes(value),
@@ -70,7 +69,7 @@ const single: ReadonlyMap<string, Setting> = new Map([
 ])
 
 /** Throws for the first entry that would change what is computed. */
-export const checkSettings = (file: string, metadata: Metadata, architecture: Architecture, context: Context): void => {
+export const checkSettings = (file: string, metadata: Metadata, architecture: string, context: Context): void => {
   const refuse = (reason: string) => new ModelUnsupported({ file, reason })
   const experts = metadata.get(`${architecture}.expert_count`)
   if (typeof experts === "number" && experts > 0) {
@@ -94,7 +93,7 @@ export const checkSettings = (file: string, metadata: Metadata, architecture: Ar
 const shown = (value: MetadataValue): string => (value instanceof MetadataArray ? "a list" : String(value).slice(0, 80))
 
 /** By how much all frequencies of the rope are divided: 1, or what llama.cpp takes for linear scaling, its default. */
-export const linearScaling = (file: string, metadata: Metadata, architecture: Architecture): number => {
+export const linearScaling = (file: string, metadata: Metadata, architecture: string): number => {
   const type = metadata.get(`${architecture}.rope.scaling.type`) ?? "linear"
   if (type === "none") return 1
   if (type !== "linear") {

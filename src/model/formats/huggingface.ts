@@ -3,7 +3,8 @@ import { existsSync } from "node:fs"
 import { basename, join } from "node:path"
 import { Schema } from "effect"
 import type { Shape, TensorSource } from "../../../native/index.ts"
-import { type Architecture, checkShape, checkTensors, isArchitecture, unknownArchitecture } from "../architecture.ts"
+import { checkShape, checkTensors } from "../architectures/check.ts"
+import { type Architecture, architectureOf } from "../architectures/index.ts"
 import { ModelCorrupt, ModelUnreadable, ModelUnsupported, TensorMismatch } from "../errors.ts"
 import { Config, checkConfig, ropeFactorsOf, shapeOf } from "./huggingfaceConfig.ts"
 import { readJson } from "./json.ts"
@@ -13,7 +14,6 @@ import { readSafetensors } from "./safetensors.ts"
 const Kind = Schema.Struct({ model_type: Schema.String })
 
 export interface HuggingFaceModel {
-  readonly architecture: Architecture
   readonly shape: Shape
   readonly tensors: ReadonlyArray<TensorSource>
   readonly bytes: number // of the weight files
@@ -26,8 +26,7 @@ export const readHuggingFace = (folder: string): HuggingFaceModel => {
     const reason = ["there is no such file in the model's folder", adviceOnFolder(folder)]
     throw new ModelUnreadable({ file, reason: reason.filter((part) => part !== null).join("; ") })
   }
-  const architecture = kind.model_type
-  if (!isArchitecture(architecture)) throw unknownArchitecture(file, architecture)
+  const architecture = architectureOf(file, kind.model_type)
   const config = readJson(file, Config)
   if (config === null) throw new ModelUnreadable({ file, reason: "it vanished while it was read" })
   checkConfig(file, architecture, config)
@@ -35,18 +34,20 @@ export const readHuggingFace = (folder: string): HuggingFaceModel => {
   checkShape(file, shape)
   const { tensors, bytes } = readWeights(folder)
   const kept = tensors.filter(({ name }) => !name.endsWith(".rotary_emb.inv_freq")) // the configuration says them too
-  if (architecture !== "qwen2") refuseBiases(kept)
-  const named = kept.map((tensor) => ({ ...tensor, name: ggufName(tensor.name) }))
-  checkTensors(folder, architecture, shape, named, huggingFaceName)
+  const names = namesOf(architecture)
+  refuseBiases(architecture, kept)
+  const named = kept.map((tensor) => ({ ...tensor, name: names.gguf(tensor.name) }))
+  checkTensors(folder, architecture, shape, named, names.huggingFace)
   if (config.tie_word_embeddings === false && !named.some((tensor) => tensor.name === "output.weight")) {
     throw new TensorMismatch({ file: folder, tensor: "lm_head.weight", reason: "is missing, and the head is not tied" })
   }
-  return { architecture, shape: { ...shape, ropeFactors: ropeFactorsOf(file, config, shape) }, tensors: named, bytes }
+  return { shape: { ...shape, ropeFactors: ropeFactorsOf(file, config, shape) }, tensors: named, bytes }
 }
 
 /** A GGUF of these architectures may have them. Here transformers would leave them out, as attention_bias is not on. */
-const refuseBiases = (tensors: ReadonlyArray<TensorSource>): void => {
-  const bias = tensors.find(({ name }) => /self_attn\.[qkv]_proj\.bias$/.test(name))
+const refuseBiases = ({ layer }: Architecture, tensors: ReadonlyArray<TensorSource>): void => {
+  const optional = layer.flatMap(({ huggingFace, bias }) => (bias === "optional" ? [`.${huggingFace}.bias`] : []))
+  const bias = tensors.find(({ name }) => optional.some((end) => name.endsWith(end)))
   if (bias === undefined) return
   const reason = `it has the tensor ${bias.name}, while attention_bias in config.json is off`
   throw new ModelUnsupported({ file: bias.file, reason })
@@ -99,32 +100,22 @@ const outer: ReadonlyMap<string, string> = new Map([
   ["lm_head.weight", "output.weight"],
 ])
 
-const inLayer: ReadonlyMap<string, string> = new Map([
-  ["input_layernorm", "attn_norm"],
-  ["self_attn.q_proj", "attn_q"],
-  ["self_attn.k_proj", "attn_k"],
-  ["self_attn.v_proj", "attn_v"],
-  ["self_attn.o_proj", "attn_output"],
-  ["self_attn.q_norm", "attn_q_norm"],
-  ["self_attn.k_norm", "attn_k_norm"],
-  ["post_attention_layernorm", "ffn_norm"],
-  ["mlp.gate_proj", "ffn_gate"],
-  ["mlp.up_proj", "ffn_up"],
-  ["mlp.down_proj", "ffn_down"],
-])
-
-/** Names without a counterpart stay, and are refused as unknown. */
-const ggufName = (name: string): string => {
-  const [, layer, module = "", part] = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name) ?? []
-  const known = inLayer.get(module)
-  return known === undefined ? (outer.get(name) ?? name) : `blk.${layer}.${known}.${part}`
-}
-
-const outerBack = new Map(Array.from(outer, ([theirs, ours]) => [ours, theirs]))
-const inLayerBack = new Map(Array.from(inLayer, ([theirs, ours]) => [ours, theirs]))
-
-const huggingFaceName = (name: string): string => {
-  const [, layer, module = "", part] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
-  const known = inLayerBack.get(module)
-  return known === undefined ? (outerBack.get(name) ?? name) : `model.layers.${layer}.${known}.${part}`
+/** An architecture's tensors by the names of both formats. */
+const namesOf = ({ layer }: Architecture) => {
+  const modules = new Map(layer.map(({ gguf, huggingFace }) => [huggingFace, gguf]))
+  const back = new Map(layer.map(({ gguf, huggingFace }) => [gguf, huggingFace]))
+  const outerBack = new Map(Array.from(outer, ([theirs, ours]) => [ours, theirs]))
+  return {
+    /** Names without a counterpart stay, and are refused as unknown. */
+    gguf: (name: string): string => {
+      const [, index, module = "", part] = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name) ?? []
+      const known = modules.get(module)
+      return known === undefined ? (outer.get(name) ?? name) : `blk.${index}.${known}.${part}`
+    },
+    huggingFace: (name: string): string => {
+      const [, index, module = "", part] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
+      const known = back.get(module)
+      return known === undefined ? (outerBack.get(name) ?? name) : `model.layers.${index}.${known}.${part}`
+    },
+  }
 }

@@ -2,7 +2,7 @@
 // what would change the computation and is not implemented is refused by its key.
 import { Schema } from "effect"
 import type { Shape } from "../../../native/index.ts"
-import type { Architecture } from "../architecture.ts"
+import { type Architecture, architectures, hasBiases } from "../architectures/index.ts"
 import { ModelCorrupt, ModelUnsupported } from "../errors.ts"
 import { checkFactors, dividedBy, llama3Factors } from "../rope.ts"
 import { shown } from "./json.ts"
@@ -45,22 +45,17 @@ type Fields = typeof Fields.Type
 export const Config = Schema.StructWithRest(Fields, [Schema.Record(Schema.String, Schema.Unknown)])
 export type Config = typeof Config.Type
 
-/** Of transformers' LlamaConfig, Qwen2Config and Qwen3Config. Null: made from the other fields. */
-const defaults: Record<Architecture, { kvHeads: number | null; headDim: number | null; context: number }> = {
-  llama: { kvHeads: null, headDim: null, context: 2048 },
-  qwen2: { kvHeads: 32, headDim: null, context: 32_768 },
-  qwen3: { kvHeads: 32, headDim: 128, context: 32_768 },
-}
+/** Of transformers' configuration classes, all of them. */
 const NORM_EPS = 1e-6
 const ROPE_THETA = 10_000
 
 /** Without the rope's factors: how many there are is believed once the tensors have been seen. */
-export const shapeOf = (architecture: Architecture, config: Config): Shape => {
+export const shapeOf = ({ name, defaults }: Architecture, config: Config): Shape => {
   const heads = config.num_attention_heads
-  const own = defaults[architecture]
-  const { num_key_value_heads: kvHeads = own.kvHeads, head_dim: length = own.headDim } = config
+  const { num_key_value_heads: kvHeads = defaults.kvHeads, head_dim: length = defaults.headDim } = config
   const headDim = length ?? config.hidden_size / heads
   return {
+    architecture: name,
     layers: config.num_hidden_layers,
     width: config.hidden_size,
     heads,
@@ -68,7 +63,7 @@ export const shapeOf = (architecture: Architecture, config: Config): Shape => {
     headDim,
     ffn: config.intermediate_size,
     vocab: config.vocab_size,
-    context: config.max_position_embeddings ?? own.context,
+    context: config.max_position_embeddings ?? defaults.context,
     normEps: config.rms_norm_eps ?? NORM_EPS,
     ropeTheta: ropeOf(config).rope_theta ?? config.rope_theta ?? ROPE_THETA,
     ropeDim: headDim,
@@ -148,9 +143,10 @@ export const checkConfig = (file: string, architecture: Architecture, config: Co
       reason === undefined ? `${key} is ${shown(value)}; ${shown(neutral[0])} is implemented` : `${key}: ${reason}`,
     )
   }
-  if (config.attention_bias === true && architecture !== "qwen2") {
+  if (config.attention_bias === true && !hasBiases(architecture)) {
+    const names = architectures.filter(hasBiases).map(({ name }) => name)
     throw refuse(
-      "attention_bias is true; biases of attention are implemented for qwen2 alone, without one of its output",
+      `attention_bias is true; biases of attention are implemented for ${names.join(", ")} alone, without one of its output`,
     )
   }
   checkPurpose(refuse, config)
@@ -172,20 +168,19 @@ const checkPurpose = (refuse: Refuse, { architectures }: Config): void => {
 /** A window that no layer has, or that is as long as the context, is none. */
 const checkWindows = (refuse: Refuse, architecture: Architecture, config: Config): void => {
   const { use_sliding_window: on, layer_types: types } = config
-  const { sliding_window: window = architecture === "llama" ? null : WINDOW } = config
+  const { slidingWindow } = architecture
+  const { sliding_window: window = slidingWindow?.length ?? null } = config
   const other = Array.isArray(types) ? types.find((type) => type !== "full_attention") : undefined
   if (window === null || window >= shapeOf(architecture, config).context) {
     if (other === undefined || other === "sliding_attention") return
   }
   if (other !== undefined) throw refuse(`layer_types has ${shown(other)}; "full_attention" is implemented`)
   if (Array.isArray(types)) return
-  if (architecture !== "llama") {
-    if (on !== true || (config.max_window_layers ?? MAX_WINDOW_LAYERS) >= config.num_hidden_layers) return
+  if (slidingWindow !== null) {
+    if (on !== true || (config.max_window_layers ?? slidingWindow.fromLayer) >= config.num_hidden_layers) return
   }
   throw refuse(`sliding_window is ${window}; sliding windows shorter than the context are not implemented`)
 }
-const WINDOW = 4096 // qwen's defaults: so long, and for the layers from this one on
-const MAX_WINDOW_LAYERS = 28
 
 const KINDS = ["default", "linear", "llama3"]
 

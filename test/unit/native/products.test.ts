@@ -142,6 +142,7 @@ const make = (type: string, { inputs, bytes, halves, value }: Format) => {
 
 const optionsOf = (tensors: ReadonlyArray<TensorSource>, threads: number): EngineOptions => ({
   shape: {
+    architecture: "llama",
     ...{ layers: 1, width: INPUTS, heads: 12, kvHeads: 12, headDim: 64, ffn: INPUTS, vocab: OUTPUTS, context: 64 },
     ...{ normEps: 1e-6, ropeTheta: 10_000, ropeDim: 64, ropePairs: "halves", ropeFactors: null },
   },

@@ -228,6 +228,7 @@ describe("options", () => {
   const tensor = (change: object) => loading({ tensors: [{ ...model.tensors[0], ...change }] })
   refusals([
     ["options: expected an object", () => call(native, "load")],
+    ['shape.architecture: expected one of llama, qwen2, qwen3; got "mamba"', () => shape({ architecture: "mamba" })],
     ["shape.layers: expected an integer from 1 to 1024; got 0", () => shape({ layers: 0 })],
     ["shape.kvHeads: expected a divisor of shape.heads", () => shape({ kvHeads: 2 })],
     ["shape.ropeDim: expected an even number", () => shape({ ropeDim: 31 })],

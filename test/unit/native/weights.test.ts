@@ -129,6 +129,7 @@ const noise = (type: TensorType, shape: Shape): ReadonlyArray<TensorSource> => {
 }
 
 const shape: Shape = {
+  architecture: "llama",
   ...{ layers: 1, width: 256, heads: 4, kvHeads: 2, headDim: 64, ffn: 256, vocab: 500, context: 64 },
   ...{ normEps: 1e-5, ropeTheta: 10_000, ropeDim: 64, ropePairs: "halves", ropeFactors: null },
 }

@@ -10,29 +10,13 @@ import {
   opened,
   refused,
   safetensors,
-  tinyConfig,
   tinyGgufTensors,
   tinyMetadata,
   tinyTensors,
-  writeFolder,
   writeGguf,
 } from "../fixtures.ts"
 
 describe("a sound file", () => {
-  test.each(["llama", "qwen2", "qwen3"])("%s has the shape of the same model as a folder", async (architecture) => {
-    const model = await opened(writeGguf({ metadata: { "general.architecture": architecture } }))
-    const folder = await opened(writeFolder({ config: tinyConfig(architecture) }))
-    expect(model).toMatchObject({ name: "model", format: "gguf", architecture, context: 64 })
-    expect(model.shape).toEqual({
-      ...folder.shape,
-      normEps: Math.fround(1e-6),
-      ropeTheta: 10_000.5,
-      ropePairs: architecture === "llama" ? "neighbours" : "halves",
-    })
-    const shapes = ({ tensors }: typeof model) => new Map(tensors.map(({ name, shape }) => [name, shape]))
-    expect(shapes(model)).toEqual(shapes(folder))
-  })
-
   test("a tensor's place is where its bytes are", () => {
     const content = Buffer.from("0123456789abcdef".repeat(2))
     const tensors = [

@@ -1,16 +1,8 @@
-// The architectures that Chorus runs, as the tensors they consist of. All are decoder-only transformers with RMS norms,
-// rotary positions, grouped queries and a gated SiLU MLP; they differ in biases and in norms of q and k.
-import type { Shape, TensorSource } from "../../native/index.ts"
-import { ModelUnsupported, TensorMismatch } from "./errors.ts"
-import { isWeightType } from "./formats/weights.ts"
-
-const architectures = ["llama", "qwen2", "qwen3"] as const
-export type Architecture = (typeof architectures)[number]
-
-export const isArchitecture = (name: string): name is Architecture => architectures.some((known) => known === name)
-
-export const unknownArchitecture = (file: string, name: string): ModelUnsupported =>
-  new ModelUnsupported({ file, reason: `its architecture is "${name}"; Chorus runs ${architectures.join(", ")}` })
+// What every architecture's files are held to: their tensors, and the sizes.
+import type { Shape, TensorSource } from "../../../native/index.ts"
+import { ModelUnsupported, TensorMismatch } from "../errors.ts"
+import { isWeightType } from "../formats/weights.ts"
+import type { Architecture } from "./architecture.ts"
 
 interface Expected {
   readonly shape: ReadonlyArray<number> // ggml's order
@@ -18,32 +10,19 @@ interface Expected {
 }
 
 /** Every tensor of a model by its GGUF name. Lazily: the number of layers is not to be believed before they are seen. */
-function* expectedTensors(architecture: Architecture, shape: Shape): Generator<readonly [string, Expected]> {
-  const { width, ffn, vocab } = shape
-  const q = shape.heads * shape.headDim
-  const kv = shape.kvHeads * shape.headDim
-  const biases = { optional: architecture !== "qwen2" }
+function* expectedTensors({ layer }: Architecture, shape: Shape): Generator<readonly [string, Expected]> {
+  const { width, vocab } = shape
   yield ["token_embd.weight", { shape: [width, vocab] }]
   yield ["output_norm.weight", { shape: [width] }]
   yield ["output.weight", { shape: [width, vocab], optional: true }] // without it the head is tied to the embedding
-  for (let layer = 0; layer < shape.layers; layer++) {
-    const block = `blk.${layer}`
-    yield [`${block}.attn_norm.weight`, { shape: [width] }]
-    yield [`${block}.attn_q.weight`, { shape: [width, q] }]
-    yield [`${block}.attn_k.weight`, { shape: [width, kv] }]
-    yield [`${block}.attn_v.weight`, { shape: [width, kv] }]
-    yield [`${block}.attn_q.bias`, { shape: [q], ...biases }]
-    yield [`${block}.attn_k.bias`, { shape: [kv], ...biases }]
-    yield [`${block}.attn_v.bias`, { shape: [kv], ...biases }]
-    if (architecture === "qwen3") {
-      yield [`${block}.attn_q_norm.weight`, { shape: [shape.headDim] }]
-      yield [`${block}.attn_k_norm.weight`, { shape: [shape.headDim] }]
+  for (let index = 0; index < shape.layers; index++) {
+    for (const { gguf, weight, bias } of layer) {
+      const sizes = weight(shape)
+      yield [`blk.${index}.${gguf}.weight`, { shape: sizes }]
+      if (bias !== undefined) {
+        yield [`blk.${index}.${gguf}.bias`, { shape: sizes.slice(-1), optional: bias === "optional" }]
+      }
     }
-    yield [`${block}.attn_output.weight`, { shape: [q, width] }]
-    yield [`${block}.ffn_norm.weight`, { shape: [width] }]
-    yield [`${block}.ffn_gate.weight`, { shape: [width, ffn] }]
-    yield [`${block}.ffn_up.weight`, { shape: [width, ffn] }]
-    yield [`${block}.ffn_down.weight`, { shape: [ffn, width] }]
   }
 }
 
@@ -75,15 +54,21 @@ export const checkTensors = (
   }
   const unknown = tensors.find((tensor) => !known.has(tensor.name))
   if (unknown !== undefined) {
-    const reason = `tensor ${nameInFile(unknown.name)} is not part of the ${architecture} architecture`
+    const reason = `tensor ${nameInFile(unknown.name)} is not part of the ${architecture.name} architecture`
     throw new ModelUnsupported({ file: unknown.file, reason })
   }
 }
 
-/** What the native module takes: ten times and more of what there is, and little enough that nobody makes a list of it in vain. */
+/** What the native module takes: ten times and more of what there is, and few enough to make a list of. */
 const MOST = {
-  ...{ layers: 2 ** 10, width: 2 ** 20, heads: 2 ** 12, kvHeads: 2 ** 12, headDim: 2 ** 12 },
-  ...{ ffn: 2 ** 22, vocab: 2 ** 24, context: 2 ** 28 },
+  layers: 2 ** 10,
+  width: 2 ** 20,
+  heads: 2 ** 12,
+  kvHeads: 2 ** 12,
+  headDim: 2 ** 12,
+  ffn: 2 ** 22,
+  vocab: 2 ** 24,
+  context: 2 ** 28,
 } as const
 
 /** Throws unless the sizes are possible, and heads and widths go together. */
