@@ -37,7 +37,7 @@ const ADJUSTMENTS: ReadonlyArray<InferRequest> = [
 ]
 
 /** Sessions at a time: their passes share calls, and drafts, in every mixture. */
-const STREAMS = 4
+const STREAMS = 8
 
 interface Case {
   readonly request: InferRequest

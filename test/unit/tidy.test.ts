@@ -165,13 +165,13 @@ test.each(["README.md", "CONTRIBUTING.md"])("the npm commands of %s exist", (doc
   expect(named.filter((name) => name === undefined || scripts[name] === undefined)).toEqual([])
 })
 
-test("README's chorus commands exist", { timeout: 180_000 }, () => {
-  const named = new Set(
-    [...readme.matchAll(/\bchorus (?!--)([a-z]+)\b(?=[`\s])/g)].filter(inCode).map(([, name]) => name ?? ""),
-  )
-  expect([...named]).toContain("generate")
-  const refused = [...named].filter((name) => run(process.execPath, "src/cli/main.ts", name, "--help").status !== 0)
-  expect(refused).toEqual([])
+test("README's chorus commands exist", () => {
+  const { output } = run(process.execPath, "src/cli/main.ts", "--help")
+  const [, listed = ""] = output.split(/^SUBCOMMANDS$/m)
+  const commands = [...listed.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name ?? "")
+  const named = [...readme.matchAll(/\bchorus (?!--)([a-z]+)\b(?=[`\s])/g)].filter(inCode).map(([, name]) => name ?? "")
+  expect(named).toContain("generate")
+  expect(named.filter((name) => !commands.includes(name))).toEqual([])
 })
 
 /** Whether a match of the README stands in a code span or block. */
