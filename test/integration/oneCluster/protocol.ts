@@ -3,16 +3,17 @@
 import { jetstreamManager, StorageType } from "@nats-io/jetstream"
 import { connect as dial, nanos } from "@nats-io/transport-node"
 import { Effect, Exit, Layer, Result, Scope } from "effect"
-import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { Nats } from "../../src/bus/nats.ts"
-import { start as startServer } from "../../src/natsServer/natsServer.ts"
-import { onNats } from "../../src/store/jetStream.ts"
-import { TokenLog, type TokenLogOptions } from "../../src/store/tokenLog.ts"
-import { codec } from "../../src/wire/codec.ts"
-import { InferAnswer, InferRequest, type LoggedToken, logProbsOf } from "../../src/wire/infer.ts"
-import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../src/wire/subjects.ts"
-import { Cluster } from "./cluster.ts"
-import { PROMPT, TREE } from "./requests.ts"
+import { beforeAll, describe, expect, test } from "vitest"
+import { Nats } from "../../../src/bus/nats.ts"
+import { start as startServer } from "../../../src/natsServer/natsServer.ts"
+import { onNats } from "../../../src/store/jetStream.ts"
+import { TokenLog, type TokenLogOptions } from "../../../src/store/tokenLog.ts"
+import { codec } from "../../../src/wire/codec.ts"
+import { InferAnswer, InferRequest, type LoggedToken, logProbsOf } from "../../../src/wire/infer.ts"
+import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../../src/wire/subjects.ts"
+import { Cluster } from "../cluster.ts"
+import { PROMPT, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 const requests = codec("infer request", InferRequest)
 const answers = codec("infer answer", InferAnswer)
@@ -20,10 +21,7 @@ const answers = codec("infer answer", InferAnswer)
 describe("one deployment", () => {
   let cluster: Cluster
   beforeAll(async () => {
-    cluster = await Cluster.start()
-  })
-  afterAll(async () => {
-    await cluster[Symbol.asyncDispose]()
+    cluster = await oneCluster()
   })
 
   const infer = async (request: InferRequest) => {

@@ -5,29 +5,27 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Exit, Result, Scope } from "effect"
-import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { connect, type Generation } from "../../src/client/index.ts"
-import { start } from "../../src/local/localCluster.ts"
-import { open } from "../../src/model/index.ts"
-import { type RunningServer, start as startServer } from "../../src/natsServer/natsServer.ts"
-import { follow } from "../../src/store/logReader.ts"
-import { RankBeat } from "../../src/wire/beat.ts"
-import { codec } from "../../src/wire/codec.ts"
-import { InferAnswer, type InferRequest, type LogEntry } from "../../src/wire/infer.ts"
-import { subjectsOf } from "../../src/wire/subjects.ts"
-import { howToGet, isMissing, weights } from "../weights.ts"
-import { Cluster, DEMO, deploymentOf } from "./cluster.ts"
-import { PROMPT, SAMPLED, TREE } from "./requests.ts"
+import { beforeAll, describe, expect, test } from "vitest"
+import { connect, type Generation } from "../../../src/client/index.ts"
+import { start } from "../../../src/local/localCluster.ts"
+import { open } from "../../../src/model/index.ts"
+import { type RunningServer, start as startServer } from "../../../src/natsServer/natsServer.ts"
+import { follow } from "../../../src/store/logReader.ts"
+import { RankBeat } from "../../../src/wire/beat.ts"
+import { codec } from "../../../src/wire/codec.ts"
+import { InferAnswer, type InferRequest, type LogEntry } from "../../../src/wire/infer.ts"
+import { subjectsOf } from "../../../src/wire/subjects.ts"
+import { howToGet, isMissing, weights } from "../../weights.ts"
+import { Cluster, DEMO, deploymentOf } from "../cluster.ts"
+import { PROMPT, SAMPLED, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 const LONG: InferRequest = { ...SAMPLED, maxTokens: 400, speculation: TREE }
 
 describe("one deployment", () => {
   let cluster: Cluster
   beforeAll(async () => {
-    cluster = await Cluster.start()
-  })
-  afterAll(async () => {
-    await cluster[Symbol.asyncDispose]()
+    cluster = await oneCluster()
   })
 
   test("tokens come one after the other, and the ending has them all", async () => {
@@ -184,7 +182,7 @@ describe("one deployment", () => {
       Buffer.from("{}"),
       codec("any", InferAnswer).encode({
         _tag: "Refused",
-        error: new (await import("../../src/wire/errors.ts")).Cancelled({ session: "x" }),
+        error: new (await import("../../../src/wire/errors.ts")).Cancelled({ session: "x" }),
       }),
     ]
     for (const message of junk) {

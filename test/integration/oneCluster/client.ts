@@ -4,17 +4,18 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Exit, Fiber, Result, Scope, Stream } from "effect"
-import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { Chorus } from "../../src/client/effect.ts"
-import { connect, type Generation } from "../../src/client/index.ts"
-import { type RunningServer, start as startServer } from "../../src/natsServer/natsServer.ts"
-import { RankBeat } from "../../src/wire/beat.ts"
-import { codec } from "../../src/wire/codec.ts"
-import { InferAnswer, InferRequest, LogEntry, type LoggedToken } from "../../src/wire/infer.ts"
-import { GroupControl, PassCommand } from "../../src/wire/pass.ts"
-import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
-import { Cluster } from "./cluster.ts"
-import { PROMPT, SAMPLED, TREE } from "./requests.ts"
+import { beforeAll, describe, expect, test } from "vitest"
+import { Chorus } from "../../../src/client/effect.ts"
+import { connect, type Generation } from "../../../src/client/index.ts"
+import { type RunningServer, start as startServer } from "../../../src/natsServer/natsServer.ts"
+import { RankBeat } from "../../../src/wire/beat.ts"
+import { codec } from "../../../src/wire/codec.ts"
+import { InferAnswer, InferRequest, LogEntry, type LoggedToken } from "../../../src/wire/infer.ts"
+import { GroupControl, PassCommand } from "../../../src/wire/pass.ts"
+import { groupSubjects, subjectsOf } from "../../../src/wire/subjects.ts"
+import { Cluster } from "../cluster.ts"
+import { PROMPT, SAMPLED, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 const SHORT: InferRequest = { ...SAMPLED, maxTokens: 24, speculation: TREE }
 const LONG: InferRequest = { ...SHORT, maxTokens: 200 }
@@ -27,10 +28,7 @@ const entries = codec("token log entry", LogEntry)
 describe("one deployment", () => {
   let cluster: Cluster
   beforeAll(async () => {
-    cluster = await Cluster.start()
-  })
-  afterAll(async () => {
-    await cluster[Symbol.asyncDispose]()
+    cluster = await oneCluster()
   })
 
   test("the whole answer is what the stream says, and the session is found again", async () => {
@@ -305,7 +303,7 @@ const everyRankIsFree = async ({ client }: Cluster): Promise<void> => {
 
 const streamOf = async ({ client }: Cluster) => {
   const { jetstreamManager } = await import("@nats-io/jetstream")
-  const { TOKEN_STREAM } = await import("../../src/wire/subjects.ts")
+  const { TOKEN_STREAM } = await import("../../../src/wire/subjects.ts")
   const { streams } = await jetstreamManager(client.connection)
   return {
     /** As retention would; `keep` entries stay. */

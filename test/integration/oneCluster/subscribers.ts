@@ -3,12 +3,13 @@
 import { jetstream } from "@nats-io/jetstream"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { type Client, connect } from "../../src/client/index.ts"
-import { codec } from "../../src/wire/codec.ts"
-import { LogEntry } from "../../src/wire/infer.ts"
-import { subjectsOf, TOKEN_STREAM } from "../../src/wire/subjects.ts"
-import { Cluster } from "./cluster.ts"
-import { SAMPLED, TREE } from "./requests.ts"
+import { type Client, connect } from "../../../src/client/index.ts"
+import { codec } from "../../../src/wire/codec.ts"
+import { LogEntry } from "../../../src/wire/infer.ts"
+import { subjectsOf, TOKEN_STREAM } from "../../../src/wire/subjects.ts"
+import type { Cluster } from "../cluster.ts"
+import { SAMPLED, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 const SUBSCRIBERS = 960
 const READERS = 39 // of the log; and a slow one
@@ -25,14 +26,13 @@ let cluster: Cluster
 let connections: ReadonlyArray<NatsConnection> = []
 let slowly: Client
 beforeAll(async () => {
-  cluster = await Cluster.start()
+  cluster = await oneCluster()
   connections = await Promise.all(Array.from({ length: CONNECTIONS }, () => cluster.dial()))
   slowly = await connect({ url: cluster.local.url, keys: cluster.local.keys, deployment: "test" })
 })
 afterAll(async () => {
   await slowly.close()
   for (const connection of connections) await connection.close()
-  await cluster[Symbol.asyncDispose]()
 })
 
 test("1,000 subscribers read the same bytes while one of them reads a token at a time", async () => {

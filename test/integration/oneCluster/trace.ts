@@ -1,16 +1,17 @@
 // Traced sessions: what is said of each drafting iteration fits the token log, and nothing is said of sessions that did not
 // ask for it. Beats say how long a rank's device has computed.
 import { Result } from "effect"
-import { afterAll, beforeAll, expect, test } from "vitest"
-import { traces } from "../../src/bus/traces.ts"
-import { follow } from "../../src/store/logReader.ts"
-import { RankBeat } from "../../src/wire/beat.ts"
-import { codec } from "../../src/wire/codec.ts"
-import type { InferRequest, LogEntry } from "../../src/wire/infer.ts"
-import { groupSubjects, subjectsOf } from "../../src/wire/subjects.ts"
-import type { IterationTrace } from "../../src/wire/trace.ts"
-import { Cluster } from "./cluster.ts"
-import { PROMPT, TREE } from "./requests.ts"
+import { beforeAll, expect, test } from "vitest"
+import { traces } from "../../../src/bus/traces.ts"
+import { follow } from "../../../src/store/logReader.ts"
+import { RankBeat } from "../../../src/wire/beat.ts"
+import { codec } from "../../../src/wire/codec.ts"
+import type { InferRequest, LogEntry } from "../../../src/wire/infer.ts"
+import { groupSubjects, subjectsOf } from "../../../src/wire/subjects.ts"
+import type { IterationTrace } from "../../../src/wire/trace.ts"
+import type { Cluster } from "../cluster.ts"
+import { PROMPT, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 const REQUEST: InferRequest = {
   ...{ prompt: PROMPT, maxTokens: 24, seed: 3n, temperature: 0.5 },
@@ -20,10 +21,7 @@ const subjects = subjectsOf("test")
 
 let cluster: Cluster
 beforeAll(async () => {
-  cluster = await Cluster.start()
-})
-afterAll(async () => {
-  await cluster[Symbol.asyncDispose]()
+  cluster = await oneCluster()
 })
 
 /** What is said while a request runs, and its log. */

@@ -3,14 +3,14 @@ import { spawn } from "node:child_process"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { expect, test } from "vitest"
-import { Cluster } from "./cluster.ts"
-import { pythonEnvironment } from "./python.ts"
-import { PROMPT, TREE } from "./requests.ts"
+import { pythonEnvironment } from "../python.ts"
+import { PROMPT, TREE } from "../requests.ts"
+import { oneCluster } from "./cluster.ts"
 
 test("whole answers, streams, cancelling and errors in Python", { timeout: 120_000 }, async () => {
   const python = await pythonEnvironment()
-  await using cluster = await Cluster.start()
-  const script = join(import.meta.dirname, "../python/client.py")
+  const cluster = await oneCluster()
+  const script = join(import.meta.dirname, "../../../python/client.py")
   const child = spawn(python, [script, cluster.local.url, "test", join(cluster.local.keys ?? "", "client/client.nk")], {
     stdio: ["pipe", "pipe", "inherit"],
   })
