@@ -1,5 +1,5 @@
 // The supervisor's encoder: turns texts and conversations into tokens, as the models' files say. It may read files and do
-// nothing else, and what a template does to it happens to nobody else. It answers one request after the other on its IPC
+// nothing else, and what a template does to it harms no other process. It answers one request after the other on its IPC
 // channel, and ends with it.
 import { Effect, Exit, Schema } from "effect"
 import { encode } from "../src/model/encoding.ts"

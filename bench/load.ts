@@ -1,4 +1,4 @@
-// What do many users see? Closed loop: so many streams, each asking again when its answer is whole. Open loop: requests that
+// What do many users see? Closed loop: a number of streams, each asking again when its answer is whole. Open loop: requests that
 // come by chance, whether or not the ones before are answered. With llama.cpp's own parallel decoding of the same file at
 // the same number of streams, measured in turn.
 import { Effect } from "effect"
@@ -155,7 +155,7 @@ const againstLlamaCpp = async (path: string, options: RunOptions) => {
           })),
           ...{ millis: window.millis, refused: 0 },
         })
-        // Who begins changes from round to round.
+        // Which side begins changes from round to round.
         const first = round % 2 === 0 ? await ours() : null
         const second = await other()
         rounds.push([first ?? (await ours()), second])

@@ -1,4 +1,4 @@
-// A nats-server whose monitoring port says what passed through it, and who is connected and subscribed.
+// A nats-server whose monitoring port says what passed through it, and which clients are connected and subscribed.
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
@@ -43,7 +43,7 @@ export const monitoredServer = Effect.gen(function* () {
   return server
 })
 
-/** A port of this machine that nobody listens on. */
+/** A free port of this machine. */
 export const freePort = () =>
   new Promise<number>((resolve, reject) => {
     const probe = createServer()

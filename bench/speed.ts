@@ -88,7 +88,7 @@ const measure = async (
     const figures: Array<readonly [number, number]> = []
     for (let round = 0; round < (options.quick ? 3 : 9); round++) {
       if (!(await quiet())) busy.rounds += 1
-      // Who begins changes from round to round. A part's first pass warms it up.
+      // Which side begins changes from round to round. A part's first pass warms it up.
       const sides = round % 2 === 0 ? [one, other] : [other, one]
       const millis: Array<number> = []
       for (const side of sides) millis.push(quantile((await side[part]?.()) ?? [], UNDISTURBED))

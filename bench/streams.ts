@@ -58,7 +58,7 @@ class Observation {
 /** One request of the load: the n-th. */
 export type RequestOf = (n: number) => InferRequest
 
-/** `streams` readers, each of whom asks again when its answer is whole. */
+/** `streams` readers, each of which asks again when its answer is whole. */
 export const closedLoop = async (
   client: Client,
   streams: number,

@@ -1,5 +1,5 @@
 // node infra/healthcheck.js http://127.0.0.1:8080/healthz | nats://nats:4222[,...]
-// Whether a container is well: a gateway answers 200, and whoever listens on nothing reaches one of its NATS servers. Exits
+// Whether a container is well: a gateway answers 200, and an actor that has no port reaches one of its NATS servers. Exits
 // with 0 or 1, and says why on stderr.
 import { connect } from "node:net"
 

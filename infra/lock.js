@@ -4,7 +4,7 @@ import { checkInterrupted, inRoot } from "./workspace.js"
 
 const path = inRoot(".chorus/setup.lock")
 
-/** Takes the lock and returns how to release it. `waiting` is told, once, whom it waits for. */
+/** Takes the lock and returns how to release it. `waiting` is told, once, which process it waits for. */
 export const lock = async (waiting) => {
   mkdirSync(inRoot(".chorus"), { recursive: true })
   for (let told = false; !take(); ) {

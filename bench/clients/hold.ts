@@ -1,11 +1,11 @@
-// The held deployment, kept busy: whoever asks it meanwhile waits, and his stream is silent, until the hold is let go.
+// The held deployment, kept busy: a request meanwhile waits, and its stream is silent, until the hold is let go.
 
 import { BenchFailed } from "../failure.ts"
 import { HOLDING } from "./expected.ts"
 import { KEY } from "./server.ts"
 
 export interface Hold {
-  /** Whoever waits is served now. Fails where the hold has come to its end before. */
+  /** Waiting requests are served now. Fails where the hold has ended before. */
   readonly letGo: () => void
 }
 

@@ -1,5 +1,5 @@
-// A wire between one client and the gateway. It hands on every byte as it is, and sees what is hidden from whoever reads a
-// client's answers: what fills the silences of a stream, and whose session it is.
+// A wire between one client and the gateway. It hands on every byte as it is, and sees what a client's answers
+// do not show: what fills the silences of a stream, and which session it is.
 import { once } from "node:events"
 import { createServer, connect as dial, type Server, type Socket } from "node:net"
 

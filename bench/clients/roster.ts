@@ -1,4 +1,4 @@
-// Who is tried: a client, the environment that it lives in, and the driver that has it do what is asked.
+// What is tried: a client, the environment that it lives in, and the driver that has it do what is asked.
 import { join } from "node:path"
 import type { EnvironmentName } from "./installation.ts"
 

@@ -79,7 +79,7 @@ const deployHeld = async ({ nats, keys, base, folder }: Omit<Server, typeof Symb
 }
 
 const chorus = (args: ReadonlyArray<string>, folder: string): ChildProcess => {
-  const env = { ...process.env, XDG_RUNTIME_DIR: folder } // `chorus up` of somebody else's has its own
+  const env = { ...process.env, XDG_RUNTIME_DIR: folder } // another `chorus up` on this machine has its own
   return spawn(process.execPath, [BINARY, ...args], { env, stdio: ["ignore", "pipe", "pipe"] })
 }
 

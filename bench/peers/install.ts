@@ -1,4 +1,4 @@
-// The peers are packages of bench/package.json, so that they weigh on nobody who does not measure.
+// The peers are packages of bench/package.json, so that only those who measure install them.
 import { spawnSync } from "node:child_process"
 import { existsSync } from "node:fs"
 import { join } from "node:path"

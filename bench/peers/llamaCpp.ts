@@ -26,7 +26,7 @@ type Command =
   | { readonly command: "decode"; readonly tokens: ReadonlyArray<number>; readonly count: number }
   | ({ readonly command: "parallel" } & ParallelLoad)
 
-/** So many streams, each of which asks for one of the prompts after another. */
+/** A number of streams, each of which asks for one of the prompts after another. */
 export interface ParallelLoad {
   readonly prompts: ReadonlyArray<ReadonlyArray<number>>
   readonly streams: number

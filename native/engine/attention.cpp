@@ -45,7 +45,7 @@ void LayerAttention::keep(ggml_tensor * kept, int thread, int threads, void * se
     }
 }
 
-// A thread has every so many of the (row, KV head): rows that follow each other see about as much.
+// A thread takes every n-th (row, KV head) pair: rows that follow each other see about as much.
 void LayerAttention::attend(ggml_tensor * y, int thread, int threads, void * self) {
     const auto & own = *static_cast<const LayerAttention *>(self);
     const ggml_tensor * q = y->src[0];

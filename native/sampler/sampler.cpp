@@ -49,7 +49,7 @@ constexpr double BAN = -100;
 // Temperatures whose inverse a float holds with room for a logit.
 constexpr double COLDEST = 1e-6;
 
-// So many of the best are found while the logits are passed by once; more are sorted.
+// This many of the best are found in one pass over the logits; for more, they are sorted.
 constexpr int FEW = 1024;
 
 // Vectors of logits that kernels go through; what follows them is gone through here.

@@ -56,7 +56,7 @@ const STREAMS = 8
 /** An installation is whole again by then, or something is wrong with it. */
 const WHOLE_MILLIS = 90_000
 
-/** Gone by then are consumers whose reader was killed, sessions whose asker was, and KV that nobody has spoken of any more. */
+/** Gone by then are consumers whose reader was killed, sessions whose asker was, and KV that is no longer mentioned. */
 const SETTLED_MILLIS = 150_000
 
 export const chaos = Effect.fnUntraced(function* (options: ChaosOptions) {
@@ -149,7 +149,7 @@ const whole = (installation: Installation) =>
 const undisturbed = Effect.fnUntraced(function* ({ clients }: Installation, request: number) {
   const client = clients[request % clients.length]
   const asked = REQUESTS[request]
-  if (client === undefined || asked === undefined) return yield* Effect.die(new Error("nobody to ask"))
+  if (client === undefined || asked === undefined) return yield* Effect.die(new Error("no client to ask"))
   const { tokens, text, finishReason } = yield* Effect.promise(async () => (await client.generate(asked)).ending())
   return { tokens, text, finishReason } satisfies Undisturbed
 })
@@ -172,7 +172,7 @@ const overEachGateway = Effect.fnUntraced(function* (
   }
 })
 
-/** When its time has come and there is somebody to be struck. */
+/** When its time has come and there is a process to strike. */
 const strikeNext = Effect.fnUntraced(function* (
   installation: Installation,
   fault: Fault,

@@ -33,7 +33,7 @@ export interface Generating {
   readonly length: number // of the undisturbed answer
 }
 
-/** Errors of a request that nobody has accepted: asked again, it gives the same tokens. */
+/** Errors of a request that was not accepted: asked again, it gives the same tokens. */
 const REFUSALS = [
   "Overloaded",
   "NotServed",
@@ -150,7 +150,7 @@ class One {
     const began = performance.now()
     for (;;) {
       try {
-        return await within(ask(), "whoever asks")
+        return await within(ask(), "the asker")
       } catch (error) {
         const refused = error instanceof Error && "_tag" in error && REFUSALS.includes(String(error._tag))
         if (!refused || performance.now() - began > PATIENCE_MILLIS) throw error

@@ -22,7 +22,7 @@ export interface InstallationOptions {
   readonly mark: string // of the environment of every process, by which those that are left are found
   readonly servers: 1 | 3
   readonly disks: boolean
-  /** Hears of an actor or a server that has ended though nobody wished it to. */
+  /** Hears of an actor or a server that has ended by accident. */
   readonly accident: (what: string) => void
 }
 

@@ -40,7 +40,7 @@ export const left = (before: Rest, after: Rest): ReadonlyArray<string> =>
     return is > was ? [`${what}: ${is}, before ${was}`] : []
   })
 
-/** Those that somebody listens to: the ones of readers that were killed, the server takes away by itself. */
+/** Those that have a listener: the consumers of readers that were killed, the server removes by itself. */
 const readers = async ({ watch }: Installation): Promise<number> => {
   const manager = await jetstreamManager(watch.connection)
   let count = 0
@@ -57,7 +57,7 @@ const decodePing = Schema.decodeUnknownOption(Ping)
 
 const PING_MILLIS = 1_000
 
-/** Registered services that answer, by name: one that nobody stands behind any more would be one too many. */
+/** Registered services that answer, by name: one whose process is gone would be one too many. */
 const services = async ({ watch }: Installation): Promise<Rest> => {
   const counts: Record<string, number> = {}
   const options = { strategy: "timer", maxWait: PING_MILLIS } as const

@@ -9,7 +9,7 @@ const RESTART_MILLIS = 2_000
 export interface Running {
   readonly pid: number
   readonly ready: Effect.Effect<unknown>
-  /** Ends with what became of it, where nobody has told it to end. */
+  /** Ends with what became of it, where it has not been told to end. */
   readonly ended: Effect.Effect<string>
 }
 
@@ -23,11 +23,11 @@ export interface Wanted {
 export interface Kept extends Pick<Wanted, "name" | "role"> {
   readonly pid: () => number // 0 while it does not run
   readonly isUp: () => boolean
-  /** Its next end is somebody's wish, and no accident. */
+  /** Its next end is wanted, and no accident. */
   readonly expectEnd: () => void
 }
 
-/** Keeps it running until the scope closes. `accident` hears of an end that nobody wished for. */
+/** Keeps it running until the scope closes. `accident` hears of an end that was not wanted. */
 export const keepRunning = Effect.fnUntraced(function* (
   { name, role, start }: Wanted,
   accident: (what: string) => void,

@@ -73,7 +73,7 @@ class Reading {
     this.#of = of
   }
 
-  /** From where it is, until the end, until so many events were read, or until it breaks off. Gives what is final and wrong. */
+  /** From where it is, until the end, until this many events were read, or until it breaks off. Returns what is final and wrong. */
   async read(attempt: number, until: number): Promise<string | null> {
     const { gateways } = this.#of
     const hanging = new AbortController()

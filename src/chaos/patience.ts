@@ -1,4 +1,4 @@
-// How long whoever generates waits: to ask again, and until silence is something wrong.
+// How long a generation waits: to ask again, and until silence counts as a fault.
 
 export const PATIENCE_MILLIS = 90_000
 

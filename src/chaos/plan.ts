@@ -1,5 +1,5 @@
-// The plan of a chaos run: which fault, when, at whom, for how long. A pure function of the seed, so what went wrong once
-// can be had again.
+// The plan of a chaos run: which fault, when, at which process, for how long. A pure function of the seed, so what went wrong
+// once can be repeated.
 import { Effect, Random } from "effect"
 
 /** What may be struck: the processes of an installation, and its NATS servers. */
@@ -116,7 +116,7 @@ const faultOf = Effect.fnUntraced(function* (number: number, { action, role, las
   return fault
 })
 
-/** Of these there must be one left, or nobody can go on: two of them are not struck at once. */
+/** Of these there must be one left, or nothing can go on: two of them are not struck at once. */
 const isLast = (role: Role): boolean => role === "host" || role === "server" || role === "supervisor"
 
 /** "kill rank 17 after 250 ms", as the plan is printed. */

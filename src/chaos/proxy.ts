@@ -101,7 +101,7 @@ const lineOf = (client: Socket, server: Socket, gone: () => void): Line => {
   }
 }
 
-/** A sender is not read any more while so much of it waits. */
+/** A sender is not read any more while this much of it waits. */
 const MOST_WAITING_BYTES = 1 << 20
 
 /** One direction: bytes come out in order, each when its time has come. */

@@ -1,5 +1,4 @@
-// What is generated meanwhile: a few distinct requests, and who reads each generation in which way. All of it follows from
-// the seed.
+// What is generated meanwhile: a few distinct requests, and how each generation is read. All of it follows from the seed.
 import { Effect, Random } from "effect"
 import type { InferRequest } from "../client/index.ts"
 

@@ -176,7 +176,7 @@ const writeAll = (descriptor: number, bytes: Buffer): void => {
 /** Below those that systems give to outgoing connections: one of these would take the port of a server that is down. */
 const [LEAST_PORT, MOST_PORT] = [10_000, 32_000]
 
-/** So many ports that nobody listens on. */
+/** This many free ports. */
 export const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
   const ports = new Set<number>()
   while (ports.size < count) {

@@ -14,7 +14,7 @@ export interface Struck {
   readonly over: Promise<void>
 }
 
-/** Null while there is nobody of that role. */
+/** Null while there is no process of that role. */
 export const strike = (installation: Installation, fault: Fault): Struck | null => {
   const target = targetOf(installation, fault)
   if (target === null) return null
@@ -105,7 +105,7 @@ const ACTS: Readonly<Record<Fault["action"], (target: Target) => (() => void) | 
     expectEnd()
     return void signal(pid, "SIGTERM")
   },
-  // A server whose disk was full has given JetStream up: whoever makes room starts it again.
+  // A server whose disk was full has given JetStream up: making room includes starting it again.
   fill: ({ pid, fillDisk, freeDisk, expectEnd }) => {
     fillDisk()
     return () => {
@@ -131,7 +131,7 @@ const link = (set: Target["setLink"], condition: Condition): (() => void) => {
   return () => set(CLEAR)
 }
 
-/** To nobody else, should it be gone: 0 would be this process's whole group. */
+/** To no other process, should it be gone: 0 would be this process's whole group. */
 const signal = (pid: number, name: NodeJS.Signals): void => {
   if (pid <= 0) return
   try {

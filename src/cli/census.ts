@@ -1,4 +1,4 @@
-// Who is there: services answer $SRV.STATS, ranks beat. Both are collected for some beats' time, and nobody is asked twice.
+// Which actors are there: services answer $SRV.STATS, ranks beat. Both are collected for some beats' time, and none is asked twice.
 import { Effect, Option, Result, Schema } from "effect"
 import { Bus, type Message } from "../bus/bus.ts"
 import { BEAT_MILLIS, RankBeat } from "../wire/beat.ts"
@@ -61,7 +61,7 @@ const services = Effect.gen(function* () {
   const seen: Array<ServiceSeen> = []
   const ask = Effect.sync(() => publish("$SRV.STATS", undefined, inbox))
   const answers = collected(inbox, ({ data }) => {
-    const stats = decodeStats(new TextDecoder().decode(data)) // none where nobody answers
+    const stats = decodeStats(new TextDecoder().decode(data)) // none where no service answers
     if (Option.isSome(stats)) seen.push(...serviceOf(stats.value))
   })
   yield* Effect.all([answers, ask], { concurrency: "unbounded" })

@@ -25,7 +25,7 @@ export interface LocalOptions {
   readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
 }
 
-/** Ranks of one's own, until the scope closes. */
+/** Ranks that this command starts, until the scope closes. */
 export const localCluster = (deployment: Deployment, { nats, keys, ...options }: LocalOptions) =>
   start(deployment, { nats: Option.getOrNull(nats), keys, ...options }).pipe(
     Effect.map((local): LocalCluster => ({ ...local, deployment: deployment.name })),

@@ -181,7 +181,7 @@ export const sampling = {
     Flag.atLeast(0),
   ),
   "min-tokens": int("min-tokens", 0).pipe(
-    described("neither the model nor a --stop ends the answer before so many tokens (default: 0)", "N"),
+    described("neither the model nor a --stop ends the answer before this many tokens (default: 0)", "N"),
     Flag.optional,
   ),
   "ignore-eos": toggle("ignore-eos").pipe(
@@ -225,7 +225,7 @@ export const keys = Flag.String("keys").pipe(
   Flag.optional,
 )
 
-/** HTTP: where a gateway listens, and to whom. What is left out has the environment's value, or the gateway's default. */
+/** HTTP: where a gateway listens, and which clients it serves. What is left out has the environment's value, or the gateway's default. */
 export const http = {
   host: Flag.String("host").pipe(
     described("address that HTTP listens on; 0.0.0.0 is every network of this machine (default: 127.0.0.1)", "HOST"),
@@ -266,7 +266,7 @@ export const http = {
     Flag.atLeast(0),
   ),
   strict: toggle("strict").pipe(
-    Flag.withDescription("refuse HTTP requests with a field that nobody knows (default: it is ignored, and named)"),
+    Flag.withDescription("refuse HTTP requests with an unknown field (default: it is ignored, and named)"),
     Flag.withDefault(process.env[HTTP_ENVIRONMENT.strict] === "1"),
   ),
 }

@@ -93,7 +93,7 @@ export const generate = Command.make(
   ]),
 )
 
-/** A deployment that runs, where one is asked for or found, else ranks of one's own until the scope closes. */
+/** A deployment that runs, where one is asked for or found, else ranks that this command starts until the scope closes. */
 const clusterFor = Effect.fnUntraced(function* (given: Options, progress: Progress) {
   const keys = keysFor(given)
   if (Option.isSome(given.name)) {

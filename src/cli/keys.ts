@@ -1,4 +1,4 @@
-// chorus keys: who may do what on a NATS server, as files: a folder for each role with its key, and one for the server.
+// chorus keys: the rights on a NATS server, as files: a folder for each role with its key, and one for the server.
 import { hostname } from "node:os"
 import { Console, Effect } from "effect"
 import { Command, Flag } from "effect/cli"
@@ -20,7 +20,7 @@ const options = {
   client: flags
     .names("client")
     .pipe(
-      Flag.withDescription("a user who asks, and sees nothing of others; may be given several times (default: one)"),
+      Flag.withDescription("a user that asks, and sees nothing of others; may be given several times (default: one)"),
       Flag.atLeast(0),
     ),
   server: Flag.String("server").pipe(

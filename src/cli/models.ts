@@ -3,7 +3,7 @@ import { Console, Effect, Option } from "effect"
 import { type Model, open, sameVocabulary } from "../model/index.ts"
 import { modelsOf, type PlacementFlags } from "./placement.ts"
 
-/** Tokens of a session where nobody asked for more: KV memory is set aside for what may be, not for what is. */
+/** Tokens of a session where no more were asked for: KV memory is set aside for what may be, not for what is. */
 export const DEFAULT_CONTEXT = 4096
 
 /** The context that sessions have: what was asked for, or what both models allow up to a default. */

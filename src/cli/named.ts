@@ -30,7 +30,7 @@ export const located = Effect.fnUntraced(function* <Flags extends Pick<Placement
   return { ...flags, base: pathOf(found.base), draft: pathOf(found.draft) }
 })
 
-/** Who meant a path is told so. */
+/** Where a path may have been meant, the message says so. */
 const neither = ({ repository, message }: PullFailed) =>
   new CommandFailed({ reason: `${message}. Nor is there a file or folder ${resolve(repository)}` })
 

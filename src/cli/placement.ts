@@ -30,7 +30,7 @@ export const DEMO_PAIR = { base: resolve(root, "models/demo/base"), draft: resol
 const DEFAULT_FUZZY = 4
 const DEFAULT_DRAFT_RANKS = 2
 
-/** The options that ask for ranks of one's own, by name. */
+/** The options of ranks that the command starts itself, by name. */
 export const placementGiven = (flags: PlacementFlags): ReadonlyArray<string> =>
   Object.keys(noPlacement)
     .filter((name): name is keyof PlacementFlags => name in flags)

@@ -48,5 +48,5 @@ export const bar = (fraction: number): string => {
   return `${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)} ${Math.round(done * 100)}%`
 }
 
-/** For --json and tests: nobody is told. */
+/** For --json and tests: progress goes nowhere. */
 export const silent: Progress = { report: () => {}, clear: () => {} }

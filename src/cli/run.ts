@@ -7,7 +7,7 @@ import { oneLine } from "./presenter.ts"
 
 const waiting = new Set<() => void>()
 
-/** Ends when this process gets a SIGTERM. While somebody waits for it, SIGTERM interrupts nothing by itself. */
+/** Ends when this process gets a SIGTERM. While a fibre waits for it, SIGTERM interrupts nothing by itself. */
 export const terminated: Effect.Effect<void> = Effect.callback((resume) => {
   const done = () => resume(Effect.void)
   waiting.add(done)
@@ -23,7 +23,7 @@ export const run = <A, E>(program: Effect.Effect<A, E>): void => {
     if (waiting.size === 0) interrupt()
     for (const done of waiting) done()
   })
-  process.stdout.on("error", interrupt) // nobody reads any more, as behind `| head`
+  process.stdout.on("error", interrupt) // the reader is gone, as behind `| head`
   process.stderr.on("error", () => {})
   const fiber = Effect.runFork(program.pipe(Effect.tapCause((cause) => Effect.sync(() => report(cause)))))
   fiber.addObserver((exit) => {

@@ -1,5 +1,5 @@
 // Which deployments `chorus up` runs on this machine: a small file each in the user's runtime folder, so that `ps` and
-// `generate` find them without a URL. A file whose process is gone is stale, and removed by whoever sees it.
+// `generate` find them without a URL. A file whose process is gone is stale, and removed by the first command that sees it.
 import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

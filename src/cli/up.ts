@@ -83,7 +83,9 @@ const serve = Effect.fnUntraced(function* (asked: Options) {
   })
   const started = Date.now()
   if (isOpen(given)) {
-    yield* Console.error(`chorus: whoever reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`)
+    yield* Console.error(
+      `chorus: any client that reaches ${given.host}:${given.port} may generate: --api-keys asks for a key.`,
+    )
   }
   const idleTimeoutMillis = Option.getOrNull(given["idle-timeout"])
   const machine = yield* startMachine(

@@ -35,7 +35,7 @@ export interface Session extends Pick<Generation, "session" | "promptTokens" | "
 export class Chorus extends Context.Service<
   Chorus,
   {
-    /** A session of its own: it goes on when whoever asked for it is interrupted. */
+    /** A session of its own: it goes on when the fibre that asked for it is interrupted. */
     readonly generate: (request: InferRequest) => Effect.Effect<Session, ClientError>
     /** The answer's tokens. A stream that is left before its end cancels the session. */
     readonly tokens: (request: InferRequest) => Stream.Stream<LoggedToken, ClientError>

@@ -8,7 +8,7 @@ export class NotServed extends Schema.TaggedError<NotServed>()("NotServed", {
   url: Schema.String,
 }) {
   override get message() {
-    return `nobody serves ${this.deployment} at ${this.url}. \`chorus up --name ${this.deployment}\` does.`
+    return `${this.deployment} is not served at ${this.url}. \`chorus up --name ${this.deployment}\` serves it.`
   }
 }
 
@@ -32,7 +32,7 @@ export class Disconnected extends Schema.TaggedError<Disconnected>()("Disconnect
   }
 }
 
-/** A tagged error as it is; what else NATS says means that nobody is there, or that it could not be asked. */
+/** A tagged error as it is; any other error of NATS means that no supervisor serves, or that none could be asked. */
 export const typed = (error: unknown, { url, deployment }: Pick<NotServed, "url" | "deployment">): unknown => {
   if (error instanceof Error && "_tag" in error) return error
   if (error instanceof RequestError && error.isNoResponders()) return new NotServed({ url, deployment })

@@ -82,9 +82,9 @@ export interface Completion extends Answer {
 
 export interface Client extends AsyncDisposable {
   readonly connection: NatsConnection
-  /** Rejects with the wire's error where the request is refused, with NotServed where nobody answers. */
+  /** Rejects with the wire's error where the request is refused, with NotServed where no supervisor answers. */
   readonly generate: (request: InferRequest, options?: GenerateOptions) => Promise<Generation>
-  /** All of it, when it has ended; read from the log like any stream, so whoever is lost meanwhile does not lose the answer. */
+  /** All of it, when it has ended; read from the log like any stream, so a supervisor that is lost meanwhile does not lose the answer. */
   readonly complete: (request: InferRequest, options?: GenerateOptions) => Promise<Completion>
   /** A session that was accepted before, by whomever, from its first token on. Throws SessionExpired where there is none. */
   readonly find: (session: string) => Promise<Generation>

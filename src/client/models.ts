@@ -35,7 +35,7 @@ export const servedModels = async (connection: NatsConnection): Promise<Readonly
   const options = { strategy: "stall", maxWait: WAIT_MILLIS } as const
   for await (const message of await connection.requestMany(SUPERVISORS, "", options)) {
     const info = decodeInfo(message.string())
-    if (Option.isNone(info)) continue // nobody is there, or somebody else's service of that name
+    if (Option.isNone(info)) continue // no answer, or a foreign service of that name
     const { deterministic, ...rest } = info.value.metadata
     const supervisors = (models.get(rest.deployment)?.supervisors ?? 0) + 1
     models.set(rest.deployment, { ...rest, deterministic: deterministic === "true", supervisors })

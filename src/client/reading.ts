@@ -1,5 +1,5 @@
-// One reading of a session's token log: its tokens in order, each once, from a position on; and while it lasts, the word
-// that somebody reads. A server that restarts meanwhile makes it wait and nothing else.
+// One reading of a session's token log: its tokens in order, each once, from a position on; and while it lasts, the message
+// that the session is read. A server that restarts meanwhile makes it wait and nothing else.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { insist } from "../bus/connection.ts"
 import { entryAt, follow } from "../store/logReader.ts"
@@ -155,7 +155,7 @@ const startOf = async (of: Readable, subject: string): Promise<Start> => {
   return { at: next, after: sequence, interestMillis, ...end }
 }
 
-/** Says that somebody reads, from now on. */
+/** Says that the session is read, from now on. */
 const renew = ({ connection, deployment, session }: Readable, interestMillis: number | undefined) => {
   if (interestMillis === undefined) return undefined
   const subject = subjectsOf(deployment).interest(session)

@@ -9,7 +9,7 @@ import { subjectsOf } from "../wire/subjects.ts"
 const rankBeats = codec("rank beat", RankBeat)
 const supervisorBeats = codec("supervisor beat", SupervisorBeat)
 
-/** Whoever has missed so many beats is gone. */
+/** An actor that misses this many beats is gone. */
 const BEATS_MISSED = 4
 
 export type RankHeard = { readonly deployment: string } & RankBeat

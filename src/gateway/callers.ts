@@ -1,4 +1,4 @@
-// Who asks, and whether he may: a key where keys are wanted, and no more requests a minute than the limit.
+// The caller, and whether it may ask: a key where keys are wanted, and no more requests a minute than the limit.
 import { Context, Effect, Layer, Option } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { RateLimiter } from "effect/persistence"
@@ -9,7 +9,7 @@ import { Options } from "./options.ts"
 export class Callers extends Context.Service<
   Callers,
   {
-    /** The name of whoever sent the request: of his key, or of his address where nobody needs a key. */
+    /** The sender's name: that of its key, or of its address where no key is needed. */
     readonly admit: Effect.Effect<string, ApiError, HttpServerRequest.HttpServerRequest>
   }
 >()("chorus/gateway/Callers") {

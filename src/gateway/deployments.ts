@@ -1,5 +1,5 @@
-// Who serves what: the models of a gateway are the deployments whose supervisors answer on its NATS server. They are asked
-// every now and then, and at once when somebody wants a model that is not known yet.
+// What is served: the models of a gateway are the deployments whose supervisors answer on its NATS server. They are asked
+// every now and then, and at once when a request wants a model that is not known yet.
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { Bus } from "../bus/bus.ts"
 import { type Client, connect } from "../client/index.ts"
@@ -18,10 +18,10 @@ const ASK_MILLIS = 2_000
 /** Every supervisor that is there has answered by then. */
 const ANSWER_MILLIS = 250
 
-/** Who has not answered for so long is not listed any more. */
+/** A deployment that has not answered for this long is no longer listed. */
 const FRESH_MILLIS = 3 * ASK_MILLIS
 
-/** Who has not answered for so long is not even known any more: 404, and no longer 503. */
+/** A deployment that has not answered for this long is no longer known: 404, and no longer 503. */
 const REMEMBERED_MILLIS = 600_000
 
 /** An answer to $SRV.INFO, the parts that are used: github.com/nats-io/nats-architecture-and-design, ADR-32. */
@@ -60,7 +60,7 @@ const open = Effect.fnUntraced(function* () {
     for (const { name, seen } of known.values()) if (performance.now() - seen > REMEMBERED_MILLIS) known.delete(name)
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(forget, Effect.andThen(ask, Effect.sleep(ASK_MILLIS)))))
-  // Whoever asks for a model that is not there waits with the others for one round of answers.
+  // A request for a model that is not there waits with the others for one round of answers.
   const round = yield* Effect.cachedWithTTL(Effect.andThen(ask, Effect.sleep(ANSWER_MILLIS)), ANSWER_MILLIS)
   const appears = (name: string) => Effect.raceFirst(round, heard(name))
   const clients = yield* connections(url)
@@ -87,7 +87,7 @@ const roll = Effect.fnUntraced(function* (hear: (name: string, metadata: Readonl
   const waiting = new Map<string, Set<() => void>>()
   yield* subscribe(inbox, ({ data }) => {
     const info = decode(new TextDecoder().decode(data))
-    if (Option.isNone(info)) return // nobody there
+    if (Option.isNone(info)) return // no answer
     const { metadata } = info.value
     hear(metadata.deployment, metadata)
     for (const tell of waiting.get(metadata.deployment) ?? []) tell()

@@ -48,7 +48,7 @@ export const readEnvironment = (environment: NodeJS.ProcessEnv): Result.Result<G
   }))
 }
 
-/** From both; a file that cannot be read or has no key is no way of letting everybody in. */
+/** From both; a file that cannot be read or has no key must not let every client in. */
 const keysOf = (list = "", file?: string): Result.Result<ReadonlyArray<ApiKey>, BadEnvironment> => {
   const own = parseKeys(list.replaceAll(",", "\n"))
   if (file === undefined) return Result.succeed(own)

@@ -1,5 +1,5 @@
-// Errors as OpenAI's clients expect them: {error: {message, type, param, code}} with the status that says who may do what
-// about it. The wire's own errors are translated here, and nowhere else.
+// Errors as OpenAI's clients expect them: {error: {message, type, param, code}} with the status that says what
+// the client can do about it. The wire's own errors are translated here, and nowhere else.
 import { InvalidArgumentError } from "@nats-io/transport-node"
 import { Schema } from "effect"
 import { HttpServerResponse } from "effect/http"
@@ -76,14 +76,14 @@ const STATUS: Readonly<Record<string, readonly [status: number, code: string]>> 
   StorageRefused: [503, "storage_refused"],
 }
 
-/** How long to wait for somebody to serve again, where nobody knows. */
+/** How long to wait for a model to be served again, where nothing better is known. */
 const AGAIN_MILLIS = 1_000
 
 /** From whatever the client library rejects with. */
 export const fromClient = (error: unknown): ApiError => {
   if (error instanceof ApiError) return error
   if (error instanceof NotServed) {
-    const reason = `nobody serves the model ${error.deployment} at the moment. Try again in a second.`
+    const reason = `the model ${error.deployment} is not served at the moment. Try again in a second.`
     return apiError(503, "not_served", reason, { retryAfterMillis: AGAIN_MILLIS })
   }
   if (error instanceof InvalidArgumentError) {

@@ -6,7 +6,7 @@ import { Effect } from "effect"
 import { Beats } from "./beats.ts"
 import { Deployments } from "./deployments.ts"
 
-/** Null while no rank of the deployment is ready: nobody knows yet what will compute. */
+/** Null while no rank of the deployment is ready: it is not known yet what will compute. */
 export const fingerprintOf = Effect.fnUntraced(function* (deployment: string) {
   const served = yield* (yield* Deployments).served
   const heard = yield* (yield* Beats).ranks

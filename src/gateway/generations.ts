@@ -1,5 +1,5 @@
 // The generations of one request: a session for each choice, all of them or none. They end with the request, however it
-// ends: an answer that nobody waits for any more is cancelled, unless whoever hangs up has said that he may come back.
+// ends: an answer that is no longer waited for is cancelled, unless the client has said that it may come back.
 import { Effect, Stream } from "effect"
 import { traceparent } from "../bus/telemetry.ts"
 import type { Client, Ending, EndToken, Generation, InferRequest, LoggedToken, PromptToken } from "../client/index.ts"
@@ -81,7 +81,7 @@ const begin = Effect.fnUntraced(function* (opening: Opening, kind: Kind, request
   return yield* generationsOf(opening, { place, sessions, started })
 })
 
-/** From the beginning of their logs, of which the reader gets what he has not had. */
+/** From the beginning of their logs, of which the reader gets what it has not had. */
 const takeUp = Effect.fnUntraced(function* (opening: Opening, place: StreamPosition) {
   const sessions = yield* Effect.forEach(place.choices, ({ session }) => found(opening.client, session), {
     concurrency: "unbounded",
@@ -173,7 +173,7 @@ const tooSlow = (millis: number): ApiError =>
 /** A session in the scope of its request: what is not settled by then is cancelled. */
 export interface OpenGeneration {
   readonly generation: Generation
-  settled: boolean // it has ended, or goes on for whoever comes back
+  settled: boolean // it has ended, or goes on for a client that comes back
 }
 
 const end = ({ generation, settled }: OpenGeneration): void => (settled ? undefined : generation.cancel())
@@ -181,7 +181,7 @@ const end = ({ generation, settled }: OpenGeneration): void => (settled ? undefi
 export const accepted = Effect.fnUntraced(function* (client: Client, request: InferRequest) {
   const options = { requestId: yield* RequestId, traceparent: yield* traceparent }
   const accepting = Effect.tryPromise({
-    try: (signal) => client.generate(request, { ...options, signal }), // cancels one that is accepted when nobody waits any more
+    try: (signal) => client.generate(request, { ...options, signal }), // cancels one that is accepted after the client has gone
     catch: fromClient,
   })
   return yield* Effect.acquireRelease(
@@ -266,5 +266,5 @@ const endOf = (ending: Ending, choice: number): Effect.Effect<ChoiceEvent, ApiEr
   if (finishReason === "failed")
     return Effect.fail(apiError(503, "generation_failed", error, { retryAfterMillis: 1_000 }))
   if (finishReason === "deadline") return Effect.fail(apiError(504, "timeout", "the time for the answer was over"))
-  return Effect.fail(apiError(499, "cancelled", "the session was cancelled: by a client, or because nobody read it"))
+  return Effect.fail(apiError(499, "cancelled", "the session was cancelled: by a client, or because it was not read"))
 }

@@ -10,7 +10,7 @@ import { Deployments, type ServedModel } from "./deployments.ts"
 
 const READY = ["/readyz", "/health", "/v1/health"] as const
 
-/** What probes ask for, and nobody needs a key for. */
+/** What probes ask for, without a key. */
 export const PROBES: ReadonlyArray<string> = ["/healthz", ...READY]
 
 const ready = Effect.gen(function* () {

@@ -28,7 +28,7 @@ export const FILES = [
   ...["generation.js", "iterations.js", "ranks.js", "state.js", "theme.js", "tree.js"],
 ]
 
-/** Nothing from elsewhere, nothing inline, in nobody's frame. */
+/** Nothing from elsewhere, nothing inline, and no page may frame it. */
 const HEADERS = {
   "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",

@@ -33,7 +33,7 @@ export const logDefect = (defect: unknown): Effect.Effect<ApiError> =>
     Effect.as(Effect.annotateLogs(Effect.logError("a request failed", defect), { request }), OURS),
   )
 
-/** Logs what is a failure of the service, and not of who asks. */
+/** Logs failures of the service, and not those of the client. */
 export const logFailure = ({ status, code, reason }: ApiError): Effect.Effect<void> =>
   status < 500
     ? Effect.void

@@ -1,6 +1,6 @@
 // Streams that can be taken up again. The id of each event says which sessions answer, and how many events of each choice its
-// reader has had by then: all that any gateway needs to go on behind it. Whoever has an id may read, since nobody guesses a
-// session's name.
+// reader has had by then: all that any gateway needs to go on behind it. An id is a licence to read, since a session's
+// name cannot be guessed.
 import { Effect, Stream } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { type ApiError, invalid } from "./errors.ts"
@@ -76,7 +76,7 @@ export interface Resumption {
 const LAST_EVENT_ID = "Last-Event-ID"
 const RESUME = "X-Chorus-Resume"
 
-/** Of a request for so many choices. */
+/** Of a request for this many choices. */
 export const resumptionOf = Effect.fnUntraced(function* (kind: Kind, stream: boolean, choices: number) {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
   const [id, seconds] = [headers["last-event-id"], headers["x-chorus-resume"]]

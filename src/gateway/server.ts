@@ -38,7 +38,7 @@ export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotList
 /** Every route of the gateway: a new one is added here. */
 const OWN = [chat, completions, models, model, ...health, version, metricsPage, ...playground]
 
-/** Whoever wants the head of what can be got. */
+/** HEAD of whatever has a GET. */
 const HEADS = OWN.flatMap((route) => (route.method === "GET" ? [{ ...route, method: "HEAD" as const }] : []))
 
 const routes = HttpRouter.addAll([...OWN, ...HEADS, nowhere([...OWN, ...HEADS])])
@@ -82,7 +82,7 @@ const cors = ({ corsOrigins }: GatewayOptions) =>
         maxAge: 600,
       })
 
-/** Spans are named by what was asked; whoever only looks whether we are alive needs none. */
+/** Spans are named by what was asked; probes of liveness need none. */
 const spans = Layer.mergeAll(
   Layer.succeed(HttpMiddleware.SpanNameGenerator, ({ method, url }) => `${method} ${url.replace(/\?.*$/s, "")}`),
   HttpMiddleware.layerTracerDisabledForUrls([...PROBES, "/version", "/metrics"]),

@@ -3,8 +3,8 @@
 //
 // What fills a silence must not disturb a reader. Readers of benchmarks take each line for JSON; those of OpenAI's clients take
 // a comment with its blank line, once an event has had an id, for an event without data. So where events have no ids, the line
-// of the next event is begun and goes on with blanks, which stand before JSON unseen. Whoever asked for ids reads fields and
-// comments; there a comment stands in front of the next event, with no blank line between them.
+// of the next event is begun and goes on with blanks, which stand before JSON unseen. A client that asked for ids reads fields
+// and comments; there a comment stands in front of the next event, with no blank line between them.
 import { Clock, Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { Closing } from "./closing.ts"

@@ -1,4 +1,4 @@
-// Fields that nobody knows: neither OpenAI's nor another server's. They are left alone, but not without a word: the answer
+// Unknown fields: neither OpenAI's nor another server's. They are left alone, but not without a word: the answer
 // names them, and so does the log, once each. A gateway may be started to refuse them.
 import { Context, Effect, Layer } from "effect"
 import { HttpEffect, type HttpServerRequest, HttpServerResponse } from "effect/http"

@@ -1,4 +1,4 @@
-// The devices of this machine. The native module is loaded by whoever asks for them, not by whoever could.
+// The devices of this machine. The native module is loaded when they are asked for, not when this file is imported.
 import { Effect } from "effect"
 import type { HostDevice } from "../wire/host.ts"
 

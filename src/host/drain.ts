@@ -1,5 +1,5 @@
 // Draining a host: a wish in a bucket, which the host follows. It says so in its beats, the controller places its replicas
-// elsewhere, and whoever has the wish may end meanwhile: all of it goes on.
+// elsewhere, and the command that wrote the wish may end meanwhile: all of it goes on.
 import { Effect, Queue, Schema, SubscriptionRef } from "effect"
 import { openBuckets, openDrains } from "../store/deployments.ts"
 import type { HostBeat } from "../wire/host.ts"

@@ -25,7 +25,7 @@ const DRAIN_LOOK_MILLIS = 50
 
 const NOTHING = new Uint8Array(0)
 
-/** Longer than a supervisor that leaves lets its sessions end: without one for so long, nobody takes the ranks elsewhere. */
+/** Longer than a supervisor that leaves lets its sessions end: after this long without one, nothing will move the ranks elsewhere. */
 const ALONE_MILLIS = 6_000
 const ALONE_LOOK_MILLIS = 1_000
 

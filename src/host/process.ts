@@ -1,5 +1,5 @@
-// The actors of this machine as child processes. Each ends with its scope, and with this process however it ends. One that
-// hangs, stopped or stuck in a call, is not heard any more, and is killed: then it is one that has ended.
+// The actors of this machine as child processes. Each ends with its scope, and with this process however it ends. A process
+// that hangs, stopped or stuck in a call, falls silent and is killed: then it is one that has ended.
 import { type ChildProcess, spawn } from "node:child_process"
 import { join as path } from "node:path"
 import { Deferred, Effect, Result, Schema } from "effect"
@@ -22,7 +22,7 @@ const SAID_BYTES = 2_000
 const RANK_PATIENCE_MILLIS = 1_000
 const PATIENCE_MILLIS = 10_000
 
-/** One that starts compiles, and reads vocabularies. */
+/** A process starts compiles, and reads vocabularies. */
 const START_PATIENCE_MILLIS = 60_000
 
 export class ActorEnded extends Schema.TaggedError<ActorEnded>()("ActorEnded", {
@@ -46,7 +46,7 @@ export interface ActorProcess {
   readonly pid: number // 0 where it could not be started
   /** Ends when the actor says that it serves, with the URL where it listens on a port. */
   readonly ready: Effect.Effect<string | null>
-  /** Ends, with what happened, when the process does and nobody has told it to. */
+  /** Ends, with what happened, when the process ends without having been told to. */
   readonly ended: Effect.Effect<ActorEnded>
 }
 

@@ -6,11 +6,11 @@ export const PULSE_MILLIS = 250
 
 export const Said = Schema.Union([
   Schema.TaggedStruct("Pulse", {}),
-  Schema.TaggedStruct("Serving", { url: Schema.optionalKey(Schema.String) }), // where, for those who listen on a port
+  Schema.TaggedStruct("Serving", { url: Schema.optionalKey(Schema.String) }), // of an actor that listens on a port
 ])
 export type Said = typeof Said.Type
 
-/** Nobody hears it where no parent waits. */
+/** Without a parent it goes unheard. */
 export const tellParent = (said: Said): void => {
   if (process.connected) process.send?.(said, undefined, {}, () => {}) // gone in this moment: the channel's end says so
 }

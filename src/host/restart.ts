@@ -16,7 +16,7 @@ export const RESTARTS: RestartPolicy = {
   longestPauseMillis: 5_000,
 }
 
-/** When restarts were made, in milliseconds of a clock that nobody sets, the oldest first; those of the period alone count. */
+/** When restarts were made, in milliseconds of a clock that cannot be set, the oldest first; those of the period alone count. */
 export type History = ReadonlyArray<number>
 
 export type Restart =

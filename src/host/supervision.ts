@@ -1,12 +1,12 @@
-// The supervision tree, in OTP's terms. Who supervises whom, and with which strategy:
+// The supervision tree, in OTP's terms: which process supervises which, and with which strategy:
 //
 //   chorus up                one_for_one   its nats-server, the gateway, the host, the supervisor
 //     host                   one_for_one   its ranks
 //   chorus generate, demo    one_for_all   nats-server, the ranks, the supervisor, the gateway; nothing is restarted:
 //                                          the command can be given again, with the same tokens
 //
-// A host or a supervisor that runs by itself has whoever started it: systemd, a kubelet, a terminal. Above the hosts is the
-// controller: what a host has given up, it places on another one. How often a child is restarted is in restart.ts.
+// A host or a supervisor that runs by itself is supervised by what started it: systemd, a kubelet, a terminal. Above the hosts
+// is the controller: it places what a host has given up on another one. How often a child is restarted is in restart.ts.
 import { Deferred, Effect, Schema, type Scope } from "effect"
 import { ActorEnded } from "./process.ts"
 import { type History, RESTARTS, restart } from "./restart.ts"

@@ -70,7 +70,7 @@ export const locate = (
   Effect.suspend((): Effect.Effect<Located, ModelNotFound | ModelAmbiguous> => {
     const path = resolve(from, text)
     const here = (found: string) => Effect.succeed<Located>({ _tag: "Here", path: found })
-    // What is written as a path is one: whoever opens it says what is wrong with it.
+    // What is written as a path is a path: opening it says what is wrong with it.
     if (existsSync(path) || isAbsolute(text) || /^\.{1,2}\//.test(text)) return here(path)
     const [only, ...others] = candidates(text, models)
     if (others.length > 0) {

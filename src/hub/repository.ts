@@ -116,7 +116,7 @@ export const reasonOf = (error: unknown, { hubUrl, accessToken }: Hub, repositor
   switch (error.statusCode) {
     case 401:
       return accessToken === undefined
-        ? `${hubUrl} shows it to nobody without a token: there is no model of this name, or it is private, or gated. Check the name; for a gated one ask at ${page}, and put your token into HF_TOKEN. It said: ${words}`
+        ? `${hubUrl} does not show it without a token: there is no model of this name, or it is private, or gated. Check the name; for a gated one ask at ${page}, and put your token into HF_TOKEN. It said: ${words}`
         : `${hubUrl} does not take the token of HF_TOKEN. It said: ${words}`
     case 403:
       return `it is gated, and not yet open to the owner of HF_TOKEN: ask at ${page}. ${hubUrl} said: ${words}`

@@ -31,7 +31,7 @@ export interface LocalCluster {
     readonly base: ReadonlyArray<number>
     readonly draft: ReadonlyArray<number>
   }
-  /** Fails when a process ends that nobody has told to. */
+  /** Fails when a process ends without having been told to. */
   readonly failed: Effect.Effect<never, ActorEnded>
 }
 

@@ -119,7 +119,7 @@ const sameGateway = (nats: Readonly<Record<string, string>>, environment: Readon
   )
 }
 
-/** The host starts its ranks again; whoever looks at this process is told all the same. */
+/** The host starts its ranks again; this process reports it all the same. */
 const tellRestarts = Effect.fnUntraced(function* (host: string, tell: (line: string) => void) {
   const known = new Map<string, HostedRank>()
   const hosts: Hosts = yield* watchHosts(() => {

@@ -1,5 +1,5 @@
-// A nats-server of one's own as a child. Only who has its keys gets in, and they are made for it alone: other users of this
-// machine reach the port, and nothing behind it.
+// A nats-server as a child of this process. Only holders of its keys get in, and they are made for it alone: other users of
+// this machine reach the port, and nothing behind it.
 import { join } from "node:path"
 import { Effect } from "effect"
 import { ActorEnded } from "../host/process.ts"

@@ -30,7 +30,7 @@ export interface Model {
   readonly ends: ReadonlySet<number> // tokens that end a generation
   readonly bytes: number // of the weight files
   readonly sampling: SamplingDefaults // where a request does not say
-  readonly warnings: ReadonlyArray<string> // what the files leave open, for whoever chose the model; each names the file
+  readonly warnings: ReadonlyArray<string> // what the files leave open, for the user that chose the model; each names the file
 }
 
 export interface OpenOptions {
@@ -102,7 +102,7 @@ const readFile = (path: string): Described => {
   }
 }
 
-/** What a GGUF leaves open, from its head alone; nothing of a file that cannot be read, which whoever opens it hears. */
+/** What a GGUF leaves open, from its head alone; nothing of a file that cannot be read: opening it says why. */
 export const warningsOf = (path: string): ReadonlyArray<string> => {
   try {
     return vocabularyWarnings(path, readGguf(path).metadata)

@@ -1,4 +1,4 @@
-// Makes the keys of a NATS server's users: a seed for each role, in a folder that is handed to whom it is for, and for the
+// Makes the keys of a NATS server's users: a seed for each role, in a folder to hand over to its user, and for the
 // server the public keys with what each may do. With TLS, a CA of its own whose key is thrown away once it has signed.
 import { execFile } from "node:child_process"
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
@@ -16,7 +16,7 @@ const NATS_CONF = join(import.meta.dirname, "../../nats.conf")
 
 export class KeysExist extends Schema.TaggedError<KeysExist>()("KeysExist", { folder: Schema.String }) {
   override get message() {
-    return `${this.folder} is there already, and nothing in it is overwritten. Choose another --out, or remove it when nobody shows its keys any more.`
+    return `${this.folder} is there already, and nothing in it is overwritten. Choose another --out, or remove it when no process shows its keys any more.`
   }
 }
 
@@ -32,11 +32,11 @@ export class KeysFailed extends Schema.TaggedError<KeysFailed>()("KeysFailed", {
 export interface KeysWanted {
   readonly folder: string
   readonly deployments: ReadonlyArray<string> // whose ranks have a key of their own
-  readonly clients: ReadonlyArray<string> // names; each is a user who sees nothing of the others
+  readonly clients: ReadonlyArray<string> // names; each is a user that sees nothing of the others
   readonly servers: ReadonlyArray<string> // addresses that the certificate is for; none: no TLS
 }
 
-/** Of a server of one's own, which only this machine reaches. */
+/** Of a server that Chorus starts itself, which only this machine reaches. */
 export const CONFIG = join("server", "nats.conf")
 
 /** A seed, and where it goes in the folder. */
@@ -54,7 +54,7 @@ export const makeKeys = Effect.fn("makeKeys")(function* (wanted: KeysWanted) {
     catch: (error) => new KeysFailed({ folder, reason: error instanceof Error ? error.message : String(error) }),
   }).pipe(
     Effect.tapError(() => Effect.promise(() => rm(folder, { recursive: true, force: true }))),
-    Effect.uninterruptible, // what is half done would come after whoever cleans up
+    Effect.uninterruptible, // an interrupted half would be written after the clean-up
   )
 })
 
@@ -92,7 +92,7 @@ const write = async (folder: string, { deployments, clients, servers }: KeysWant
   return all.map(({ file }) => file)
 }
 
-/** Adds a user who may do everything, for a run that looks behind everything; gives the folder of its key, shown as a client's. */
+/** Adds a user that may do everything, for a run that inspects everything; returns the folder of its key, shown as a client's. */
 export const addOverseer = (folder: string): string => {
   const pair = nkeys.createUser()
   const users = join(folder, "server", "users.conf")
@@ -116,7 +116,7 @@ const made = (role: User["role"], file: string, deployment: string | null = null
 
 const quoted = (subjects: ReadonlyArray<string>): string => `[${subjects.map((subject) => `"${subject}"`).join(", ")}]`
 
-/** Public keys only: whoever reads it can show none of them. */
+/** Public keys only: a reader of this file can show none of them. */
 const usersConf = (all: ReadonlyArray<Made>): string => {
   const users = all.map(({ user }) => user)
   const lines = all.map(({ user, file }) => {

@@ -1,6 +1,6 @@
-// The real nats-server as a child of this process, for whoever has none running: on a free port of this machine, with
-// nats.conf, in a folder of its own. It never outlives its parent. When it stops, `stopped` says; who starts another one in
-// its place gives it the port and the folder.
+// The real nats-server as a child of this process, where none is running: on a free port of this machine, with nats.conf, in
+// a folder of its own. It never outlives its parent. `stopped` says when it stops; another one started in its place is given
+// its port and folder.
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, rm } from "node:fs/promises"
@@ -42,7 +42,7 @@ export class NatsServerFailed extends Schema.TaggedError<NatsServerFailed>()("Na
   }
 }
 
-/** The server ended though nobody told it to. */
+/** The server ended without having been told to. */
 export class NatsServerStopped extends Schema.TaggedError<NatsServerStopped>()("NatsServerStopped", {
   url: Schema.String,
   how: Schema.String,
@@ -234,7 +234,7 @@ const eachLine = (stream: NodeJS.ReadableStream | null, onLine: (line: string) =
 const stop = async (own: Guarded) => {
   own.stopping = true
   const { guard, temporary } = own
-  // A Ctrl-C can end the guard before it is one: then nobody else removes the folder.
+  // A Ctrl-C can end the guard before it guards: then nothing else removes the folder.
   const clean = () => (temporary ? rm(own.folder, { recursive: true, force: true }) : undefined)
   if (guard.exitCode !== null || guard.signalCode !== null || guard.pid === undefined) {
     await withoutGuard(own)

@@ -60,7 +60,7 @@ export interface Adaptive {
 
 const BUDGET = 0.02 // of all time spent
 const CONSTANT = 1.5 // plain steps
-const CREDIT = 0.05 // of all time spent: so much of what was won may be put at risk again
+const CREDIT = 0.05 // of all time spent: this much of what was won may be put at risk again
 const WIDTHS = [1, 2, 4, 8]
 const FIRST_INTERVAL = 4
 const LAST_INTERVAL = 1024
@@ -73,9 +73,9 @@ const PRIOR = 0.7 // acceptance at depth 1 while nothing is known
 const WIDENING = 0.7 // of the misses stay when the width is doubled, while nothing is known
 const HORIZON = 32 // tokens that a session is thought to have before it, at least
 const STAKE = 0.25 // of the expected winnings
-const PROMISE = 0.95 // another width is probed if it may take so much of the best tree's time, or less
+const PROMISE = 0.95 // another width is probed if it may take this much of the best tree's time, or less
 const DARING = 1.3 // and if it is not expected to take more than that
-const MARGIN = 0.99 // a tree must promise so much of plain decoding's time, or less
+const MARGIN = 0.99 // a tree must promise this much of plain decoding's time, or less
 
 const none: Known = {
   costs: { verify: unknown, calibrate: unknown, steps: unknown },
@@ -109,7 +109,7 @@ const broughtBy = ({ shape, accepted, verify }: Iteration): number =>
 export const isUnheard = ({ costs }: Known): boolean => costs.calibrate.fit.length === 0
 
 /**
- * Whether to prefill the draft with a prompt of so many tokens, beside the base. Without it the draft catches up when it is
+ * Whether to prefill the draft with a prompt of this many tokens, beside the base. Without it the draft catches up when it is
  * first asked, if that is ever worth it.
  */
 export const primes = (state: Adaptive, tokens: number): boolean => {

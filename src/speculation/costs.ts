@@ -21,7 +21,7 @@ export const unknown: Curve = { knots: [], fit: [] }
 
 const SETTLED = 5 // passes of a class
 const SLOPE = 0.15 // of one row's cost, for each further row: a guess, until two sizes have been seen
-const OUTLIER = 3 // a pass counts as at most so many times its class's mean
+const OUTLIER = 3 // a pass counts as at most this many times its class's mean
 
 const classOf = (rows: number): number => Math.round(2 * Math.log2(rows))
 
@@ -72,7 +72,7 @@ const knotAt = ({ knots }: Curve, rows: number): Knot | undefined =>
 /** Passes of about this size that were measured. */
 export const countOf = (curve: Curve, rows: number): number => knotAt(curve, rows)?.count ?? 0
 
-/** Milliseconds of a pass of so many rows; undefined while none of any size was measured. */
+/** Milliseconds of a pass of this many rows; undefined while none of any size was measured. */
 export const costOf = ({ fit }: Curve, rows: number): number | undefined => {
   const first = fit[0]
   const last = fit.at(-1)

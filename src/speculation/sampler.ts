@@ -96,7 +96,7 @@ const atLeast = (ranked: ReadonlyArray<Scored>, temperature: number, p: number):
 const weightsOf = (ranked: ReadonlyArray<Scored>, temperature: number): ReadonlyArray<number> =>
   ranked.map(({ logit }) => Math.exp((logit - (ranked[0]?.logit ?? 0)) / temperature))
 
-/** A standard Gumbel variate, keyed by (seed, position, token): the same for everyone who asks. */
+/** A standard Gumbel variate, keyed by (seed, position, token): the same on every rank. */
 export const gumbel = (seed: bigint, position: number, token: number): number => {
   const [word] = philox([token, position, 0, 0], [Number(BigInt.asUintN(32, seed)), Number(seed >> 32n)])
   return variate(word)

@@ -33,10 +33,10 @@ export const owners = (schedule: Schedule, ranks: number): ReadonlyArray<number>
   return dealt
 }
 
-/** How a group's layers fall to the ranks: who takes part, how many each, and from which end the deal begins. */
+/** How a group's layers fall to the ranks: which take part, how many each gets, and from which end the deal begins. */
 const blocksOf = (size: number, held: ReadonlyArray<number>, last: number) => {
   const byLoad = held.map((load, rank) => ({ rank, load })).sort((a, b) => a.load - b.load || a.rank - b.rank)
-  const taking = byLoad.slice(0, Math.min(size, held.length)) // fewer layers than ranks: those who hold the fewest
+  const taking = byLoad.slice(0, Math.min(size, held.length)) // fewer layers than ranks: those that hold the fewest
   const longer = size % taking.length
   const blocks = taking
     .map(({ rank }, i) => ({ rank, size: Math.floor(size / taking.length) + (i < longer ? 1 : 0) }))

@@ -20,7 +20,7 @@ export const executable = (): string | undefined =>
       }
     })
 
-/** It asks nobody for anything by itself. */
+/** It sends no request of its own. */
 const FLAGS = [
   ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
   ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],

@@ -55,7 +55,7 @@ describe.skipIf(executable() === undefined)(
     const tokens = (origin: string) => page.locator(`#answer .token.${origin}`)
     const textOf = async (all: Locator) => (await all.allTextContents()).join("")
 
-    /** The focused element's name or id, after so many presses of Tab. */
+    /** The focused element's name or id, after this many presses of Tab. */
     const focused = () => page.evaluate("document.activeElement?.name || document.activeElement?.id")
 
     test("by keyboard alone: focus goes through the form in order, Ctrl+Enter generates, and the text is the session's", async () => {

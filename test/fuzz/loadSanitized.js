@@ -1,4 +1,4 @@
-// --import this: whoever asks for the native module gets the one that CHORUS_FUZZ_MODULE names.
+// --import this: a process that loads the native module gets the one that CHORUS_FUZZ_MODULE names.
 import { registerHooks } from "node:module"
 import { pathToFileURL } from "node:url"
 

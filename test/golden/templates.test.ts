@@ -15,7 +15,7 @@ const golden: unknown = JSON.parse(readFileSync(join(import.meta.dirname, "templ
 const { given, cases } = Schema.decodeUnknownSync(Golden)(golden)
 const messages = Schema.decodeUnknownSync(Said)(given.messages)
 
-/** What the library does not know, and so nobody is served with. */
+/** What the library does not know, and so is not served. */
 const REFUSED = [
   /center/,
   /dict\(/,

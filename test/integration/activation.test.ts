@@ -108,7 +108,7 @@ describe("one host", () => {
     await fleet.remove("removed")
     await expect
       .poll(() => client.generate(REQUEST).catch((error: Error) => error.message))
-      .toMatch(/nobody serves|there is no deployment removed/)
+      .toMatch(/removed is not served|there is no deployment removed/)
     expect(await long.ending()).toMatchObject({ finishReason: "length", error: "" })
     await fleet.until("removed", cold)
     expect(fleet.replicas("removed").epoch).toBe(1) // kept, so that it rises if it comes again

@@ -91,7 +91,7 @@ const rest = async (): Promise<Rest> => {
   }
 }
 
-/** When nobody reads any more, and all is the same twice, with some time between. */
+/** When nothing is read any more, and all is the same twice, with some time between. */
 const settled = async (): Promise<Rest> => {
   for (let last = await rest(); ; ) {
     const next = await rest()

@@ -80,7 +80,7 @@ test("what is followed is there at once, changes, and outlives the server", asyn
   )
 })
 
-test("a value that somebody has written by hand and that is none is left out", () =>
+test("a malformed value that was written by hand is left out", () =>
   run(
     Effect.gen(function* () {
       const bucket = yield* open
@@ -97,7 +97,7 @@ test("a value that somebody has written by hand and that is none is left out", (
     }),
   ))
 
-test("who lists keys, or follows and ends, leaves no consumer on the server", async () => {
+test("listing keys, or following them for a while, leaves no consumer on the server", async () => {
   const consumers = Effect.gen(function* () {
     const manager = yield* Effect.flatMap(Nats, ({ connection }) => Effect.promise(() => jetstreamManager(connection)))
     return (yield* Effect.promise(() => manager.streams.info("KV_test"))).state.consumer_count

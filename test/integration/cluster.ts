@@ -50,7 +50,7 @@ const groupOf = (name: Group["name"], model: string, ranks: number): Group => ({
 export class Cluster implements AsyncDisposable {
   readonly local: LocalCluster
   readonly client: Client
-  readonly keys: string | null // of a user who may do everything; those of the deployment are what its processes show
+  readonly keys: string | null // of a user that may do everything; those of the deployment are what its processes show
   readonly #scope: Scope.Closeable
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
@@ -105,7 +105,7 @@ const letOverseerIn = (keys: string, server: number): string => {
   return folder
 }
 
-/** The server takes a moment to read its users again, and forgets about who asks in that moment. */
+/** The server takes a moment to read its users again, and forgets a connection that asks in that moment. */
 const isLetIn = async (url: string, access: Access): Promise<void> => {
   for (let attempt = 0; ; attempt++) {
     try {

@@ -17,7 +17,7 @@ export const blocksOf = (document: string, heading: string, language = "sh"): Re
 export const linesOf = (block: string | undefined): ReadonlyArray<string> =>
   (block ?? "").split("\n").filter((line) => line !== "")
 
-/** What exports say, in the folder of the repository, as who typed them there has it. */
+/** What exports set in a shell, in the folder of the repository. */
 export const exported = (lines: ReadonlyArray<string>): string =>
   lines
     .filter((line) => line.startsWith("export "))

@@ -46,7 +46,7 @@ const drain = (...args: ReadonlyArray<string>) => chorus.run(["drain", ...args, 
 
 const hostsOf = ({ replicas }: Replicas) => [...new Set(replicas.flatMap(({ ranks }) => ranks.map(({ host }) => host)))]
 
-/** So many at a time, for they have to last until others are ready. */
+/** Several at a time, for they have to last until others are ready. */
 const begin = async (deployment: string, sessions: number, request = REQUEST) => {
   const client = await fleet.client(deployment)
   const generations = await Promise.all(Array.from({ length: sessions }, () => client.generate(request)))
@@ -153,7 +153,7 @@ test("what a host has given up moves to another one, and the session goes on", a
   expect(await generations[0]?.ending()).toMatchObject({ error: "", tokens })
 })
 
-test("a host that nobody has heard of is refused by its name, with those that there are", async () => {
+test("an unknown host is refused by its name, with those that there are", async () => {
   expect(await drain("nobody")).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/no host nobody: there is big, small/),

@@ -178,7 +178,7 @@ test("an interruption from another process undoes what was done", async () => {
   expect(Exit.isFailure(exit) && Exit.hasInterrupts(exit)).toBe(true)
 })
 
-/** Waits for Go, and says who has run it. */
+/** Waits for Go, and says which process has run it. */
 const Waiting = Workflow.make("Waiting", {
   payload: { id: Schema.String },
   success: Schema.Int,

@@ -1,5 +1,5 @@
 // Several machines, played by hosts of one core each, and two supervisors: ranks of one group on both, one activation
-// whoever is asked, refusals with figures, and what becomes of it all when a host or the controller is killed.
+// whichever of them is asked, refusals with figures, and what becomes of it all when a host or the controller is killed.
 import { join } from "node:path"
 import { Effect, Result } from "effect"
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest"

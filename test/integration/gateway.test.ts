@@ -304,7 +304,7 @@ describe("chat", () => {
     expect(await refused(Object("x"))).toMatchObject({ status: 400, param: "chat_template_kwargs" })
   })
 
-  test("goes on to the end of the context where nobody says how long it may be", async () => {
+  test("goes on to the end of the context where no length is given", async () => {
     const asked = { model, messages, temperature: 1.2, seed: 3 }
     const { choices, usage } = await openai.chat.completions.create(asked)
     const { finish_reason } = choices[0] ?? {}
@@ -374,7 +374,7 @@ test("models are the deployments that are served", async () => {
   await expect(openai.models.retrieve("nobody")).rejects.toThrow(OpenAI.NotFoundError)
 })
 
-test("what nobody says is sampled as the model's files want it, which /v1/models shows, and else as OpenAI does", async () => {
+test("what is not given is sampled as the model's files want it, which /v1/models shows, and else as OpenAI does", async () => {
   const asked = { prompt: PROMPT, maxTokens: 16, seed: 6n }
   const plain = await openai.completions.create({ model, prompt: PROMPT, max_tokens: 16, seed: 6 })
   expect(plain.choices[0]?.text).toBe((await cluster.generate({ ...asked, temperature: 1 })).text)
@@ -410,7 +410,7 @@ describe("refusals", () => {
   }
   const cases: ReadonlyArray<readonly [string, object, number, object, RegExp]> = [
     [
-      "a model that nobody serves",
+      "a model that is not served",
       { model: "nobody" },
       404,
       { code: "model_not_found", param: "model" },
@@ -473,7 +473,7 @@ describe("refusals", () => {
   })
 })
 
-describe("fields that nobody knows", () => {
+describe("unknown fields", () => {
   const asked = { model, messages: [{ role: "user", content: "x", mood: 1 }], max_tokens: 2, tempo: 1, "a\nb": 2 }
   const ask = (url: string | null, body: object) =>
     fetch(`${url}/v1/chat/completions`, {
@@ -658,7 +658,7 @@ test("ready while the ranks answer; without a supervisor it says 503 and when to
   await expect.poll(ready).toBe(200)
   process.kill(cluster.local.pids.supervisor, "SIGTERM")
   const one = { model, prompt: PROMPT, max_tokens: 1 }
-  // A request that the supervisor took with its last breath is answered by nobody.
+  // A request that the supervisor took just before its end gets no answer.
   const ask = () => openai.completions.create(one, { timeout: 2_000 }).catch((error) => error)
   await expect.poll(ask, { timeout: 30_000 }).toMatchObject({ status: 503, code: "not_served" })
   process.kill(cluster.local.pids.base[0] ?? 0, "SIGKILL")

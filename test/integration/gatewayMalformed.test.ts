@@ -251,7 +251,7 @@ const wrongForm = fc.oneof(
       fc.string({ minLength: 1, maxLength: 40 }).filter((name) => /\S/.test(name)),
     )
     .map(([path, model]) => ({
-      ...{ path, body: JSON.stringify({ ...VALID[path], model }) }, // whatever it is called, nobody serves it
+      ...{ path, body: JSON.stringify({ ...VALID[path], model }) }, // whatever it is called, it is not served
     })),
 )
 

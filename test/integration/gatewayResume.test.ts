@@ -1,5 +1,5 @@
 // A stream over HTTP that breaks off, since its gateway is killed or its client loses the connection, goes on at any other
-// gateway behind the last event that came: nothing twice, nothing missing, and nobody is kept waiting for by default.
+// gateway behind the last event that came: nothing twice, nothing missing, and by default no client is waited for.
 import { jetstreamManager } from "@nats-io/jetstream"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import type { Ending } from "../../src/client/index.ts"
@@ -149,7 +149,7 @@ test("stop strings end it at the same place", async () => {
   expect(text([...had, ...rest])).toBe(unstopped.slice(0, unstopped.indexOf(stop)))
 })
 
-test("who did not ask for ids gets the same events without any", async () => {
+test("a client that did not ask for ids gets the same events without any", async () => {
   const asked = await post(gateway.url, "completions", { ...COMPLETION, max_tokens: 12, ...usage })
   const text = await asked.text()
   expect(text.split("\n").filter((line) => line !== "" && !line.startsWith("data: "))).toEqual([])
@@ -278,7 +278,7 @@ describe("refusals", () => {
   })
 })
 
-describe("an end that nobody asked for", () => {
+describe("an end that was not asked for", () => {
   const errorOf = (events: ReadonlyArray<Event>) => JSON.parse(events.at(-1)?.data ?? "{}").error
   const serverError = { type: "server_error", status: 503, param: null }
 

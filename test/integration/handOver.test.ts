@@ -68,7 +68,7 @@ test.each([
     const request = { ...REQUEST, promptLogprobs: 2 }
     const whole = await (await client.generate(request)).ending()
     await fleet.deploy({ ...stored, base, prefill: { ...base, name: "prefill" } })
-    await fleet.until(name, ({ replicas }) => replicas.length === 0) // of what it was: nobody needs it
+    await fleet.until(name, ({ replicas }) => replicas.length === 0) // of what it was: it is not needed
     const ending = await (await client.generate(request)).ending()
     expect(ending).toMatchObject({ error: "", tokens: whole.tokens })
     expect(ending.prompt).toHaveLength(PROMPT.length)

@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net"
 
 export interface HubRepository {
   readonly files: Readonly<Record<string, Buffer>>
-  readonly gated?: boolean // its files are for who shows TOKEN
+  readonly gated?: boolean // its files need TOKEN
 }
 
 export const TOKEN = "hf_of_the_test"

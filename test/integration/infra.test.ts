@@ -69,7 +69,7 @@ describe("Kubernetes", () => {
     expect((await faultsOf({ ...host, content: misspelt })).join()).toMatch(/replicas must be integer/)
   })
 
-  test("every container has probes, runs as nobody special, and starts what there is", () => {
+  test("every container has probes, runs without privileges, and starts what there is", () => {
     const pods = manifests.filter(({ kind }) => kind === "Deployment" || kind === "StatefulSet")
     expect(pods.map(({ kind, file }) => `${file} ${kind}`)).toEqual([
       "gateway.yaml Deployment",

@@ -242,7 +242,7 @@ test("what compose starts on the cluster serves a deployment, and ends in order"
         }),
     )
   const isHost = (name: string): boolean => name.startsWith("host")
-  expect(await stopped(isHost)).toEqual([0, 0]) // while there is somebody who takes their ranks off
+  expect(await stopped(isHost)).toEqual([0, 0]) // while there is a supervisor that takes their ranks off
   expect(await stopped((name) => !isHost(name))).toEqual([0, 0, 0])
 })
 
@@ -256,7 +256,7 @@ const onEach = <A, E>(use: Effect.Effect<A, E, Bus | Storage | Scope.Scope>) =>
     ),
   )
 
-test("of three who write over the same revision on three servers one does, and the others hear no error", async () => {
+test("of three writers over the same revision on three servers one writes, and the others hear no error", async () => {
   const Count = Schema.Struct({ round: Schema.Int })
   const rounds = 200
   const written = Array.from({ length: rounds }, () => 0)
@@ -276,7 +276,7 @@ test("of three who write over the same revision on three servers one does, and t
   expect(written.filter((writers) => writers !== 1)).toEqual([])
 })
 
-test("what is written once is the same to all who wrote it, on whichever server", async () => {
+test("what is written once is the same to all its writers, on whichever server", async () => {
   const options = { bucket: "chorus_executions", namespace: "race", keepMillis: 60_000 }
   const id = randomUUID()
   const told = await onEach(
@@ -293,7 +293,7 @@ test("what is written once is the same to all who wrote it, on whichever server"
   expect(told[0]).not.toContain(null)
 })
 
-test("of three who append after the same entry of a log one does, and each repetition finds its own", async () => {
+test("of three that append after the same entry of a log one does, and each repetition finds its own", async () => {
   const session = randomUUID()
   const owners = await onEach(
     Effect.gen(function* () {

@@ -1,5 +1,5 @@
-// Thousands of messages that nobody should send, to every subject that somebody listens to. Who expects an answer gets a
-// typed error; nobody restarts, memory stays level, and what is asked properly afterwards is answered as before.
+// Thousands of malformed messages, to every subject that has a listener. A request gets a typed error; no process restarts,
+// memory stays level, and what is asked properly afterwards is answered as before.
 import { readFileSync } from "node:fs"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Result } from "effect"
@@ -44,7 +44,7 @@ afterAll(async () => {
   await cluster[Symbol.asyncDispose]()
 })
 
-/** Of whom an answer is expected, and whether what came is one. */
+/** The subjects that answer, and whether what came is an answer. */
 const asked: Readonly<Record<string, (reply: Uint8Array) => boolean>> = {
   [subjects.infer]: (reply) => {
     const answer = Result.getOrThrow(answers.decode(reply))
@@ -183,7 +183,7 @@ test("a generation after thousands of malformed messages gives its tokens, on th
   }
 })
 
-/** Who is there, by what ranks and the supervisor say of themselves, and the memory of each. */
+/** The processes that are there, by what ranks and the supervisor say of themselves, and the memory of each. */
 const census = async () => {
   const beats = codec("rank beat", RankBeat)
   const actors = new Map<string, string>()

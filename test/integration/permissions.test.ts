@@ -83,7 +83,7 @@ describe.each(ROLES)("a %s", (role) => {
     expect(seen).toEqual(expected)
   })
 
-  test("hears answers in its own inbox, and in nobody else's", async () => {
+  test("hears answers in its own inbox, and in no other", async () => {
     await using user = await Tried.as(url, keyOf(role))
     expect(await user.may("subscribe", inboxOf(user.connection))).toBe(true)
     for (const other of ROLES.filter((other) => other !== role)) {
@@ -157,7 +157,7 @@ describe("keys", () => {
     expect(await refused({ key: join(keys, "server/users.conf"), ca: null })).toMatchObject({ _tag: "BadKey" })
   })
 
-  test("with TLS: who trusts the CA gets in, who does not is told which file says whom to trust", async () => {
+  test("with TLS: a client that trusts the CA gets in, one that does not is told which file holds the CA", async () => {
     const tls = join(folder, "tls")
     await Effect.runPromise(makeKeys({ folder: tls, deployments: [], clients: [], servers: ["127.0.0.1"] }))
     const server = await inScope(start({ config: join(tls, CONFIG) }))

@@ -1,4 +1,4 @@
-// What may be done on a NATS server of Chorus, and by whom: every act that a role needs, and those that none may do. The
+// What may be done on a NATS server of Chorus, and by which role: every act that a role needs, and those that none may do. The
 // test tries each as each role; docs/NATS.md shows it as a table.
 import type { Role } from "../../src/wire/permissions.ts"
 
@@ -6,10 +6,10 @@ export interface Act {
   readonly what: string // a row of the table
   readonly how: "publish" | "subscribe"
   readonly subjects: ReadonlyArray<string>
-  readonly by: ReadonlyArray<Role> // everybody else is refused
+  readonly by: ReadonlyArray<Role> // every other role is refused
 }
 
-/** A session, whose name only who was told it knows. */
+/** A session, whose name is known only to clients that were told it. */
 const SESSION = "7d9f2a52-0a0e-4e0e-8a3e-0c7c9d0f1b11"
 
 const demo = (...of: ReadonlyArray<string>): ReadonlyArray<string> => of.map((one) => `chorus.v1.demo.${one}`)

@@ -1,4 +1,4 @@
-// A session that takes its ranks down is refused at the third time, and who shared them with it goes on. What takes them
+// A session that takes its ranks down is refused at the third time, and sessions that shared them with it go on. What takes them
 // down here is a real SIGKILL, sent whenever the session's first pass on new ranks is seen.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"

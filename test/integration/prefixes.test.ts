@@ -1,4 +1,4 @@
-// Several replicas and two supervisors: a chat's next turn goes where its KV is, whoever is asked, and what ended sessions have
+// Several replicas and two supervisors: a chat's next turn goes where its KV is, whichever is asked, and what ended sessions have
 // left gives way to those that run.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
@@ -89,7 +89,7 @@ test("each turn of a chat finds the KV of the one before, and the answers are th
   expect(prompt).toEqual((await plain.complete(scored)).prompt)
 })
 
-test("what is kept leaves when its room is needed, and nobody waits for it", async () => {
+test("what is kept leaves when its room is needed, and no session waits for it", async () => {
   const client = await fleet.client(NAME)
   const long = Array.from({ length: 8 }, (_, chat) => words(7 + chat, 0, 300))
   const answers = await Promise.all(long.map((tokens) => client.complete({ ...asks, tokens })))

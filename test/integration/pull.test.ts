@@ -179,7 +179,7 @@ describe("pull", () => {
     expect(files().filter((file) => /\.(gguf|safetensors)$/.test(file))).toEqual([])
   })
 
-  test("a gated one comes to who shows the token, which the storage never sees", async () => {
+  test("a gated one comes with the token, which the storage never sees", async () => {
     expect((await pull("tiny/Gated", { HF_TOKEN: TOKEN })).code).toBe(0)
     expect(existsSync(join(models, "tiny/Gated/config.json"))).toBe(true)
   })

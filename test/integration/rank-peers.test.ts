@@ -120,7 +120,7 @@ it.live("what exceeds the server's max_payload is split, put together again, and
   ),
 )
 
-it.live("activations of another epoch, and what is no activation, are dropped and harm nobody", () =>
+it.live("activations of another epoch, and what is no activation, are dropped and do no harm", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const { url } = yield* start()
@@ -153,7 +153,7 @@ it.live("a closed exchange, and a lost connection, end the wait at once", () =>
       const second = yield* Effect.forkScoped(Effect.flip(a.peers.exchange(2, 0).receive(1, 1)))
       yield* Effect.yieldNow
       yield* Scope.close(server, Exit.void)
-      expect((yield* Fiber.join(second))._tag).toBe("PeerSilent") // nobody has taken the pass back
+      expect((yield* Fiber.join(second))._tag).toBe("PeerSilent") // the pass has not been taken back
     }),
   ),
 )

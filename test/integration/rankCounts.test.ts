@@ -39,7 +39,7 @@ const sum = (...all: ReadonlyArray<Traffic>): Traffic =>
   )
 const traffic = ({ hops, messages, bytes }: PassCost): Traffic => ({ hops, messages, bytes })
 
-/** `count` activations of as many blocks of rows and so many bytes of a frontier. */
+/** `count` activations of as many blocks of rows and this many bytes of a frontier. */
 const activations = (count: number, rows: number, blocks: number, nodes = 0): Omit<Traffic, "hops"> => {
   const bytes = HEADER_BYTES + nodes + 4 * WIDTH * rows * blocks
   const parts = bytes <= MAX_PAYLOAD ? 1 : Math.ceil(bytes / (MAX_PAYLOAD - PART_HEADER_BYTES))
@@ -147,7 +147,7 @@ test.each(cases)(
     expect(carried.read()).toEqual(without(expected.exact(4)))
 
     const decoded = await group.decode("s", { committed: prompt.length, acceptedRows: [], token: 7, steps: 4 })
-    const told = ranks === 1 ? NOTHING : { hops: 1, ...activations(1, 0, 0, FRONTIER) } // the token, to those who did not choose it
+    const told = ranks === 1 ? NOTHING : { hops: 1, ...activations(1, 0, 0, FRONTIER) } // the token, to the ranks that did not choose it
     const all = decoded.tokens.map((_, i) => (i === 0 ? expected.exact(1) : sum(told, expected.exact(1))))
     expect(decoded.tokens.length).toBe(4)
     expect(traffic(decoded.cost)).toEqual(sum(...all))

@@ -1,5 +1,5 @@
 // What a rank does with what it cannot run, with what it is told twice or too late, and with the end of its peers, its
-// server and its parent: a typed error where somebody asks, and the process stays up; or it ends, with the right code.
+// server and its parent: a typed error where an answer is awaited, and the process stays up; or it ends, with the right code.
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createServer, connect as dial, type Socket } from "node:net"
@@ -227,7 +227,7 @@ describe("a group", () => {
     expect(await group.stop()).toEqual([0, 0])
   })
 
-  test("says so when its ranks' connections break, though the one who asked has kept his", async () => {
+  test("says so when its ranks' connections break, though the asker has kept its own", async () => {
     await using proxy = await Bridge.start(server)
     const options = { name: "broken", model: MODEL, strategy: "layer", ranks: 2 } as const
     await using group = await RankGroup.start(server, options, proxy.url)

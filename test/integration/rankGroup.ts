@@ -115,7 +115,7 @@ export class RankGroup implements AsyncDisposable {
     await Promise.race([heard(), gone])
   }
 
-  /** Sends bytes as a pass command, and gives the first answer. As a supervisor does, it asks again what nobody has heard. */
+  /** Sends bytes as a pass command, and gives the first answer. As a supervisor does, it asks again what was not heard. */
   async send(message: Uint8Array): Promise<PassAnswer> {
     for (;;) {
       try {

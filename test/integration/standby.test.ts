@@ -106,7 +106,7 @@ test.each([
   expect(replaced?.length).toBe(ranks)
 })
 
-test("a rank that hangs is replaced, and nobody hears it when it wakes up", async () => {
+test("a rank that hangs is replaced, and goes unheard when it wakes up", async () => {
   await fleet.deploy(deploymentOf("hung", "pipeline", 2))
   const client = await fleet.client("hung")
   const undisturbed = await whole(client)

@@ -146,8 +146,8 @@ const through = async (fault: () => Promise<unknown>): Promise<ReadonlyArray<Out
   return Promise.all(all.map(({ ended }) => ended))
 }
 
-/** Who asks while nats-server itself is away has no session yet, and is told of that. */
-const NOT_BEGUN = /no connection to NATS|nobody serves the model/
+/** A request while nats-server itself is away has no session yet, and is told so. */
+const NOT_BEGUN = /no connection to NATS|is not served at the moment/
 
 const expectRightOrNamed = (outcomes: ReadonlyArray<Outcome>): void => {
   for (const { text, error, status } of outcomes) {
@@ -157,7 +157,7 @@ const expectRightOrNamed = (outcomes: ReadonlyArray<Outcome>): void => {
   console.log(`${outcomes.filter(({ error }) => error === null).length} of ${outcomes.length} came to their end`)
 }
 
-/** The fault is over: the gateway says so, and who asks now is answered. */
+/** The fault is over: the gateway says so, and a request is answered again. */
 const expectWell = async (): Promise<void> => {
   await expect.poll(ready, { timeout: 60_000 }).toMatchObject({ status: 200 })
   expect(await session().ended).toEqual({ text: whole, error: null, status: 200 })

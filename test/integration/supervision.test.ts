@@ -1,5 +1,5 @@
 // The supervision tree with real processes and real signals: what ends or hangs is started again, what does so too often is
-// given up, and who was suspended himself kills nobody.
+// given up, and a process that was suspended itself kills no other.
 import { setTimeout as sleep } from "node:timers/promises"
 import { Effect } from "effect"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
@@ -47,7 +47,7 @@ describe("a host", () => {
     expect(await survivor.ending()).toMatchObject({ error: "", tokens })
   })
 
-  test("that is suspended with all the machine kills nobody when it wakes", async () => {
+  test("that is suspended with all the machine kills no process when it wakes", async () => {
     await fleet.deploy(storedOf({ name: "slept" }))
     const client = await fleet.client("slept")
     const { tokens } = await (await client.generate(REQUEST)).ending()
@@ -94,7 +94,7 @@ describe("up", () => {
     return { running, ready: JSON.parse(line) }
   }
 
-  /** The status of a completion; 0 where nobody listens. */
+  /** The status of a completion; 0 where the port has no listener. */
   const complete = async (http: string, model: string): Promise<number> => {
     const body = JSON.stringify({ model, prompt: "export class", max_tokens: 4, temperature: 0 })
     const headers = { "content-type": "application/json" }

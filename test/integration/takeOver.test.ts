@@ -1,4 +1,4 @@
-// Sessions outlive their supervisor: killed, told to go, or stopped past its lease and awake again. Whoever reads sees the
+// Sessions outlive their supervisor: killed, told to go, or stopped past its lease and awake again. A reader sees the
 // tokens of an undisturbed run, each once; and a log that has lost its tail gets the same tokens again.
 import { jetstreamManager } from "@nats-io/jetstream"
 import { Kvm } from "@nats-io/kv"
@@ -63,7 +63,7 @@ const logOf = async (session: string): Promise<ReadonlyArray<LogEntry>> => {
   return entries
 }
 
-/** The log's own order: every token once, and nobody writes who is not the owner any more. */
+/** The log's own order: every token once, and no former owner writes. */
 const check = async (session: string, read: ReadonlyArray<number>): Promise<number> => {
   expect(read.filter((id) => id >= 0)).toEqual(whole)
   const entries = await logOf(session)
@@ -143,7 +143,7 @@ test("a log that has lost its tail is healed with the same tokens", async () => 
   expect(await check(session.generation.session, await session.read)).toBe(1)
 })
 
-test("cancelled while it has no owner: whoever takes it over ends it", async () => {
+test("cancelled while it has no owner: the supervisor that takes it over ends it", async () => {
   // Some of them on either supervisor.
   const sessions = await Promise.all(Array.from({ length: 8 }, async () => (await client.generate(LONG)).session))
   process.kill(pidOf(fleet.supervisors[3]), "SIGKILL")

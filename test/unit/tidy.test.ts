@@ -1,4 +1,4 @@
-// The style that a machine can check: imports point one way, nothing is exported for nobody, nothing is left for later,
+// The style that a machine can check: imports point one way, every export has an importer, nothing is left for later,
 // types, format and lint are clean, and what the documents name exists.
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
@@ -92,7 +92,7 @@ test("no two files need each other to run", () => {
   expect(cycles).toEqual([])
 })
 
-test("nothing is exported for nobody", () => {
+test("every export has an importer", () => {
   // Types and errors that stand in a signature belong to it; values are exported for an importer.
   const importers = new Map<string, Array<string>>()
   for (const file of typescript) {

@@ -11,7 +11,7 @@ export class Invalid extends Error {
 
 /** @typedef {{ role: string, content: string }} Message */
 
-/** What the page asks for where nobody has chosen. */
+/** What the page asks for where nothing was chosen. */
 const DRAFTS = "tree"
 
 export class Form {
@@ -75,7 +75,7 @@ export class Form {
     const [chat, text] = ["chat", "plain"].map((mode) => this.form.querySelector(`[name=mode][value=${mode}]`))
     if (!(chat instanceof HTMLInputElement && text instanceof HTMLInputElement) || chat.disabled === !chats) return
     chat.disabled = !chats
-    if (chat.checked && !chats) text.click() // as a user does it, so that all who listen hear it
+    if (chat.checked && !chats) text.click() // as a user does it, so that every listener hears it
     this.#say("mode-note", chats ? "" : "no chat template")
   }
 

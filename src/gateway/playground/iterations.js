@@ -4,7 +4,7 @@ import { drawAccepted, drawSpeed } from "./charts.js"
 import { byId, element } from "./draw.js"
 import { drawTree } from "./tree.js"
 
-/** The speed is that of the last tokens: of so long, or of so many where they come slowly or in bursts. */
+/** The speed is that of the last tokens: of a span of time, or of a number of them where they come slowly or in bursts. */
 const WINDOW_MILLIS = 500
 const WINDOW_TOKENS = 24
 const SAMPLE_MILLIS = 250

@@ -99,7 +99,7 @@ const fail = (error) => {
   show(problem)
 }
 
-/** The gateway lets nobody in without a key. */
+/** The gateway lets no client in without a key. */
 function keyWanted() {
   byId("key-field").hidden = false
   byId("key").focus()

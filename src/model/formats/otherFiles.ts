@@ -38,7 +38,7 @@ const formats: ReadonlyArray<readonly [is: (head: Buffer) => boolean, reason: st
   [isSafetensors, "it is a safetensors file; give the folder in which it lies beside config.json and tokenizer.json"],
 ]
 
-/** What a file is that does not begin with GGUF; null where nobody knows. Leaves the cursor where it was. */
+/** What a file is that does not begin with GGUF; null where it is unknown. Leaves the cursor where it was. */
 export const otherFormat = (cursor: FileCursor): ModelUnsupported | null => {
   const back = cursor.offset
   cursor.offset = 0
@@ -94,6 +94,6 @@ const namesIn = (folder: string): ReadonlyArray<string> => {
   try {
     return readdirSync(folder).toSorted()
   } catch {
-    return [] // whoever asks has an error about the folder already
+    return [] // the caller has an error about the folder already
   }
 }

@@ -1,4 +1,4 @@
-// Which control tokens of a rendered conversation are the template's own, and which are characters that somebody said. Both
+// Which control tokens of a rendered conversation are the template's own, and which are characters of a message. Both
 // look the same in the text, so the template is rendered again with its own names marked: private characters around each,
 // which no filter takes for anything. What was said can then look like structure and never be it, however it is trimmed,
 // split, joined or made JSON.
@@ -27,7 +27,7 @@ export interface Marks {
 /** Renders a conversation: as it is, or with the template's own text changed. */
 export type Render = (said: ReadonlyArray<Said>, literal?: (text: string) => string) => string
 
-/** Null where the template looks for names in what was said, and something was said that has some: nobody can tell them apart. */
+/** Null where the template looks for names in what was said, and a message contains some: they cannot be told apart. */
 export const partsOf = (
   render: Render,
   said: ReadonlyArray<Said>,

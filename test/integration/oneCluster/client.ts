@@ -47,7 +47,7 @@ describe("one deployment", () => {
     await expect(client.find("nobody")).rejects.toMatchObject({ _tag: "SessionExpired", session: "nobody" })
   })
 
-  test("an asker that is gone harms nobody: the session runs to its end, and the next one is served", async () => {
+  test("an asker that is gone does no harm: the session runs to its end, and the next one is served", async () => {
     const ended = endOf(cluster)
     const asker = await cluster.dial()
     asker.publish(subjects.infer, requests.encode(SHORT), { reply: "_INBOX.gone" })
@@ -66,7 +66,7 @@ describe("one deployment", () => {
     await everyRankIsFree(cluster)
   })
 
-  test("a session that nobody reads is cancelled, one that somebody reads goes on", async () => {
+  test("a session that is not read is cancelled, one that is read goes on", async () => {
     const { client } = cluster
     const unread = await client.generate({ ...LONG, maxTokens: 400, interestMillis: 300 })
     const read = await client.generate({ ...LONG, maxTokens: 400, interestMillis: 1_000 })
@@ -260,7 +260,7 @@ const collect = async (reading: AsyncIterable<LoggedToken>): Promise<ReadonlyArr
   return idsOf(tokens)
 }
 
-/** Reads so many tokens, and no further. */
+/** Reads this many tokens, and no further. */
 const untilTokens = async (generation: Generation, count: number): Promise<Array<number>> => {
   const seen: Array<number> = []
   const tokens = generation[Symbol.asyncIterator]()

@@ -192,9 +192,9 @@ describe("one deployment", () => {
     expect((await cluster.generate({ prompt: PROMPT, maxTokens: 4 })).tokens).toHaveLength(4)
   })
 
-  test("nobody serves an unknown deployment, and the error says how one would", async () => {
+  test("an unknown deployment is not served, and the error says how one would serve it", async () => {
     await using other = await connect({ url: cluster.local.url, keys: cluster.local.keys, deployment: "other" })
-    await expect(other.generate({ prompt: "a" })).rejects.toThrow(/nobody serves other at .*`chorus up --name other`/)
+    await expect(other.generate({ prompt: "a" })).rejects.toThrow(/other is not served at .*`chorus up --name other`/)
   })
 
   test("a cancelled generation ends at once and frees its KV on every rank", async () => {
@@ -222,7 +222,7 @@ describe("one deployment", () => {
   })
 })
 
-/** Reads so many tokens, and no further. */
+/** Reads this many tokens, and no further. */
 const untilTokens = async (generation: Generation, count: number): Promise<ReadonlyArray<number>> => {
   const seen: Array<number> = []
   const tokens = generation[Symbol.asyncIterator]()

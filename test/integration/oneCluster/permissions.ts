@@ -32,7 +32,7 @@ describe("a deployment whose server has users", () => {
     await client?.close()
   })
 
-  test("answers a client, sends him the session that he names, and cancels it", async () => {
+  test("answers a client, sends it the session that it names, and cancels it", async () => {
     const { tokens, session } = await client.complete(REQUEST)
     expect(tokens).toHaveLength(12)
     expect((await client.stream(session).ending()).tokens).toEqual(tokens)
@@ -41,7 +41,7 @@ describe("a deployment whose server has users", () => {
     expect((await long.ending()).finishReason).toBe("cancelled")
   })
 
-  test("reads nothing to whom names no session, and sends nothing but to inboxes", async () => {
+  test("reads nothing to a client that names no session, and sends to inboxes only", async () => {
     const { connection } = client
     const { session } = await client.complete(REQUEST)
     const ask = async (request: object): Promise<ReadAnswer> => {
@@ -66,7 +66,7 @@ describe("a deployment whose server has users", () => {
     }
   })
 
-  test("answers nobody who wants the answer written where only supervisors write", async () => {
+  test("answers no request that wants the answer written where only supervisors write", async () => {
     const manager = await jetstreamManager(cluster.client.connection)
     const { session } = await client.complete(REQUEST)
     const log = subjectsOf("test").tokens(session)

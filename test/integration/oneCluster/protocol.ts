@@ -145,7 +145,7 @@ describe("one deployment", () => {
     })
   })
 
-  test("where nobody says how long an answer may be, it goes on to its end, or to the context's", async () => {
+  test("where no length is given, an answer goes on to its end, or to the context's", async () => {
     const { finishReason, tokens, promptTokens } = await cluster.client.complete({
       prompt: PROMPT,
       temperature: 1.2,

@@ -1,5 +1,5 @@
 // A thousand read one token stream, as plain subscribers over some connections and as readers of the log, and all get the
-// same bytes. One of them takes its time, and costs nobody else anything.
+// same bytes. One of them takes its time, and costs the others nothing.
 import { jetstream } from "@nats-io/jetstream"
 import type { NatsConnection } from "@nats-io/transport-node"
 import { afterAll, beforeAll, expect, test } from "vitest"

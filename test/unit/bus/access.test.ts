@@ -23,7 +23,7 @@ test("a folder may have all roles, or be that of one", () => {
   expect(keyIn(null, "supervisor")).toEqual(OPEN)
 })
 
-test("an operator with no more than a client's key shows that; nobody else does", () => {
+test("an operator with no more than a client's key shows that; no other role does", () => {
   expect(keyIn(key("client-alice"), "operator").key).toBe(key("client-alice/client.nk"))
   expect(keyIn(key("client-alice"), "supervisor").key).toBe(key("client-alice/supervisor.nk")) // there is none, and that is said
 })

@@ -1,4 +1,4 @@
-// Hedged requests: who does not answer costs the wait for the next one, and no answer is heard twice.
+// Hedged requests: a responder that is silent costs the wait for the next one, and no answer is heard twice.
 import { expect, test } from "vitest"
 import { hedged } from "../../../src/bus/hedged.ts"
 
@@ -42,7 +42,7 @@ test("one that hangs does not keep the others from answering, and what it says l
   expect(late).toEqual(["the first, awake again"])
 })
 
-test("nobody is asked who could not answer in time", async () => {
+test("no responder is asked that could not answer in time", async () => {
   let times = 0
   const silent = (timeout: number) => {
     times++

@@ -1,4 +1,4 @@
-// Who has fallen silent, and who is not judged.
+// Which peers have fallen silent, and which are not judged.
 import { expect, test } from "vitest"
 import { Heard, Silence } from "../../../src/bus/silence.ts"
 
@@ -13,7 +13,7 @@ const watching = () => {
   return { silence, tick }
 }
 
-test("who is not heard for so many beats is silent, once", () => {
+test("a peer that misses its beats is silent, once", () => {
   const { silence, tick } = watching()
   silence.heard("a")
   silence.heard("b")
@@ -23,7 +23,7 @@ test("who is not heard for so many beats is silent, once", () => {
   expect([tick(), tick(), tick(), tick()]).toEqual([[], [], [], []])
 })
 
-test("who was late himself judges nobody, however long he was", () => {
+test("a process that was late itself judges no peer, however late it was", () => {
   const { silence, tick } = watching()
   silence.heard("a")
   expect(tick(3_600_000)).toEqual([]) // the machine was suspended
@@ -34,14 +34,14 @@ test("who was late himself judges nobody, however long he was", () => {
   expect([tick(), tick(), tick(), tick()]).toEqual([[], [], [], ["a"]])
 })
 
-test("who is forgotten is not missed", () => {
+test("a forgotten peer is not missed", () => {
   const { silence, tick } = watching()
   silence.heard("a")
   silence.forget("a")
   expect([tick(), tick(), tick(), tick(), tick()].flat()).toEqual([])
 })
 
-test("while nobody can be heard nobody is missed, and then all have their whole time", () => {
+test("while no peer can be heard none is missed, and then all have their whole time", () => {
   const { silence, tick } = watching()
   silence.heard("a")
   const ticks = (count: number, connected: boolean) => Array.from({ length: count }, () => tick(250, connected)).flat()

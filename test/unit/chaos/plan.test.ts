@@ -47,7 +47,7 @@ test("half of the requests are greedy and half are sampled with a seed, and no t
   expect(new Set(REQUESTS.map(text)).size).toBe(REQUESTS.length)
 })
 
-test("who reads a generation in which way follows from the seed and its number", () => {
+test("how a generation is read follows from the seed and its number", () => {
   const scenes = Array.from({ length: 100 }, (_, i) => sceneOf(5, i))
   expect(scenes).toEqual(Array.from({ length: 100 }, (_, i) => sceneOf(5, i)))
   expect(new Set(scenes.map(({ way }) => way))).toEqual(new Set(["stream", "unary", "http"]))

@@ -48,7 +48,7 @@ it.effect("is the demo pair by default, on one base rank and two draft ranks", (
   }),
 )
 
-it.effect("has no draft for a base of one's own, nor without speculation", () =>
+it.effect("has no draft for another base, nor without speculation", () =>
   Effect.gen(function* () {
     const own = yield* deploymentOf({ ...noPlacement, base: Option.some("/m") }, plan)
     expect([own.base.model, own.draft]).toEqual(["/m", null])
@@ -87,7 +87,7 @@ it.effect("splits groups of several ranks only", () =>
   }),
 )
 
-it("knows which options ask for ranks of one's own", () => {
+it("knows which options are for ranks that the command starts", () => {
   expect(placementGiven(noPlacement)).toEqual([])
   expect(placementGiven({ ...noPlacement, threads: Option.some(1), deterministic: Option.some(true) })).toEqual([
     "--threads",

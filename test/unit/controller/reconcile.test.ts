@@ -28,7 +28,7 @@ const stepFor = (change: Partial<Situation>, health: Health = { _tag: "Ready" })
   })
 
 describe("coming and going", () => {
-  test("a time that is still to come, since a clock was set, keeps nobody waiting", () => {
+  test("a time that is still to come, since a clock was set, keeps no session waiting", () => {
     const draining = recordOf(replica(1, "draining", { since: NOW + 3_600_000 }))
     expect(stepFor({ record: draining })).toEqual({ _tag: "Drop", epoch: 1, failure: null })
     const failure = { kind: "start", reason: "x", count: 4, at: NOW + 3_600_000 } as const
@@ -47,7 +47,7 @@ describe("coming and going", () => {
     expect(stepFor({ record, load: 1 }, { _tag: "Unstarted" })).toEqual({ _tag: "Start", epoch: 1 })
   })
 
-  test("it drains when nobody has needed it for the idle time, and is dropped when its sessions are over", () => {
+  test("it drains when it has not been needed for the idle time, and is dropped when its sessions are over", () => {
     const record = recordOf(replica(1, "ready"))
     expect(stepFor({ record, peak: 1 })).toEqual({ _tag: "None" })
     expect(stepFor({ record })).toEqual({ _tag: "Drain", epoch: 1 })
@@ -124,7 +124,7 @@ describe("a change", () => {
 })
 
 describe("load", () => {
-  test("asks for a replica for so many sessions each, from min to max", () => {
+  test("asks for a replica for each number of sessions, from min to max", () => {
     expect([0, 1, 2, 3, 5, 100].map((load) => wanted(stored, load))).toEqual([0, 1, 1, 2, 3, 3])
     expect(wanted({ ...stored, replicas: { min: 2, max: 3, sessions: 2 } }, 0)).toBe(2)
   })
@@ -142,7 +142,7 @@ describe("what goes wrong", () => {
   const gone: Health = { _tag: "Gone", reason: "host a is gone" }
   const failed: Health = { _tag: "Failed", reason: "rank 0 of base on a: no" }
 
-  test("a host that is gone is nobody's failure, so those who wait go on waiting", () => {
+  test("a host that is gone is no failure of the replica, so sessions that wait go on waiting", () => {
     expect(stepFor({ record: recordOf(replica(1, "activating")), load: 1 }, gone)).toEqual({
       ...{ _tag: "Drop", epoch: 1, failure: null },
     })

@@ -1,4 +1,4 @@
-// Who is taken for dead, and who not yet.
+// Which processes are taken for dead, and which not yet.
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { keyPart, nameOf } from "../../../src/durable/key.ts"
@@ -39,7 +39,7 @@ describe("an owner", () => {
     expect(liveness.isAlive("a")).toBe(true)
   })
 
-  test("that nobody has heard has its lease from when it was named", () => {
+  test("that was never heard has its lease from when it was named", () => {
     const liveness = new Liveness(now)
     ticks(liveness, 100)
     expect(liveness.isAlive("a")).toBe(true)

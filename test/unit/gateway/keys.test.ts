@@ -1,4 +1,4 @@
-// API keys: what a file may hold, who has one, and that a gateway does not start with a file that would let everybody in.
+// API keys: what a file may hold, which clients have one, and that a gateway does not start with a file that would let all in.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

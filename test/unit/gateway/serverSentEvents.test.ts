@@ -37,7 +37,7 @@ const written = (
     return yield* Fiber.join(text)
   }).pipe(Effect.provideService(Options, options), Effect.provideService(Closing, { over: Effect.never }))
 
-it.effect("where nobody asked for ids there is nothing but JSON in lines, also in a silence", () =>
+it.effect("where no ids were asked for there is nothing but JSON in lines, also in a silence", () =>
   Effect.gen(function* () {
     const text = yield* written(false, (tell) =>
       Effect.gen(function* () {
@@ -78,24 +78,26 @@ it.effect("what was not foreseen has a last event too, and no word of the fault"
   }),
 )
 
-it.effect("who asked for ids gets them, when to ask again, and comments that no blank line makes an event of", () =>
-  Effect.gen(function* () {
-    const text = yield* written(true, (tell) =>
-      Effect.gen(function* () {
-        yield* TestClock.adjust("16 seconds")
-        yield* tell({ id: "a:1", data: { n: 1 } })
-        yield* tell({ data: { n: 2 } })
-        yield* TestClock.adjust("31 seconds")
-        yield* tell({ id: "a:3", data: { last: true } })
-      }),
-    )
-    expect(text).toBe(
-      [
-        ...[": still at it", "retry: 1000", "id: a:1", 'data: {"n":1}', ""],
-        ...['data: {"n":2}', ""],
-        ...[": still at it", ": still at it", "id: a:3", 'data: {"last":true}', ""],
-        ...["data: [DONE]", "", ""],
-      ].join("\n"),
-    )
-  }),
+it.effect(
+  "a client that asked for ids gets them, when to ask again, and comments that no blank line makes an event of",
+  () =>
+    Effect.gen(function* () {
+      const text = yield* written(true, (tell) =>
+        Effect.gen(function* () {
+          yield* TestClock.adjust("16 seconds")
+          yield* tell({ id: "a:1", data: { n: 1 } })
+          yield* tell({ data: { n: 2 } })
+          yield* TestClock.adjust("31 seconds")
+          yield* tell({ id: "a:3", data: { last: true } })
+        }),
+      )
+      expect(text).toBe(
+        [
+          ...[": still at it", "retry: 1000", "id: a:1", 'data: {"n":1}', ""],
+          ...['data: {"n":2}', ""],
+          ...[": still at it", ": still at it", "id: a:3", 'data: {"last":true}', ""],
+          ...["data: [DONE]", "", ""],
+        ].join("\n"),
+      )
+    }),
 )

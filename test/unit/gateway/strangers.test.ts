@@ -1,4 +1,4 @@
-// What nobody knows of a request is found by comparing it with what was understood, and named as a header can hold it.
+// What is unknown in a request is found by comparing it with what was understood, and named as a header can hold it.
 import fc from "fast-check"
 import { expect, test } from "vitest"
 import { strangersIn } from "../../../src/gateway/strangers.ts"

@@ -12,7 +12,7 @@ const request: GenerateRequest = {
   ...{ trace: false, logprobs: null, promptLogprobs: null, after: 0, model: "m", client: null, answerTo: null },
 }
 
-/** Milliseconds of a call over so many rows: the weights are read once, and each row takes some computing. */
+/** Milliseconds of a call over this many rows: the weights are read once, and each row takes some computing. */
 const call = (rows: number): number => 10 + rows
 
 /** A pass of `rows` while the others decode plainly: the whole call takes its time, and the pass has its share of the computing. */
@@ -25,7 +25,7 @@ const costOf = (rows: number, sessions: number, factor = 1) => {
 /** Four of five drafted tokens are accepted. */
 const MOSTLY = (token: number): boolean => token % 5 !== 4
 
-/** Runs iterations of one session among so many; how many of them drafted. */
+/** Runs iterations of one session among a number of them; how many iterations drafted. */
 const run = (
   sessions: number,
   learned: { current: Known | undefined },
@@ -105,7 +105,7 @@ test("what does not pay with fewer sessions is not tried again for each doubling
   const learned = { current: undefined }
   run(1, learned, 400, never)
   for (const sessions of [2, 4, 16, 64]) expect(run(sessions, learned, 60, never)).toBe(0)
-  expect(run(64, { current: undefined }, 60, never)).toBeGreaterThan(0) // who knows nothing has to try
+  expect(run(64, { current: undefined }, 60, never)).toBeGreaterThan(0) // a control that knows nothing has to try
 })
 
 test("with a few sessions, it drafts less than alone", () => {

@@ -1,4 +1,4 @@
-// How many steps are one command: smooth for who reads alone, and no more commands than tokens are worth where many read.
+// How many steps are one command: smooth for a reader that is alone, and no more commands than tokens are worth where there are many.
 import fc from "fast-check"
 import { expect, test } from "vitest"
 import { stepsAfter } from "../../../src/generation/decode.ts"

@@ -11,7 +11,7 @@ test("losses at one position add up; a token in between forgets those before it"
   expect(lose(lose(twice, 7), 7)).toEqual({ at: 7, count: 2 })
 })
 
-test("a log says how often its session has lost its ranks, whoever wrote it", () => {
+test("a log says how often its session has lost its ranks, whichever owner wrote it", () => {
   const begin = { _tag: "Begin", epoch: 1, at: 0, promptTokens: 3, seed: 1n } as const
   const tokens = { _tag: "Tokens", epoch: 1, at: 0, tokens: [{ id: 5, text: "a", origin: "plain" }] } as const
   expect(lossesOf([begin, tokens])).toEqual(NONE)

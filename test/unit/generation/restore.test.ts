@@ -37,7 +37,7 @@ describe("a journal", () => {
     })
   })
 
-  test("says how often the session has lost its ranks, whoever owned it", () => {
+  test("says how often the session has lost its ranks, whichever owner it had", () => {
     const lost = { _tag: "Lost", epoch: 1, at: 2, count: 2 } as const
     expect(journalOf(logOf(begin, tokens(1, 0, 5, 6), lost, owner(2, 2)))?.losses).toEqual({ at: 2, count: 2 })
   })
@@ -51,11 +51,11 @@ describe("a journal", () => {
 describe("the owner of an epoch", () => {
   const journal = journalOf(logOf(begin, tokens(1, 0, 5, 6), owner(2, 2))) ?? expect.fail("no journal")
 
-  test("goes on with what is his own", () => {
+  test("goes on with what is its own", () => {
     expect(standingOf(journal, 2)).toEqual({ _tag: "Ours" })
   })
 
-  test("says first that it is his where a former owner has written last", () => {
+  test("says first that the session is its own where a former owner has written last", () => {
     expect(standingOf(journal, 3)).toEqual({ _tag: "Fence", entry: owner(3, 2) })
   })
 

@@ -1,4 +1,4 @@
-// Who is there: silences, returns, and the time that a standby has to take a lost rank's place.
+// Which ranks are there: silences, returns, and the time that a standby has to take a lost rank's place.
 import { expect, test } from "vitest"
 import { Attendance } from "../../../src/group/attendance.ts"
 import { BEAT_MILLIS } from "../../../src/wire/beat.ts"
@@ -38,7 +38,7 @@ test("a rank that misses four beats in a row is lost, and none while the connect
   expect(attendance.lost).toContain("rank 1 was not heard")
 })
 
-test("at a tick that comes late nobody is judged, since what he has said is still to be heard", () => {
+test("at a tick that comes late no rank is judged, since what it has said is still to be heard", () => {
   const attendance = attending()
   ticks(attendance, 3, 0)
   attendance.tick(later(2 * BEAT_MILLIS))
@@ -83,7 +83,7 @@ test("where there is a standby, a lost rank is waited for, and the group is whol
   expect([attendance.gathered, attendance.lost]).toEqual([true, undefined])
 })
 
-test("and is given up when nobody has taken its place in time", () => {
+test("and is given up when no standby has taken its place in time", () => {
   const attendance = attending(true)
   ticks(attendance, 15, 0)
   expect(attendance.lost).toBeUndefined()

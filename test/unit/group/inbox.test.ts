@@ -1,4 +1,4 @@
-// Early, late and doubled activations: each finds its place or is dropped, and what waits for nobody is bounded.
+// Early, late and doubled activations: each finds its place or is dropped, and what is not waited for is bounded.
 import { Result } from "effect"
 import { expect, test } from "vitest"
 import { HELD_BYTES, Inbox, passKey } from "../../../src/group/inbox.ts"
@@ -43,7 +43,7 @@ test("a late activation, of an ended pass or an abandoned attempt, is dropped", 
   expect(inbox.take(passKey({ pass: 1, attempt: 1 }), 1, 0)?.attempt).toBe(1)
 })
 
-test("who waits gets the activation when it comes, or null when the pass is closed", () => {
+test("a pass that waits gets the activation when it comes, or null when it is closed", () => {
   const inbox = new Inbox(LIMITS)
   const heard: Array<number | null> = []
   inbox.open(key)

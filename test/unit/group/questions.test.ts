@@ -34,7 +34,7 @@ const asked = (questions: Questions, what: PassCommand = command) => {
   return { sent, ends, asker, last, attempts: () => sent.map(({ command }) => command.attempt) }
 }
 
-test("an answer ends its question, and a second one is nobody's", () => {
+test("an answer ends its question, and a second one belongs to none", () => {
   const questions = new Questions("base", 1)
   const { last, ends } = asked(questions)
   questions.answered(last(), decoded)
@@ -101,7 +101,7 @@ test("a group that is gone ends every question, also those to come, with the fir
   for (const { ends } of [sent, waiting, late]) expect(ends).toMatchObject([gone])
 })
 
-test("a question that nobody waits for is neither sent again nor ended", () => {
+test("a question that is no longer waited for is neither sent again nor ended", () => {
   const questions = new Questions("base", 1)
   const { asker, last, ends, attempts } = asked(questions)
   questions.withdraw(asker)

@@ -300,7 +300,7 @@ describe("a process", () => {
     expect(outcome("load(); load(); process.exit(0)")).toEqual(fine(""))
   })
 
-  test("ends by itself once nothing is computing, with engines that nobody disposed of", () => {
+  test("ends by itself once nothing is computing, with engines that were never disposed of", () => {
     expect(outcome("await begin().run([{ op: 'embed' }]); console.log('done')")).toEqual(fine("done\n"))
   })
 

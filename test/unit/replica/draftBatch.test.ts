@@ -1,4 +1,4 @@
-// Drafts that go together: never more than a pass takes, never of different N, and nobody is left waiting.
+// Drafts that go together: never more than a pass takes, never of different N, and none is left waiting.
 import fc from "fast-check"
 import { expect, test } from "vitest"
 import { type BatchEvent, decide, idle, type Wanted } from "../../../src/replica/draftBatch.ts"

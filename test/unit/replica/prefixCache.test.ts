@@ -1,5 +1,5 @@
-// What ended sessions leave on a replica is found by those who begin alike, gives way to those who need the room, the least
-// useful of it first, and is freed once.
+// What ended sessions leave on a replica is found by sessions that begin alike, gives way to those that need the room, the
+// least useful of it first, and is freed once.
 import { Effect, Exit, Scope } from "effect"
 import { afterEach, beforeEach, expect, test } from "vitest"
 import { type PrefixCache, prefixCache } from "../../../src/replica/prefixCache.ts"
@@ -29,7 +29,7 @@ const leave = (keeping: PrefixCache, session: string, tokens: ReadonlyArray<numb
     ),
   )
 
-test("a prompt finds the longest beginning; what nobody keeps is nobody's", async () => {
+test("a prompt finds the longest beginning; what is not kept is not found", async () => {
   const here = await kept()
   const other = [...words(0, 20), ...words(200, 40)]
   await leave(here, "a", words(0, 30))
@@ -49,7 +49,7 @@ test("the least useful gives way, and no more than has to", async () => {
   expect(freed).toEqual(["b"])
   await Effect.runPromise(here.fit(60, []))
   expect(freed).toEqual(["b"])
-  await Effect.runPromise(here.fit(30, words(200, 40))) // who needs the room goes on from c
+  await Effect.runPromise(here.fit(30, words(200, 40))) // the session that needs the room goes on from c
   expect(freed).toEqual(["b", "a"])
   await Effect.runPromise(here.fit(-1, [])) // more is promised than there is
   expect(freed).toEqual(["b", "a", "c"])

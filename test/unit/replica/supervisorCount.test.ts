@@ -1,4 +1,4 @@
-// How many supervisors share a deployment's replicas: who hears nobody because he is cut off, or was held up, is not alone.
+// How many supervisors share a deployment's replicas: one that hears no other because it is cut off, or was held up, is not alone.
 import { expect, test } from "vitest"
 import { Sharers } from "../../../src/replica/supervisorCount.ts"
 import { SUPERVISOR_BEAT_MILLIS } from "../../../src/wire/beat.ts"
@@ -37,9 +37,9 @@ test("one that goes says so, and one that comes back counts again", () => {
   expect(sharers.count).toBe(2)
 })
 
-test("while the own connection is lost nobody is missed, and then all have their whole time", () => {
+test("while the own connection is lost none is missed, and then all have their whole time", () => {
   const { sharers, ticks } = two()
-  ticks(3) // the link is dead, and nobody has noticed yet
+  ticks(3) // the link is dead, and that has not been noticed yet
   ticks(20, { connected: false, own: false })
   expect(sharers.count).toBe(2)
   ticks(4)
@@ -48,7 +48,7 @@ test("while the own connection is lost nobody is missed, and then all have their
   expect(sharers.count).toBe(1)
 })
 
-test("at a tick that comes late nobody is judged: the others' beats are in the socket", () => {
+test("at a tick that comes late none is judged: the others' beats are in the socket", () => {
   const { sharers, ticks } = two()
   ticks(4)
   ticks(1, { millis: 10 * SUPERVISOR_BEAT_MILLIS })

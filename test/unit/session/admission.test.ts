@@ -1,4 +1,4 @@
-// Admission as a machine: whatever comes in whatever order, memory is never promised twice, nobody is forgotten or overtaken.
+// Admission as a machine: whatever comes in whatever order, memory is never promised twice, no session is forgotten or overtaken.
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import {
@@ -59,7 +59,7 @@ describe("admission", () => {
     ])
   })
 
-  test("a client has so many sessions, waiting ones too; who gives no name is not counted", () => {
+  test("a client's sessions are limited, waiting ones too; a client without a name is not counted", () => {
     const events = [ask("a", 90, "x"), ask("b", 90, "x"), ask("c", 1, "x"), ask("d", 1, "y"), ask("e", 1)]
     expect(run(LIMITS, events).actions.slice(1)).toMatchObject([
       { _tag: "ClientLimited", session: "c", client: "x", limit: 2 },
@@ -110,7 +110,7 @@ describe("admission, whatever comes", () => {
     )
   })
 
-  test("everyone who asks is refused, or waits, or runs, until it ends; in the order of asking, and never twice", () => {
+  test("every session is refused, or waits, or runs, until it ends; in the order of asking, and never twice", () => {
     fc.assert(
       fc.property(Events, (events) => {
         const answered = new Set<string>()
@@ -133,7 +133,7 @@ describe("admission, whatever comes", () => {
     )
   })
 
-  test("nobody waits while there is room", () => {
+  test("none waits while there is room", () => {
     fc.assert(
       fc.property(Events, (events) => {
         follow(events, (state) => {

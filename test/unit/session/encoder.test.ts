@@ -114,7 +114,7 @@ test("it says what encoding here says", async () => {
   }
 })
 
-test("a process that somebody killed is started again, and the request is served", async () => {
+test("a process that was killed is started again, and the request is served", async () => {
   expect(await said(SOUND)).toBe("<user>Hi there")
   for (const settled of [true, false]) {
     const { stdout } = spawnSync("pgrep", ["-P", String(process.pid), "-f", "actors/encoder.ts"], { encoding: "utf8" })

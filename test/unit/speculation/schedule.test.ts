@@ -82,7 +82,7 @@ const walkExact = (owners: ReadonlyArray<number>): number => {
   return hops
 }
 
-/** Runs the schedule: who has layers in a group needs the group's h, and everybody needs its attentions. */
+/** Runs the schedule: a rank that has layers in a group needs the group's h, and every rank needs its attentions. */
 const walkFuzzy = (schedule: Schedule, owners: ReadonlyArray<number>): number => {
   let hops = 0
   let toldOthers = false

@@ -39,7 +39,7 @@ it.effect("whose acknowledgement is lost finds itself", () =>
   }),
 )
 
-it.effect("finds that somebody else has written, and does not insist", () =>
+it.effect("finds that another owner has written, and does not insist", () =>
   Effect.gen(function* () {
     const { port, state } = logOf({ id: "another's", sequence: 4 }, 0)
     const error = yield* Effect.flip(appendTo(port, mine))
@@ -47,7 +47,7 @@ it.effect("finds that somebody else has written, and does not insist", () =>
   }),
 )
 
-/** A storage that refuses so many times. */
+/** A storage that refuses this many times. */
 const refusing = (times: number, tooLarge = false) => {
   const refused = new StorageRefused({ storage: "CHORUS_TOKENS", reason: "it is full", tooLarge })
   const { port, state } = logOf({ id: "before", sequence: 3 }, 0)

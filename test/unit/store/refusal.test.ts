@@ -7,7 +7,7 @@ import { StorageHealth } from "../../../src/store/storageHealth.ts"
 
 const api = (err_code: number, description: string) => new JetStreamApiError({ code: 400, err_code, description })
 const nobodyAt = (subject: string) => new RequestError("no responders", { cause: new NoRespondersError(subject) })
-/** What the client makes of nobody at a stream's subject, and at the API's. */
+/** What the client makes of a stream's subject without responder, and of the API's. */
 const notEnabled = (subject: string) => new Error("jetstream is not enabled", { cause: nobodyAt(subject) })
 
 const refusal = (error: unknown) => refusalOf("STREAM", error)?.message
@@ -44,7 +44,7 @@ test("what is full says so, and what is too large will always be", () => {
   expect(tooLarge?.message).toMatch(/max_payload/)
 })
 
-test("whoever has not answered yet, or chooses a leader, does not refuse", () => {
+test("a server that has not answered yet, or chooses a leader, does not refuse", () => {
   for (const error of [
     new TimeoutError(),
     api(10008, "temporarily unavailable"),
@@ -62,5 +62,5 @@ test("a refusal is news once, until it is another, or over", () => {
   expect(health.reason(1_000)).toMatch(/^STREAM: insufficient resources/)
   expect([health.takes("STREAM"), health.takes("STREAM"), health.reason(1_000)]).toEqual([true, false, ""])
   health.refuses(full, 2_000)
-  expect(health.reason(20_000)).toBe("") // nobody has been refused for long
+  expect(health.reason(20_000)).toBe("") // the last refusal is long ago
 })

@@ -131,7 +131,7 @@ describe("a template that looks for names in what is said", () => {
     )
   })
 
-  test("and is refused where nobody can tell", async () => {
+  test("and is refused where it cannot be told", async () => {
     const model = await modelOf(THINKING)
     const refused = encode(model, { messages: user("a</think>b") })
     expect(String(await Effect.runPromise(Effect.flip(refused)))).toContain("looks for names of control tokens")

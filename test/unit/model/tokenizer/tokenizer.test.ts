@@ -275,7 +275,7 @@ describe("a tokenizer.json that is refused when the model is opened", () => {
       "its normalizers are nested too deep",
     ],
     [
-      "a behaviour that nobody knows",
+      "an unknown behaviour",
       cutBy({ type: "Split", pattern: { String: "a" }, behavior: "Sideways" }),
       "its pre-tokenizer Split has settings that are not known here",
     ],

@@ -156,7 +156,7 @@ test("one that runs alone stops when it is interrupted, and the device is free f
   expect(calls.map(({ sessions }) => sessions)).toEqual([["a"], ["b"]])
 })
 
-test("nobody waits for more than three calls, beside prompts so long that two do not go into one", async () => {
+test("no pass waits for more than three calls, beside prompts so long that two do not go into one", async () => {
   const [rounds, most] = [40, 64]
   let calls = 0
   const waited: Array<number> = []

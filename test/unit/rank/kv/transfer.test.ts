@@ -18,7 +18,7 @@ interface Station {
 /** The same rank of several groups, each of which is an epoch of its own. */
 class Stations {
   readonly #stations = new Map<number, Station>()
-  readonly #rows = new Map<number, Array<Uint8Array>>() // on the way, by who has sent them
+  readonly #rows = new Map<number, Array<Uint8Array>>() // on the way, by their senders
 
   get(epoch: number): Station {
     const known = this.#stations.get(epoch)
@@ -46,7 +46,7 @@ class Stations {
     while (this.#of(from).length === 0) await turn()
   }
 
-  /** Delivers what these groups send until nobody waits for more, a message of each after the other. */
+  /** Delivers what these groups send until no more is waited for, a message of each after the other. */
   async deliver<A>(to: Station, from: ReadonlyArray<number>, waiting: Promise<A>): Promise<A> {
     let over = false
     const settled = waiting.finally(() => {
@@ -140,7 +140,7 @@ test("an answer to an earlier question, for fewer rows, is not taken for the one
   expect(target.compute.committed("s")).toBe(12)
 })
 
-test("who does not hold what is asked for says so", async () => {
+test("a rank that does not hold what is asked for says so", async () => {
   const stations = new Stations()
   const target = stations.get(2)
   await fill(stations.get(1), "s", PROMPT)

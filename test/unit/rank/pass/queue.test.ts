@@ -1,4 +1,4 @@
-// A rank's decisions: one pass of a session at a time, each answered, repeated or refused; nobody is forgotten.
+// A rank's decisions: one pass of a session at a time, each answered, repeated or refused; none is forgotten.
 import { expect, test } from "vitest"
 import { type PassOutcome, PassQueue, type QueueAction, refused, type Turn } from "../../../../src/rank/pass/queue.ts"
 import { UnknownSession } from "../../../../src/wire/errors.ts"
@@ -26,7 +26,7 @@ const follower = () => new PassQueue<string>({ group: "base", rank: 1, epoch: 3,
 
 type Actions = ReadonlyArray<QueueAction<string>>
 
-/** The actions in short: what an answer says and to whom, which pass begins or is stopped. */
+/** The actions in short: what an answer says and to which asker, which pass begins or is stopped. */
 const told = (actions: Actions) =>
   actions.flatMap((action) => {
     switch (action._tag) {
@@ -65,7 +65,7 @@ const exchanges = (actions: Actions) =>
     action._tag === "Open" || action._tag === "Leave" ? [`${action._tag} ${action.lane.command.pass}`] : [],
   )
 
-test("a pass runs at once and is answered to all who have asked; later ones hear it again", () => {
+test("a pass runs at once and is answered to all that have asked; later askers hear it again", () => {
   const passes = leader()
   const turn = begun(passes.command(verify(5), "a"))
   expect(told(passes.command(verify(5), "b"))).toEqual([])
@@ -152,7 +152,7 @@ test("sessions that draft together wait for each one's last pass, and each waits
   expect(told(ended(passes, turn, "stopped"))).toEqual(["Cancelled to b", "Begin free s", "Begin 9"])
 })
 
-test("a session that nobody speaks of is freed after a while, in case its Release was not heard", () => {
+test("a session that is no longer mentioned is freed after a while, in case its Release was not heard", () => {
   const passes = leader()
   const minutes = (count: number) => Array.from({ length: count }, () => told(passes.tick(["s"]))).flat()
   ended(passes, begun(passes.command(verify(5), "a")), verified(5))

@@ -11,7 +11,7 @@ const splits = fc.record({
   ranks: fc.integer({ min: 1, max: 4 }),
 })
 
-test("every layer's attention, and its KV, is on exactly one rank; somebody embeds, somebody has the head", () => {
+test("every layer's attention, and its KV, is on exactly one rank; one embeds, one has the head", () => {
   fc.assert(
     fc.property(splits, ({ layers, n, ...split }) => {
       fc.pre(layers >= split.ranks)
