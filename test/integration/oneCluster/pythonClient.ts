@@ -10,7 +10,7 @@ import { oneCluster } from "./cluster.ts"
 test("whole answers, streams, cancelling and errors in Python", { timeout: 120_000 }, async () => {
   const python = await pythonEnvironment()
   const cluster = await oneCluster()
-  const script = join(import.meta.dirname, "../../../python/client.py")
+  const script = join(import.meta.dirname, "../../python/client.py")
   const child = spawn(python, [script, cluster.local.url, "test", join(cluster.local.keys ?? "", "client/client.nk")], {
     stdio: ["pipe", "pipe", "inherit"],
   })
