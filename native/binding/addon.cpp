@@ -15,6 +15,7 @@
 #include "engine_object.hpp"
 #include "options.hpp"
 #include "pass_object.hpp"
+#include "sampler/random.hpp"
 
 namespace chorus {
 

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "sampler/logits.hpp"
+
 namespace chorus {
 
 // A logit that is NaN, or minus infinity, has the lowest of numbers as its log-probability.
@@ -48,7 +50,7 @@ void Head::token_of(const Op & op, size_t i, const Session & session, uint32_t p
     result.tokens.push_back(token);
     result.log_probs.push_back(log_prob(token));
     if (op.top == 0) return;
-    sampler_.best(logits, vocab, op.top, best_);
+    best_of(logits, vocab, op.top, best_);
     best_.resize(size_t(op.top), token);  // fewer only where logits are NaN
     for (const int32_t other : best_) {
         result.top_tokens.push_back(other);

@@ -5,35 +5,10 @@
 #include <limits>
 
 #include "kernels/kernels.hpp"
+#include "sampler/logits.hpp"
+#include "sampler/random.hpp"
 
 namespace chorus {
-
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
-    for (int round = 0; round < 10; ++round) {
-        const uint64_t a = uint64_t(0xD2511F53u) * c[0], b = uint64_t(0xCD9E8D57u) * c[2];
-        c = {uint32_t(b >> 32) ^ c[1] ^ k[0], uint32_t(b), uint32_t(a >> 32) ^ c[3] ^ k[1], uint32_t(a)};
-        k[0] += 0x9E3779B9u;
-        k[1] += 0xBB67AE85u;
-    }
-    return c;
-}
-
-static uint32_t word_of(uint64_t seed, uint32_t position, uint32_t token) {
-    return philox({token, position, 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)})[0];
-}
-
-// A standard Gumbel variate of the random word that (seed, position, token) have.
-static double gumbel_of(uint32_t word) {
-    const double uniform = (double(word) + 0.5) * 0x1p-32;
-    return -std::log(-std::log(uniform));
-}
-
-// No variate of the word is larger: -log(-log u) < -log(1 - u), and 1 - u is not below the power of two under it.
-static double most_of(uint32_t word) {
-    const uint32_t missing = ~word;  // 1 - u, in units of 2^-32, less a half
-    const int zeros = missing == 0 ? 32 : __builtin_clz(missing);
-    return (zeros + 1) * 0.69314719;
-}
 
 namespace {
 
@@ -49,35 +24,7 @@ constexpr double BAN = -100;
 // Temperatures whose inverse a float holds with room for a logit.
 constexpr double COLDEST = 1e-6;
 
-// This many of the best are found in one pass over the logits; for more, they are sorted.
-constexpr int FEW = 1024;
-
-// Vectors of logits that kernels go through; what follows them is gone through here.
-int vectors_of(int vocab) { return kernels().sampler == nullptr ? 0 : vocab / WORDS; }
-
-// The sum of exp((logit - best) / temperature) over all logits that are numbers.
-double mass(const float * logits, int vocab, float best, double temperature, float floor) {
-    const int vectors = vectors_of(vocab);
-    double sum = vectors == 0 ? 0 : kernels().sampler->mass(logits, vectors, best, float(1 / temperature), floor);
-    for (int v = vectors * WORDS; v < vocab; ++v) {
-        if (logits[v] > floor) sum += std::exp(double(logits[v] - best) / temperature);
-    }
-    return sum;
-}
-
 }  // namespace
-
-double log_mass(const float * logits, int vocab, float best) { return std::log(mass(logits, vocab, best, 1, best - 20.0f)); }
-
-int argmax(const float * logits, int vocab) {
-    const int vectors = vectors_of(vocab);
-    int best = vectors == 0 ? 0 : kernels().sampler->argmax(logits, vectors);
-    float highest = vectors > 0 && !std::isnan(logits[best]) ? logits[best] : -std::numeric_limits<float>::infinity();
-    for (int v = vectors * WORDS; v < vocab; ++v) {
-        if (logits[v] > highest) highest = logits[best = v];
-    }
-    return best;
-}
 
 bool Sampler::higher_score(const Scored & a, const Scored & b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
 
@@ -126,7 +73,7 @@ void Sampler::penalise(float * logits, int vocab, const Sampling & s, const std:
 void Sampler::survivors(const float * logits, int vocab, int top, const Sampling & s) {
     const double best_logit = logits[top];
     const double floor = best_logit - REACH * s.temperature;
-    if (s.top_k > 0) best(logits, vocab, s.top_k, best_);
+    if (s.top_k > 0) best_of(logits, vocab, s.top_k, best_);
     kept_.clear();
     if (s.top_k > 0) {
         for (const int32_t v : best_) kept_.push_back({logits[v], v, 0});
@@ -156,7 +103,7 @@ void Sampler::nucleus(const float * logits, int vocab, int top, const Sampling &
     if (s.top_k > 0) {
         for (const int32_t v : best_) all += weight(logits[v]);
     } else {
-        all = mass(logits, vocab, logits[top], s.temperature, -std::numeric_limits<float>::infinity());
+        all = mass_of(logits, vocab, logits[top], s.temperature, -std::numeric_limits<float>::infinity());
     }
     const auto higher = [](const Scored & a, const Scored & b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); };
     double seen = 0;
@@ -245,7 +192,7 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
 }
 
 void Sampler::greedy_candidates(const float * logits, int vocab, int k, Candidate * out) {
-    best(logits, vocab, k, best_);
+    best_of(logits, vocab, k, best_);
     kept_.clear();
     for (const int32_t v : best_) kept_.push_back({logits[v], v, logits[v]});
     tell(kept_, 1, kept_.empty() ? 0 : log_mass(logits, vocab, kept_[0].logit), k, out);
@@ -256,7 +203,7 @@ void Sampler::perturbed_candidates(const float * logits, int vocab, int top, con
     const int vectors = vocab / WORDS;
     const double best_logit = logits[top];
     const auto score = [&](int32_t token, uint32_t word) { return (double(logits[token]) - best_logit) / s.temperature + gumbel_of(word); };
-    best(logits, vocab, k, best_);
+    best_of(logits, vocab, k, best_);
     double least = std::numeric_limits<double>::infinity();
     for (const int32_t v : best_) least = std::min(least, score(v, word_of(s.seed, position, uint32_t(v))));
     least -= 1e-3 + 1e-6 * std::abs(least);  // for what floats lose
@@ -277,30 +224,6 @@ void Sampler::perturbed_candidates(const float * logits, int vocab, int top, con
         if (logits[v] >= lowest) mass += std::exp(s.temperature * (score(v, word_of(s.seed, position, uint32_t(v))) - highest));
     }
     tell(kept_, s.temperature, std::log(mass), k, out);
-}
-
-void Sampler::best(const float * logits, int vocab, int k, std::vector<int32_t> & out) {
-    const auto better = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
-    out.clear();
-    if (k > FEW) {
-        for (int32_t v = 0; v < vocab; ++v) {
-            if (!std::isnan(logits[v])) out.push_back(v);
-        }
-        const size_t count = std::min(size_t(k), out.size());
-        std::partial_sort(out.begin(), out.begin() + std::ptrdiff_t(count), out.end(), better);
-        return out.resize(count);
-    }
-    const auto meet = [&](int32_t v) {  // k is small: most tokens meet the worst of those kept and go no further
-        if (std::isnan(logits[v]) || (int(out.size()) == k && !better(v, out.back()))) return;
-        out.insert(std::upper_bound(out.begin(), out.end(), v, better), v);
-        if (int(out.size()) > k) out.pop_back();
-    };
-    const int vectors = vectors_of(vocab);
-    for (int i = 0; i < vectors; ++i) {
-        if (int(out.size()) == k && (i = kernels().sampler->next_above(logits, i, vectors, logits[out.back()])) == vectors) break;
-        for (int32_t v = i * WORDS; v < (i + 1) * WORDS; ++v) meet(v);
-    }
-    for (int32_t v = vectors * WORDS; v < vocab; ++v) meet(v);
 }
 
 }  // namespace chorus

@@ -1,7 +1,6 @@
 // The sampler: Gumbel-max with common random numbers (Daliri, Musco, Suresh 2024). The token at position p is argmax over v
 // of logit_v / T + g(seed, p, v). src/speculation/sampler.ts says the same in fewer words; a test holds the two together.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -27,19 +26,10 @@ struct Sampling {
     bool adjusts(uint32_t position) const { return looks_back() || !bias.empty() || (!barred.empty() && position < barred_before); }
 };
 
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
-
 struct Candidate {
     int32_t token;
     float log_prob;
 };
-
-// The lowest of the equally likely ones; 0 where there is nothing to choose from.
-int argmax(const float * logits, int vocab);
-
-// log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
-double log_mass(const float * logits, int vocab, float best);
 
 class Sampler {
   public:
@@ -48,9 +38,6 @@ class Sampler {
     int32_t sample(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history);
     // The k best by perturbed logits, best first, with log-probabilities under softmax(logit + T g).
     void candidates(float * logits, int vocab, const Sampling & sampling, uint32_t position, const std::vector<int32_t> & history, int k, Candidate * out);
-
-    // The k best by the logits as they are, best first, the lower token of equals first.
-    void best(const float * logits, int vocab, int k, std::vector<int32_t> & out);
 
   private:
     struct Scored {

@@ -29,21 +29,16 @@ class PackedMatrix {
     static bool possible(ggml_type type, int64_t inputs, int64_t outputs);
     PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows);
 
-    const PackedView & view() const { return view_; }
-    size_t bytes() const;
-
     // The form that `product` takes x in. Matrices that take the same one share a node.
-    Activations activations() const;
+    Activations activations() const { return activations_; }
     static ggml_tensor * quantised(ggml_context * ctx, ggml_tensor * x, Activations as);
     ggml_tensor * product(ggml_context * ctx, ggml_tensor * x);
 
   private:
     static void compute(ggml_tensor * y, int thread, int threads, void * matrix);
-    void pack_bf16(const uint8_t * rows);
-    void pack_32(ggml_type type, const uint8_t * rows);
-    void pack_blocks(ggml_type type, const uint8_t * rows);
 
-    PackedView view_;
+    PackedView view_{};
+    Activations activations_;
     std::unique_ptr<uint8_t[], void (*)(void *)> memory_;
 };
 
