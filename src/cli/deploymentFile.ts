@@ -7,24 +7,23 @@ import { Effect, Result, Schema } from "effect"
 import { locate, modelsFolder } from "../hub/folder.ts"
 import { open, sameVocabulary } from "../model/index.ts"
 import { defaultStrategy } from "../rank/strategy/strategies.ts"
-import { Deployment, type Group, Scaling, type StoredDeployment, Strategy } from "../wire/deployment.ts"
-import { Positive } from "../wire/scalar.ts"
+import { Deployment, Group, Scaling, SessionLimits, type StoredDeployment } from "../wire/deployment.ts"
 import { isName } from "../wire/subjects.ts"
 import { CommandFailed } from "./errors.ts"
 import { DEFAULT_CONTEXT, warn } from "./models.ts"
 
 const GroupFile = Schema.Struct({
   model: Schema.NonEmptyString, // path, from the file's folder, or a name in the models folder
-  strategy: Schema.optionalKey(Strategy),
-  ranks: Schema.optionalKey(Positive),
-  threads: Schema.optionalKey(Positive),
-  device: Schema.optionalKey(Schema.NonEmptyString),
+  strategy: Schema.optionalKey(Group.fields.strategy),
+  ranks: Schema.optionalKey(Group.fields.ranks),
+  threads: Schema.optionalKey(Group.fields.threads),
+  device: Schema.optionalKey(Group.fields.device),
 })
 
 /** Ranks of the base's model, strategy and number, since rank hands KV to rank. */
 const PrefillFile = Schema.Struct({
-  threads: Schema.optionalKey(Positive),
-  device: Schema.optionalKey(Schema.NonEmptyString),
+  threads: GroupFile.fields.threads,
+  device: GroupFile.fields.device,
 })
 
 const DeploymentFile = Schema.Struct({
@@ -32,9 +31,9 @@ const DeploymentFile = Schema.Struct({
   base: GroupFile,
   prefill: Schema.optionalKey(PrefillFile),
   draft: Schema.optionalKey(Schema.NullOr(GroupFile)),
-  fuzzy: Schema.optionalKey(Positive),
-  deterministic: Schema.optionalKey(Schema.Boolean),
-  context: Schema.optionalKey(Positive),
+  fuzzy: Schema.optionalKey(Deployment.fields.fuzzy),
+  deterministic: Schema.optionalKey(Deployment.fields.deterministic),
+  context: Schema.optionalKey(Deployment.fields.context),
   idleTimeoutMillis: Schema.optionalKey(Scaling.fields.idleTimeoutMillis),
   replicas: Schema.optionalKey(
     Schema.Struct({
@@ -44,11 +43,7 @@ const DeploymentFile = Schema.Struct({
     }),
   ),
   standby: Scaling.fields.standby,
-  kvTokens: Deployment.fields.kvTokens,
-  queue: Deployment.fields.queue,
-  clientSessions: Deployment.fields.clientSessions,
-  keepMillis: Deployment.fields.keepMillis,
-  retentionMillis: Deployment.fields.retentionMillis,
+  ...SessionLimits.fields,
 })
 type DeploymentFile = typeof DeploymentFile.Type
 
@@ -79,29 +74,18 @@ export const readDeployment = Effect.fnUntraced(function* (path: string) {
 type Bad = (reason: string) => CommandFailed
 
 const filled = Effect.fnUntraced(function* (file: DeploymentFile, folder: string, bad: Bad) {
-  const base = yield* groupOf("base", file.base, folder, bad)
-  const draft =
-    file.draft === undefined || file.draft === null ? null : yield* groupOf("draft", file.draft, folder, bad)
-  const { min = 0, max = Math.max(1, min), sessions = 8 } = file.replicas ?? {}
-  const context = file.context ?? (yield* contextFor([base, ...(draft === null ? [] : [draft])], bad))
+  const { name, base: ofBase, draft: ofDraft = null, prefill, context: asked, replicas = {}, ...rest } = file
+  const base = yield* groupOf("base", ofBase, folder, bad)
+  const draft = ofDraft === null ? null : yield* groupOf("draft", ofDraft, folder, bad)
+  const { min = 0, max = Math.max(1, min), sessions = 8 } = replicas
+  const context = asked ?? (yield* contextFor([base, ...(draft === null ? [] : [draft])], bad))
   const deployment: StoredDeployment = {
-    ...{ name: file.name, base, draft, context, fuzzy: file.fuzzy ?? 4, deterministic: file.deterministic ?? true },
-    idleTimeoutMillis: file.idleTimeoutMillis === undefined ? IDLE_MILLIS : file.idleTimeoutMillis,
-    replicas: { min, max, sessions },
-    ...(file.prefill === undefined ? {} : { prefill: { ...base, name: "prefill", ...file.prefill } }),
-    ...optional(file),
+    ...{ fuzzy: 4, deterministic: true, idleTimeoutMillis: IDLE_MILLIS },
+    ...rest,
+    ...{ name, base, draft, context, replicas: { min, max, sessions } },
+    ...(prefill === undefined ? {} : { prefill: { ...base, ...prefill, name: "prefill" } }),
   }
   return deployment
-})
-
-/** What others have defaults for. */
-const optional = ({ standby, kvTokens, queue, clientSessions, keepMillis, retentionMillis }: DeploymentFile) => ({
-  ...(standby === undefined ? {} : { standby }),
-  ...(kvTokens === undefined ? {} : { kvTokens }),
-  ...(queue === undefined ? {} : { queue }),
-  ...(clientSessions === undefined ? {} : { clientSessions }),
-  ...(keepMillis === undefined ? {} : { keepMillis }),
-  ...(retentionMillis === undefined ? {} : { retentionMillis }),
 })
 
 const groupOf = Effect.fnUntraced(function* (

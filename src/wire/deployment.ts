@@ -21,7 +21,7 @@ export const Group = Schema.Struct({
 export type Group = typeof Group.Type
 
 /** What the ranks have to know. Another one of these needs other ranks. */
-export const Deployment = Schema.Struct({
+const RanksPart = Schema.Struct({
   name: Schema.NonEmptyString, // see subjects.isName
   base: Group,
   draft: Schema.NullOr(Group), // null: plain decoding only
@@ -29,12 +29,19 @@ export const Deployment = Schema.Struct({
   fuzzy: Positive, // N: how many consecutive layers' attentions run at once; 1 is an exact draft
   deterministic: Schema.Boolean,
   context: Positive, // tokens a session may have, prompt and answer
+})
+
+/** What sessions are allowed. Each has a default where it is used. */
+export const SessionLimits = Schema.Struct({
   kvTokens: Schema.optionalKey(Positive), // of all sessions together; left out: what the ranks have memory for
   queue: Schema.optionalKey(Count), // requests that may wait, for memory or for ranks to start; more are refused. 256
   clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
   keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
   retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
+
+/** What a supervisor serves. */
+export const Deployment = Schema.Struct({ ...RanksPart.fields, ...SessionLimits.fields })
 export type Deployment = typeof Deployment.Type
 
 /** How a deployment comes and goes. A change of these leaves the ranks as they are. */
