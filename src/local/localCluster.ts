@@ -1,62 +1,25 @@
 // A deployment on this machine: a nats-server where none is given, its ranks and a supervisor as child processes. All of
 // them end with the scope, and with this process however it ends.
-import { Deferred, Effect, Layer, Stream, SubscriptionRef } from "effect"
-import { folderOfKeys, keyIn, natsEnvironment, rankAccess } from "../bus/access.ts"
+import { Deferred, Effect, Stream, SubscriptionRef } from "effect"
+import { keyIn, natsEnvironment, rankAccess } from "../bus/access.ts"
 import { type Group, join } from "../group/group.ts"
 import { type ActorEnded, startActor, startActors } from "../host/process.ts"
 import { oneForAll } from "../host/supervision.ts"
-import { onNats } from "../store/jetStream.ts"
 import type { RankBeat } from "../wire/beat.ts"
 import { type Deployment, ENVIRONMENT, type Group as GroupConfig, groupsOf } from "../wire/deployment.ts"
-import { checkModels } from "./checkModels.ts"
-import { ownGateway } from "./ownGateway.ts"
-import { ownFolders, ownServer } from "./ownServer.ts"
+import { foundation, type Local, type LocalOptions, type Progress, type Supervise } from "./foundation.ts"
 
 /** This process is the first owner of the groups that it starts. */
 const EPOCH = 1
 
-export interface Progress {
-  /** What is being done, and how much of it, from 0 to 1, where that is known. */
-  readonly report: (doing: string, fraction?: number) => void
-}
-
-export interface LocalCluster {
-  readonly url: string
-  readonly keys: string | null // folder; null: the server asks for none
-  readonly http: string | null // URL of the gateway; null where none was asked for
-  readonly pids: {
-    readonly natsServer: number | null // null where it is not ours
-    readonly gateway: number | null
-    readonly supervisor: number
-    readonly base: ReadonlyArray<number>
-    readonly draft: ReadonlyArray<number>
-  }
-  /** Fails when a process ends without having been told to. */
-  readonly failed: Effect.Effect<never, ActorEnded>
-}
-
-export interface StartOptions {
-  readonly nats: string | null // URL; null starts a server
-  readonly keys?: string | null // folder, of a server that asks for keys; by default what the environment says
-  readonly progress: Progress
-  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
-}
+export type LocalCluster = Local<ActorEnded>
 
 /** Everything is ready when this ends. */
-export const start = Effect.fnUntraced(function* (
-  deployment: Deployment,
-  { nats, keys: given = null, progress, gateway }: StartOptions,
-) {
-  progress.report("Looking at the models")
-  yield* checkModels(deployment)
+export const start = Effect.fnUntraced(function* (deployment: Deployment, options: LocalOptions) {
+  const { progress } = options
   const ended = yield* Deferred.make<never, ActorEnded>()
-  if (nats === null) progress.report("Starting nats-server")
-  const server = nats === null ? yield* Effect.flatMap(ownFolders(deployment.name), (place) => ownServer(place)) : null
-  const url = server?.url ?? nats ?? ""
-  const keys = server?.keys ?? given ?? folderOfKeys(process.env)
-  if (server === null) progress.report(`Connecting to ${url}`)
-  const fabric = yield* Layer.build(onNats({ url, name: `${deployment.name}.up`, role: "operator", keys }))
-  const http = gateway === undefined ? null : yield* ownGateway(natsEnvironment(url, keyIn(keys, "gateway")), gateway)
+  const supervise: Supervise = (_, start) => Effect.tap(start, (child) => oneForAll([child], ended))
+  const { url, keys, http, pids, fabric, showing } = yield* foundation(deployment, options, supervise)
   progress.report("Starting the ranks")
   const groups = groupsOf(deployment)
   const members = groups.flatMap((group) => Array.from({ length: group.ranks }, (_, rank) => ({ group, rank })))
@@ -73,23 +36,13 @@ export const start = Effect.fnUntraced(function* (
   )
   const supervisor = yield* startActor({
     ...{ name: "the supervisor", file: "supervisor.ts" },
-    environment: { ...environmentOf(deployment), ...natsEnvironment(url, keyIn(keys, "supervisor")) },
+    environment: { ...environmentOf(deployment), ...showing("supervisor") },
   })
-  yield* oneForAll(
-    [server, http, ...ranks, supervisor].filter((child) => child !== null),
-    ended,
-  )
+  yield* oneForAll([...ranks, supervisor], ended)
+  const pidsOf = (group: string) => ranks.filter((_, i) => members[i]?.group.name === group).map(({ pid }) => pid)
   const cluster: LocalCluster = {
-    ...{ url, keys },
-    http: http?.url ?? null,
-    pids: {
-      gateway: http?.pid ?? null,
-      natsServer: server?.pid ?? null,
-      supervisor: supervisor.pid,
-      base: ranks.filter((_, i) => members[i]?.group.name === "base").map(({ pid }) => pid),
-      draft: ranks.filter((_, i) => members[i]?.group.name === "draft").map(({ pid }) => pid),
-    },
-    failed: Deferred.await(ended),
+    ...{ url, keys, http, failed: Deferred.await(ended) },
+    pids: { ...pids, supervisor: supervisor.pid, base: pidsOf("base"), draft: pidsOf("draft") },
   }
   const loading = Effect.scoped(reportLoading(deployment, groups, progress)).pipe(Effect.provide(fabric))
   yield* Effect.raceFirst(Effect.raceFirst(supervisor.ready, loading), cluster.failed)

@@ -1,75 +1,42 @@
 // `chorus up`: a host and a supervisor on this machine, a nats-server where none is given, and one deployment in the bucket,
 // until the scope closes. All processes end with this one, however it ends.
-import { Deferred, Effect, Layer, Result, Scope, Stream, SubscriptionRef } from "effect"
-import { folderOfKeys, keyIn, natsEnvironment } from "../bus/access.ts"
+import { Deferred, Effect, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
 import { type Observations, observe } from "../controller/observations.ts"
 import { type Hosts, watchHosts } from "../host/hosts.ts"
 import { type ActorEnded, startServing } from "../host/process.ts"
-import { type Child, type ChildSpec, type GivenUp, supervised } from "../host/supervision.ts"
+import { type GivenUp, supervised } from "../host/supervision.ts"
 import { openBuckets } from "../store/deployments.ts"
-import { onNats } from "../store/jetStream.ts"
 import { SupervisorBeat } from "../wire/beat.ts"
 import { codec } from "../wire/codec.ts"
-import { ENVIRONMENT, groupsOf, HTTP_ENVIRONMENT, type StoredDeployment } from "../wire/deployment.ts"
+import { ENVIRONMENT, groupsOf, type StoredDeployment } from "../wire/deployment.ts"
 import { ActivationFailed, NoPlacement } from "../wire/errors.ts"
 import { type HostedRank, placeKey } from "../wire/host.ts"
-import type { Role } from "../wire/permissions.ts"
 import { COLD, type Replica } from "../wire/replicas.ts"
 import { subjectsOf } from "../wire/subjects.ts"
-import { checkModels } from "./checkModels.ts"
-import type { Progress } from "./localCluster.ts"
-import { ownGateway } from "./ownGateway.ts"
-import { ownFolders, ownServer } from "./ownServer.ts"
+import { foundation, type Local, type LocalOptions, type Progress, type Supervise } from "./foundation.ts"
 
 const supervisorBeats = codec("supervisor beat", SupervisorBeat)
 
 const LOOK_MILLIS = 250
 
-export interface MachineOptions {
-  readonly nats: string | null // URL; null starts a server
-  readonly keys?: string | null // folder, of a server that asks for keys; by default what the environment says
+export interface MachineOptions extends LocalOptions {
   readonly host: string // its name
-  readonly gateway?: Readonly<Record<string, string>> // its environment; left out: no HTTP
-  readonly progress: Progress
   readonly tell: (line: string) => void // what was started again
 }
 
-export interface Machine {
-  readonly url: string
-  readonly keys: string | null // folder; null: the server asks for none
-  readonly http: string | null // URL of the gateway; null where none was asked for
-  /** Of those that were started first. */
-  readonly pids: {
-    readonly natsServer: number | null // null where it is not ours
-    readonly gateway: number | null
-    readonly host: number
-    readonly supervisor: number
-    readonly base: ReadonlyArray<number>
-    readonly draft: ReadonlyArray<number>
-  }
-  /** Fails when an actor has ended too often. */
-  readonly failed: Effect.Effect<never, GivenUp>
-}
+export type Machine = Local<GivenUp> & { readonly pids: { readonly host: number } }
 
 /** The deployment's ranks are ready when this ends; from then on it idles as it says. */
 export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeployment, options: MachineOptions) {
-  const { nats, keys: given = null, host: name, gateway, progress, tell } = options
-  progress.report("Looking at the models")
-  yield* checkModels(deployment)
+  const { host: name, progress, tell } = options
   const givenUp = yield* Deferred.make<never, GivenUp>()
-  const keep = <C extends Child, E extends Error>(child: string, start: ChildSpec<C, E>["start"]) => {
+  const supervise: Supervise = (child, start) => {
     const restarting = ({ message }: ActorEnded, millis: number) =>
       tell(`${message}. It is started again in ${millis} ms.`)
     return supervised({ name: child, start, restarting, running: () => tell(`${child} runs again`) }, givenUp)
   }
-  progress.report(nats === null ? "Starting nats-server" : `Connecting to ${nats}`)
-  const server = nats === null ? yield* keep("nats-server", yield* sameServer(deployment.name)) : null
-  const url = server?.url ?? nats ?? ""
-  const keys = server?.keys ?? given ?? folderOfKeys(process.env)
-  const fabric = yield* Layer.build(onNats({ url, name: `${deployment.name}.up`, role: "operator", keys }))
-  const showing = (role: Role) => natsEnvironment(url, keyIn(keys, role))
-  const http = gateway === undefined ? null : yield* keep("the gateway", sameGateway(showing("gateway"), gateway))
+  const { url, keys, http, pids, fabric, showing } = yield* foundation(deployment, options, supervise)
   progress.report("Starting the host and the supervisor")
   // The one that is started last is ended first: sessions end while their ranks are there.
   const [ofHost, ofSupervisor] = [yield* Scope.fork(yield* Effect.scope), yield* Scope.fork(yield* Effect.scope)]
@@ -82,8 +49,8 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   })
   const actors = yield* Effect.all(
     {
-      host: Scope.provide(keep("the host", host), ofHost),
-      supervisor: Scope.provide(keep("the supervisor", supervisor), ofSupervisor),
+      host: Scope.provide(supervise("the host", host), ofHost),
+      supervisor: Scope.provide(supervise("the supervisor", supervisor), ofSupervisor),
     },
     { concurrency: "unbounded" },
   )
@@ -92,32 +59,11 @@ export const startMachine = Effect.fnUntraced(function* (deployment: StoredDeplo
   const failed = Deferred.await(givenUp)
   const ranks = yield* Effect.raceFirst(Effect.provide(activated(deployment, progress), fabric), failed)
   const machine: Machine = {
-    ...{ url, keys, http: http?.url ?? null, failed },
-    pids: {
-      ...{ natsServer: server?.pid ?? null, gateway: http?.pid ?? null },
-      ...{ host: actors.host.pid, supervisor: actors.supervisor.pid, ...ranks },
-    },
+    ...{ url, keys, http, failed },
+    pids: { ...pids, host: actors.host.pid, supervisor: actors.supervisor.pid, ...ranks },
   }
   return machine
 })
-
-/** Each time it is started it has the port, the store and the keys that it had before. */
-const sameServer = (deployment: string) =>
-  Effect.map(ownFolders(deployment), (place) => {
-    let port: number | undefined
-    const again = () => ownServer(place, port)
-    return Effect.suspend(again).pipe(Effect.tap(({ url }) => Effect.sync(() => (port = Number(new URL(url).port)))))
-  })
-
-/** Likewise its port, where any was good the first time. */
-const sameGateway = (nats: Readonly<Record<string, string>>, environment: Readonly<Record<string, string>>) => {
-  let given = environment
-  return Effect.suspend(() => ownGateway(nats, given)).pipe(
-    Effect.tap(({ url }) =>
-      Effect.sync(() => (given = { ...environment, [HTTP_ENVIRONMENT.port]: new URL(url).port })),
-    ),
-  )
-}
 
 /** The host starts its ranks again; this process reports it all the same. */
 const tellRestarts = Effect.fnUntraced(function* (host: string, tell: (line: string) => void) {
