@@ -3,12 +3,11 @@
 // Where many share ranks whose steps are small, that would leave a step a command, and all would wait for the supervisor
 // and the log in place of the ranks. There a burst may be longer.
 import { Effect } from "effect"
-import type { Group } from "../group/group.ts"
 import { activity } from "./activity.ts"
 import { asked } from "./logProbs.ts"
-import { refill } from "./prefill.ts"
-import { measure, millisOf } from "./speculationControl.ts"
-import type { Generation } from "./state.ts"
+import { onBase } from "./prefill.ts"
+import { measure, millisOf, type Step } from "./speculationControl.ts"
+import { type Generation, holding } from "./state.ts"
 
 const BURST_MILLIS = 100
 const BURST_STEPS = 8
@@ -16,12 +15,6 @@ const LONGEST_MILLIS = 500
 
 /** With so much computing a command, what a command costs beside the ranks is the lesser part. */
 const WORTH_MILLIS = 4
-
-/** A step of one session, lately. */
-export interface Step {
-  readonly millis: number // from step to step, as far as the ranks decide it
-  readonly computeMillis: number // the session's share
-}
 
 /** How many steps are one command. */
 export const stepsAfter = (step: Step | null): number => {
@@ -32,36 +25,28 @@ export const stepsAfter = (step: Step | null): number => {
 }
 
 /** The base's next tokens: at least one, and at most `most`. */
-export const decode = Effect.fnUntraced(function* (generation: Generation, group: Group, most: number) {
-  const steps = Math.min(stepsAfter(generation.step), most)
-  const decoded = yield* Effect.catchTag(burst(generation, group, steps), "UnknownSession", (lost) =>
-    Effect.andThen(
-      refill(generation, group, lost),
-      Effect.suspend(() => burst(generation, group, steps)),
-    ),
-  )
-  const { answer, millis, bytes } = decoded
+export const decode = Effect.fnUntraced(function* (before: Generation, most: number) {
+  const steps = Math.min(stepsAfter(before.control.step), most)
+  const [{ answer, millis, bytes }, generation] = yield* onBase(before, (generation) => burst(generation, steps))
+  const { run, journal } = generation
   const { length } = answer.tokens
-  generation.base = { committed: generation.tokens.length - 1 + length, acceptedRows: [] }
   const cost = { ...answer.cost, millis }
-  generation.step = { millis: millisOf(generation, cost) / length, computeMillis: cost.computeMillis / length }
-  measure(generation, "verify", 1, cost, length)
-  generation.tally.pass("decode", answer.cost, { millis, bytes }, length)
-  return answer
+  run.tally.pass("decode", answer.cost, { millis, bytes }, length)
+  const held = holding(generation, { base: { committed: journal.tokens.length - 1 + length, acceptedRows: [] } })
+  const measured = measure(held, "verify", 1, cost, length)
+  const step = { millis: millisOf(run, cost) / length, computeMillis: cost.computeMillis / length }
+  return [answer, { ...measured, control: { ...measured.control, step } }] as const
 })
 
-const burst = (generation: Generation, group: Group, steps: number) => {
-  const { request, kv, tokens, base } = generation
-  return activity(
-    `decode/${generation.passes++}`,
-    group.decode({
-      _tag: "Decode",
-      session: kv,
-      committed: base.committed + base.acceptedRows.length,
-      acceptedRows: base.acceptedRows,
-      token: tokens.at(-1) ?? 0,
-      steps,
-      ...asked(request),
-    }),
-  )
+const burst = ({ run, journal, placed }: Generation, steps: number) => {
+  const { base, models } = placed
+  const command = {
+    session: run.kv,
+    committed: base.committed + base.acceptedRows.length,
+    acceptedRows: base.acceptedRows,
+    token: journal.tokens.at(-1) ?? 0,
+    steps,
+    ...asked(run.request),
+  }
+  return activity(run.name("decode"), models.base.decode({ _tag: "Decode", ...command }))
 }

@@ -5,7 +5,7 @@ import type { PromptToken, TokenLogProbs } from "../wire/infer.ts"
 import type { Prefill, RowLogProbs } from "../wire/pass.ts"
 import { commit } from "./commit.ts"
 import type { GenerateRequest } from "./request.ts"
-import type { Generation } from "./state.ts"
+import type { Unplaced } from "./state.ts"
 
 /** What a command says of them. */
 export const asked = ({ logprobs }: GenerateRequest): { readonly logprobs?: number } =>
@@ -34,8 +34,8 @@ const ownOf = (id: number, tokenizer: Tokenizer): Pick<TokenLogProbs, "bytes" | 
 })
 
 /** Whether the log still lacks tokens of the prompt. */
-export const owesPrompt = ({ request, prompt }: Pick<Generation, "request" | "prompt">): boolean =>
-  request.promptLogprobs !== null && prompt.length < request.prompt.length
+export const owesPrompt = ({ run: { request }, journal }: Unplaced): boolean =>
+  request.promptLogprobs !== null && journal.prompt.length < request.prompt.length
 
 interface Chunk {
   readonly from: number
@@ -43,23 +43,22 @@ interface Chunk {
 }
 
 /** What the command for a chunk of the tokens says of the prompt's log-probabilities. */
-export const scored = (generation: Generation, { from, to }: Chunk): Pick<Prefill, "scored"> => {
-  const { request, tokens } = generation
-  const following = tokens[to]
+export const scored = (generation: Unplaced, { from, to }: Chunk): Pick<Prefill, "scored"> => {
+  const { run, journal } = generation
+  const following = journal.tokens[to]
   if (!owesPrompt(generation) || following === undefined || to === from) return {}
-  return { scored: { following, alternatives: request.promptLogprobs ?? 0 } }
+  return { scored: { following, alternatives: run.request.promptLogprobs ?? 0 } }
 }
 
 /** Into the log, with the first token of all, which has none. */
 export const tellPrompt = Effect.fnUntraced(function* (
-  generation: Generation,
+  generation: Unplaced,
   { from, to }: Chunk,
   rows: RowLogProbs | undefined,
-  tokenizer: Tokenizer,
 ) {
-  const { request, epoch, prompt } = generation
+  const { request, epoch, tokenizer } = generation.run
   const told: Array<PromptToken> = []
-  const first = prompt.length
+  const first = generation.journal.prompt.length
   for (const [i, id] of request.prompt.slice(first, to + 1).entries()) {
     told.push({ id, ...ownOf(id, tokenizer), ...ofRow(rows, first + i - from - 1, id, tokenizer) })
   }

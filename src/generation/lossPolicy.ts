@@ -5,10 +5,10 @@
 // session over counts on.
 import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
-import type { LogEntry } from "../wire/infer.ts"
 import { commit } from "./commit.ts"
+import { lose, NO_LOSSES } from "./losses.ts"
 import { Admitted, SessionPlace } from "./services.ts"
-import type { Generation } from "./state.ts"
+import type { Unplaced } from "./state.ts"
 
 /** So many losses in a row, and a session is not tried again. */
 const POISON = 3
@@ -19,38 +19,27 @@ const SUSPECT = 2
 /** Between two tries: a host that is gone has to be noticed. */
 const AGAIN = Schedule.spaced("250 millis")
 
-/** Losses of its ranks while a session's pass ran, in a row at one position of its answer. */
-export interface Losses {
-  readonly at: number
-  readonly count: number
-}
-
-export const NO_LOSSES: Losses = { at: 0, count: 0 }
-
-export const lose = (before: Losses, at: number): Losses => ({ at, count: before.at === at ? before.count + 1 : 1 })
-
-/** As a session's log has them. */
-export const lossesOf = (entries: ReadonlyArray<LogEntry>): Losses => {
-  const last = entries.findLast((entry) => entry._tag === "Lost")
-  return last === undefined ? NO_LOSSES : { at: last.at, count: last.count }
-}
-
-/** Runs a session again when it has lost its ranks, until it is poison. */
-export const outlasting = <A, E, R>(generation: Generation, run: Effect.Effect<A, E | Loss, R>) =>
+/** Runs a session again when it has lost its ranks, until it is poison; with a draft as long as it is no suspect. */
+export const outlasting = <A, E, R>(
+  generation: Unplaced,
+  runs: (may: { readonly draft: boolean }) => Effect.Effect<A, E | Loss, R>,
+) =>
   Effect.suspend(() => {
+    const { journal } = generation
     let unlucky = NO_LOSSES
+    let suspect = false
     const counts = (error: Loss): boolean => {
       if (!isBlameless(error)) return true
-      unlucky = lose(unlucky, generation.logged.length)
+      unlucky = lose(unlucky, journal.logged.length)
       return unlucky.count % UNLUCKY === 0
     }
     return Effect.gen(function* () {
-      const { at, count } = generation.losses
-      if (at !== generation.logged.length) return yield* run
-      if (count >= POISON) return yield* poison(generation, "as its log says")
-      if (count < SUSPECT) return yield* run
-      generation.drafts = false
-      return yield* alone(run)
+      const { at, count } = journal.losses
+      const last = at === journal.logged.length ? count : 0
+      if (last >= POISON) return yield* poison(generation, "as its log says")
+      if (last < SUSPECT) return yield* runs({ draft: !suspect })
+      suspect = true
+      return yield* alone(runs({ draft: false }))
     }).pipe(
       Effect.catchIf(isLoss, (error) => (counts(error) ? lost(generation, error) : Effect.fail(error))),
       Effect.retry({ while: isLoss, schedule: AGAIN }),
@@ -71,15 +60,15 @@ const isBlameless = (error: Loss): boolean =>
 /** So many of those in a row count as one that is. */
 const UNLUCKY = 20
 
-const lost = Effect.fnUntraced(function* (generation: Generation, error: Loss) {
-  const losses = lose(generation.losses, generation.logged.length)
-  generation.losses = losses
-  yield* commit(generation, { _tag: "Lost", epoch: generation.epoch, ...losses })
+const lost = Effect.fnUntraced(function* (generation: Unplaced, error: Loss) {
+  const { run, journal } = generation
+  const losses = lose(journal.losses, journal.logged.length)
+  yield* commit(generation, { _tag: "Lost", epoch: run.epoch, ...losses })
   return yield* losses.count < POISON ? error : poison(generation, error.message)
 })
 
-const poison = ({ request: { session }, losses: { at, count } }: Generation, reason: string) =>
-  new PoisonSession({ session, at, losses: count, reason })
+const poison = ({ run, journal }: Unplaced, reason: string) =>
+  new PoisonSession({ session: run.request.session, at: journal.losses.at, losses: journal.losses.count, reason })
 
 /** While no other suspect runs, until it has got on. */
 const alone = <A, E, R>(run: Effect.Effect<A, E, R>) =>

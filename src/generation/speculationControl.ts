@@ -17,28 +17,42 @@ import type { TreeShape } from "../speculation/tree.ts"
 import type { PassCost } from "../wire/pass.ts"
 import type { GenerateRequest } from "./request.ts"
 import type { Models } from "./services.ts"
-import type { Generation } from "./state.ts"
 
 /** The largest tree that the adaptive control drafts. */
 const LIMITS: TreeShape = { depth: 8, width: 8, nodes: 32 }
 
-/** What ran since the last observation. */
-export interface Measured extends Passes {
-  readonly verify: Array<Passes["verify"][number]>
-  readonly calibrate: Array<Passes["calibrate"][number]>
-  readonly steps: Array<Passes["steps"][number]>
+/** What the next iteration depends on. */
+export interface Control {
+  readonly adaptive: Adaptive | null // null where a setting is forced
+  readonly measured: Passes // what ran since the last observation
+  readonly step: Step | null // of decoding, lately
 }
 
-export const nothing = (): Measured => ({ verify: [], calibrate: [], steps: [] })
+/** A step of one session. */
+export interface Step {
+  readonly millis: number // from step to step, as far as the ranks decide it
+  readonly computeMillis: number // the session's share
+}
+
+const NOTHING: Passes = { verify: [], calibrate: [], steps: [] }
 
 type Learned = Models["Service"]["learned"]
 
-/** The parts of a generation, and of what it runs on, that this looks at. */
-type Controlled = Pick<Generation, "request" | "tokens" | "adaptive" | "draft" | "running" | "measured">
-interface Drafting {
-  readonly draft: object | null
-  readonly learned: Learned
+/** The parts of a generation that this looks at. */
+export interface Controlled {
+  readonly run: {
+    readonly request: Pick<GenerateRequest, "prompt" | "maxTokens" | "speculation">
+    readonly running: () => number // sessions, this one among them
+  }
+  readonly journal: { readonly tokens: ReadonlyArray<number> }
+  readonly placed: {
+    readonly models: { readonly draft: object | null; readonly learned: Learned }
+    readonly draft: { readonly committed: number }
+  }
+  readonly control: Control
 }
+
+type Running = Pick<Controlled["run"], "running">
 
 /** Beside what is learned with a session alone: the same for two sessions and more, four and more, ... */
 const crowded = new WeakMap<Learned, Map<number, Learned>>()
@@ -71,7 +85,7 @@ const levelOf = (sessions: number): number => Math.floor(Math.log2(Math.max(1, s
  * own share.
  */
 export const millisOf = (
-  { running }: Pick<Controlled, "running">,
+  { running }: Running,
   { millis, computeMillis }: Pick<PassCost, "millis" | "computeMillis">,
 ) => (levelOf(running()) === 0 ? millis : computeMillis * running())
 
@@ -79,51 +93,61 @@ export const millisOf = (
  * What a pass is thought to cost: that, or what its session waited for it where that is longer, as with small models, whose
  * messages are more work than their passes. So with others a tree is drafted only where it saves both.
  */
-const costOf = (generation: Pick<Controlled, "running">, cost: Pick<PassCost, "millis" | "computeMillis">) =>
-  Math.max(cost.millis, millisOf(generation, cost))
+const costOf = (run: Running, cost: Pick<PassCost, "millis" | "computeMillis">) =>
+  Math.max(cost.millis, millisOf(run, cost))
 
-export const measure = (
-  generation: Controlled,
+/** The state after so many rows of a kind. */
+export const measure = <G extends Controlled>(
+  generation: G,
   kind: keyof Passes,
   rows: number,
   cost: Pick<PassCost, "millis" | "computeMillis">,
   times = 1, // so many passes of one command
-): void => {
-  const millis = costOf(generation, cost) / times
-  for (let i = 0; i < times; i++) generation.measured[kind].push({ rows, millis })
+): G => {
+  const { run, control } = generation
+  const millis = costOf(run, cost) / times
+  const ran = Array.from({ length: times }, () => ({ rows, millis }))
+  const measured = { ...control.measured, [kind]: [...control.measured[kind], ...ran] }
+  return { ...generation, control: { ...control, measured } }
 }
 
+/** Of a generation that has come to its ranks. */
 export const begin = (
   { speculation }: Pick<GenerateRequest, "speculation">,
-  { draft, learned }: Drafting,
-): Adaptive | null => (speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null)
+  { draft, learned }: Controlled["placed"]["models"],
+): Control => ({
+  adaptive: speculation === "adaptive" && draft !== null ? initial(LIMITS, learned.current) : null,
+  measured: NOTHING,
+  step: null,
+})
 
 /** Whether what the draft costs is to be found out first. */
-export const wonders = ({ adaptive, running }: Controlled, { learned }: Drafting): boolean =>
-  adaptive !== null && levelOf(running()) === 0 && isUnheard(learned.current ?? adaptive.known)
+export const wonders = ({ run, placed, control: { adaptive } }: Controlled): boolean =>
+  adaptive !== null && levelOf(run.running()) === 0 && isUnheard(placed.models.learned.current ?? adaptive.known)
 
 /** Whether the draft's KV is filled with the prompt before anything is drafted. */
-export const prepares = ({ adaptive, tokens, running }: Controlled, { learned }: Drafting): boolean => {
+export const prepares = ({ run, journal, placed, control: { adaptive } }: Controlled): boolean => {
   if (adaptive === null) return false
-  const known = learnedWith(running(), learned).current ?? adaptive.known
-  const curious = levelOf(running()) === 0 // with others, whoever probes pays for it himself
-  return (curious || known.costs.steps.fit.length > 0) && primes({ ...adaptive, known }, tokens.length)
+  const known = learnedWith(run.running(), placed.models.learned).current ?? adaptive.known
+  const curious = levelOf(run.running()) === 0 // with others, whoever probes pays for it himself
+  return (curious || known.costs.steps.fit.length > 0) && primes({ ...adaptive, known }, journal.tokens.length)
 }
 
 /** Tokens that may still come. */
-export const left = ({ request, tokens }: Pick<Generation, "request" | "tokens">): number =>
-  request.maxTokens - (tokens.length - request.prompt.length)
+export const left = ({ run: { request }, journal }: Pick<Controlled, "run" | "journal">): number =>
+  request.maxTokens - (journal.tokens.length - request.prompt.length)
 
-export const choose = (generation: Controlled, { draft, learned }: Drafting): TreeShape | null => {
-  const { request, tokens, adaptive } = generation
-  const { speculation } = request
+export const choose = (generation: Controlled): TreeShape | null => {
+  const { run, journal, placed, control } = generation
+  const { models, draft } = placed
+  const { speculation } = run.request
   const most = left(generation)
-  if (draft === null || most === 1 || speculation === "none") return null // the bonus token alone is enough
-  if (adaptive !== null) {
-    const ours = learnedWith(generation.running(), learned)
-    const known = ours.current ?? adaptive.known
-    const shape = chooseTree({ ...adaptive, known }, tokens.length - generation.draft.committed, most)
-    return levelOf(generation.running()) === 0 ? shape : oneForAll(ours, known, shape)
+  if (models.draft === null || most === 1 || speculation === "none") return null // the bonus token alone is enough
+  if (control.adaptive !== null) {
+    const ours = learnedWith(run.running(), models.learned)
+    const known = ours.current ?? control.adaptive.known
+    const shape = chooseTree({ ...control.adaptive, known }, journal.tokens.length - draft.committed, most)
+    return levelOf(run.running()) === 0 ? shape : oneForAll(ours, known, shape)
   }
   return speculation === "adaptive" ? null : { ...speculation, depth: Math.min(speculation.depth, most - 1) }
 }
@@ -142,23 +166,23 @@ const oneForAll = (ours: Learned, known: Known, shape: TreeShape | null): TreeSh
 type IterationOutcome = Pick<Iteration, "shape" | "accepted" | "millis">
 
 /** After an iteration, or, without one, after passes that are none. */
-export const learn = (generation: Controlled, { learned }: Drafting, iteration: IterationOutcome | null): void => {
-  const passes = generation.measured
-  generation.measured = nothing()
-  if (generation.adaptive === null) return
-  const ours = learnedWith(generation.running(), learned)
-  const state = { ...generation.adaptive, known: ours.current ?? generation.adaptive.known }
-  const next =
+export const learn = <G extends Controlled>(generation: G, iteration: IterationOutcome | null): G => {
+  const { run, placed, control } = generation
+  const passes = control.measured
+  if (control.adaptive === null) return { ...generation, control: { ...control, measured: NOTHING } }
+  const ours = learnedWith(run.running(), placed.models.learned)
+  const state = { ...control.adaptive, known: ours.current ?? control.adaptive.known }
+  const adaptive =
     iteration === null
       ? measured(state, passes)
-      : stepsOf(passes, among(generation, passes, iteration)).reduce<Adaptive>(observe, state)
-  generation.adaptive = next
-  ours.current = next.known
+      : stepsOf(passes, among(run, passes, iteration)).reduce<Adaptive>(observe, state)
+  ours.current = adaptive.known
+  return { ...generation, control: { ...control, adaptive, measured: NOTHING } }
 }
 
 /** With others the passes may cost more than their time. */
 const among = (
-  { running }: Controlled,
+  { running }: Running,
   { verify, calibrate, steps }: Passes,
   outcome: IterationOutcome,
 ): IterationOutcome => {
@@ -171,5 +195,5 @@ const among = (
 const stepsOf = (passes: Passes, { shape, accepted, millis }: IterationOutcome): ReadonlyArray<Iteration> => {
   if (shape !== null) return [{ ...passes, shape, accepted, millis }]
   const { verify } = passes
-  return verify.map((step) => ({ ...nothing(), verify: [step], shape, accepted, millis: millis / verify.length }))
+  return verify.map((step) => ({ ...NOTHING, verify: [step], shape, accepted, millis: millis / verify.length }))
 }

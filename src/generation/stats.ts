@@ -10,6 +10,7 @@ export class Tally {
   readonly #promptTokens: number
   readonly #passes = new Map<PassKind, PassStats>()
   #placed: number // where it runs, and its ranks were ready
+  #start: RankStart | null = null // of its ranks, where it had to wait for it
   #reused = 0
   #logged = 0
   #filled = 0
@@ -25,8 +26,10 @@ export class Tally {
     this.#promptTokens = promptTokens
   }
 
-  placed(): void {
+  /** On ranks; `start` is what theirs took, where it has waited for it. */
+  placed(start: RankStart | null): void {
     this.#placed = performance.now()
+    this.#start ??= start
   }
 
   /** Adds a pass, or `count` of one command: what its ranks say of it, and how long and how many bytes the command and the answer took besides. */
@@ -69,8 +72,7 @@ export class Tally {
     this.#iterations += iterations
   }
 
-  /** `start`: where the session has waited for its ranks to start. */
-  read(start: RankStart | null): GenerationStats {
+  read(): GenerationStats {
     const decoding = this.#last - this.#filled
     const drafts = this.#passes.get("draft")?.count ?? 0
     return {
@@ -83,7 +85,7 @@ export class Tally {
       iterations: this.#iterations,
       meanAcceptedLength: drafts > 0 ? this.#accepted / drafts : 0,
       passes: Object.fromEntries(this.#passes),
-      ...(start === null ? {} : { coldStart: this.#coldStart(start) }),
+      ...(this.#start === null ? {} : { coldStart: this.#coldStart(this.#start) }),
     }
   }
 

@@ -1,20 +1,18 @@
 // The trace of an iteration: told only where the request asks for it, and nothing depends on it.
 import { Effect } from "effect"
 import { Traces } from "../bus/traces.ts"
-import type { Tokenizer } from "../model/index.ts"
 import type { Accepted } from "../speculation/acceptance.ts"
-import type { DraftedTree } from "../wire/pass.ts"
-import type { Generation } from "./state.ts"
+import type { Proposal } from "./proposer.ts"
+import type { Unplaced } from "./state.ts"
 
 interface Iteration extends Accepted {
-  readonly tree: DraftedTree
+  readonly tree: Proposal
   readonly millis: number
 }
 
-/** To be called before the iteration's tokens become the generation's. */
+/** To be called before the iteration's tokens are in the journal. */
 export const trace = Effect.fnUntraced(function* (
-  { request, tokens: known }: Generation,
-  tokenizer: Tokenizer,
+  { run: { request, tokenizer }, journal: { tokens: known } }: Unplaced,
   { tree, path, tokens, millis }: Iteration,
 ) {
   if (!request.trace) return

@@ -1,7 +1,7 @@
 // What a request is answered with.
 import type { Reply } from "../bus/bus.ts"
+import { particularsOf } from "../generation/history.ts"
 import type { GenerateRequest } from "../generation/request.ts"
-import { particularsOf } from "../generation/restore.ts"
 import { LogFailed } from "../store/append.ts"
 import { codec } from "../wire/codec.ts"
 import { AnswerTooLarge, type InferError, SessionFailed, StorageRefused } from "../wire/errors.ts"

@@ -2,7 +2,7 @@
 // down here is a real SIGKILL, sent whenever the session's first pass on new ranks is seen.
 import { Result } from "effect"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { lossesOf } from "../../src/generation/lossPolicy.ts"
+import { lossesOf } from "../../src/generation/losses.ts"
 import { follow } from "../../src/store/logReader.ts"
 import { RankBeat } from "../../src/wire/beat.ts"
 import { codec } from "../../src/wire/codec.ts"

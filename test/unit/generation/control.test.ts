@@ -1,7 +1,7 @@
 // The adaptive control sees the batch: one machine, one draft, and a number of sessions that decides whether it pays.
 import { expect, test } from "vitest"
 import type { GenerateRequest } from "../../../src/generation/request.ts"
-import { begin, choose, learn, measure, nothing, prepares } from "../../../src/generation/speculationControl.ts"
+import { begin, type Controlled, choose, learn, measure, prepares } from "../../../src/generation/speculationControl.ts"
 import type { Known } from "../../../src/speculation/adaptive.ts"
 
 const PROMPT = Array.from({ length: 20 }, (_, i) => i)
@@ -25,6 +25,23 @@ const costOf = (rows: number, sessions: number, factor = 1) => {
 /** Four of five drafted tokens are accepted. */
 const MOSTLY = (token: number): boolean => token % 5 !== 4
 
+/** With its prompt, among so many. */
+const sessionAmong = (sessions: number, learned: { current: Known | undefined }, committed = 0): Controlled => {
+  const models = { draft: {}, learned }
+  return {
+    run: { request, running: () => sessions },
+    journal: { tokens: request.prompt },
+    placed: { models, draft: { committed } },
+    control: begin(request, models),
+  }
+}
+
+/** After some more tokens. */
+const grown = (generation: Controlled, tokens: number): Controlled => ({
+  ...generation,
+  journal: { tokens: [...generation.journal.tokens, ...Array.from({ length: tokens }, () => 1)] },
+})
+
 /** Runs iterations of one session among a number of them; how many iterations drafted. */
 const run = (
   sessions: number,
@@ -32,40 +49,34 @@ const run = (
   iterations: number,
   isAccepted = MOSTLY,
 ): number => {
-  const models = { draft: {}, learned }
-  const generation = {
-    ...{ request, tokens: [...request.prompt], draft: { committed: 0 }, running: () => sessions },
-    ...{ adaptive: begin(request, models), measured: nothing() },
-  }
+  let generation = sessionAmong(sessions, learned)
   let drafted = 0
   let token = 0
   for (let i = 0; i < iterations; i++) {
-    const shape = choose(generation, models)
-    const before = generation.tokens.length
+    const shape = choose(generation)
+    const before = generation.journal.tokens.length
     if (shape === null) {
       const cost = costOf(1, sessions)
-      measure(generation, "verify", 1, cost)
-      learn(generation, models, { shape, accepted: 0, millis: cost.millis })
-      generation.tokens.push(1)
+      const decoded = measure(generation, "verify", 1, cost)
+      generation = grown(learn(decoded, { shape, accepted: 0, millis: cost.millis }), 1)
       continue
     }
     drafted += 1
-    const pending = before - generation.draft.committed
+    const pending = before - generation.placed.draft.committed
     const calibrate = costOf(pending, sessions, 0.1)
-    measure(generation, "calibrate", pending, calibrate)
+    generation = measure(generation, "calibrate", pending, calibrate)
     let millis = calibrate.millis
     for (let depth = 1; depth < shape.depth; depth++) {
       const step = costOf(shape.width, sessions, 0.1)
-      measure(generation, "steps", shape.width, step)
+      generation = measure(generation, "steps", shape.width, step)
       millis += step.millis
     }
-    generation.draft = { committed: before }
+    generation = { ...generation, placed: { ...generation.placed, draft: { committed: before } } }
     const verify = costOf(1 + shape.nodes, sessions)
-    measure(generation, "verify", 1 + shape.nodes, verify)
+    generation = measure(generation, "verify", 1 + shape.nodes, verify)
     let accepted = 0
     while (accepted < shape.depth && isAccepted(token++)) accepted += 1
-    learn(generation, models, { shape, accepted, millis: millis + verify.millis })
-    for (let i = 0; i <= accepted; i++) generation.tokens.push(1)
+    generation = grown(learn(generation, { shape, accepted, millis: millis + verify.millis }), accepted + 1)
   }
   return drafted / iterations
 }
@@ -80,22 +91,16 @@ test("a session alone drafts where a wider pass costs little more; among many it
 test("among many, one session tries a tree for all of them", () => {
   const learned = { current: undefined }
   run(1, learned, 100)
-  const models = { draft: {}, learned }
-  const sessions = Array.from({ length: 64 }, () => ({
-    ...{ request, tokens: [...request.prompt], draft: { committed: request.prompt.length - 1 }, running: () => 64 },
-    ...{ adaptive: begin(request, models), measured: nothing() },
-  }))
+  let sessions = Array.from({ length: 64 }, () => sessionAmong(64, learned, request.prompt.length - 1))
   let tried = 0
   for (let round = 0; round < 20; round++) {
-    const shapes = sessions.map((session) => choose(session, models))
+    const shapes = sessions.map(choose)
     const drafting = shapes.filter((shape) => shape !== null).length
     expect(drafting).toBeLessThanOrEqual(1)
     tried += drafting
-    for (const session of sessions) {
-      const cost = costOf(1, 64)
-      measure(session, "verify", 1, cost)
-      learn(session, models, { shape: null, accepted: 0, millis: cost.millis })
-    }
+    const cost = costOf(1, 64)
+    const decoded = sessions.map((session) => measure(session, "verify", 1, cost))
+    sessions = decoded.map((session) => learn(session, { shape: null, accepted: 0, millis: cost.millis }))
   }
   expect(tried).toBeGreaterThan(0)
 })
@@ -115,11 +120,6 @@ test("with a few sessions, it drafts less than alone", () => {
 
 test("among others the draft's KV is not filled only to learn what it costs", () => {
   const learned = { current: undefined }
-  const models = { draft: {}, learned }
-  const session = (sessions: number) => ({
-    ...{ request, tokens: [...request.prompt], draft: { committed: 0 }, running: () => sessions },
-    ...{ adaptive: begin(request, models), measured: nothing() },
-  })
-  expect(prepares(session(1), models)).toBe(true)
-  expect(prepares(session(16), models)).toBe(false)
+  expect(prepares(sessionAmong(1, learned))).toBe(true)
+  expect(prepares(sessionAmong(16, learned))).toBe(false)
 })

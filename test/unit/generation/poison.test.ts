@@ -1,6 +1,6 @@
 // Which losses count against a session.
 import { expect, test } from "vitest"
-import { type Losses, lose, lossesOf } from "../../../src/generation/lossPolicy.ts"
+import { type Losses, lose, lossesOf } from "../../../src/generation/losses.ts"
 
 const NONE: Losses = { at: 0, count: 0 }
 
