@@ -1,6 +1,5 @@
 // What a request is said to have used: the tokens of each prompt once, whatever the number of its choices, and all that was
 // generated.
-import type { Generations } from "./generations.ts"
 import type { Chunk } from "./resumption.ts"
 
 /** What one choice has used so far. */
@@ -13,7 +12,12 @@ export const NOTHING_USED: Used = { tokens: 0, reusedTokens: 0 }
 
 export const withToken = ({ tokens, reusedTokens }: Used = NOTHING_USED): Used => ({ tokens: tokens + 1, reusedTokens })
 
-export const usageOf = ({ promptTokens }: Generations, prompts: number, used: ReadonlyArray<Used>) => {
+/** `promptTokens`: of each choice. */
+export const usageOf = (
+  { promptTokens }: { readonly promptTokens: ReadonlyArray<number> },
+  prompts: number,
+  used: ReadonlyArray<Used>,
+) => {
   const choices = promptTokens.length / prompts
   const first = (_: unknown, choice: number): boolean => choice % choices === 0
   const prompt_tokens = sum(promptTokens.filter(first))

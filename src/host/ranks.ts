@@ -1,10 +1,9 @@
 // The ranks that a host runs: started when told to, started again when they end by themselves, given up visibly when that
 // happens too often, and gone with the scope.
 import { Effect, Exit, Fiber, Scope } from "effect"
-import { natsEnvironment, rankAccess } from "../bus/access.ts"
+import { type Access, natsEnvironment, rankAccess } from "../bus/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
-import type { HostOptions } from "./host.ts"
 import { type Actor, startActor } from "./process.ts"
 import { oneForOne } from "./supervision.ts"
 
@@ -16,7 +15,10 @@ export interface RankOrder {
 }
 
 /** Where ranks connect to, and what their host shows there. */
-type RanksNats = Pick<HostOptions, "url" | "access">
+interface RanksNats {
+  readonly url: string
+  readonly access: Access
+}
 
 type Stopping = Omit<Extract<HostRequest, { readonly _tag: "StopRanks" }>, "_tag">
 

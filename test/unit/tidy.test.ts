@@ -20,20 +20,11 @@ const files = run("git", "ls-files", "--cached", "--others", "--exclude-standard
 const sources = files.filter((file) => /^(src|actors|native|bench)\/.*\.ts$/.test(file))
 const typescript = files.filter((file) => file.endsWith(".ts"))
 
-interface Import {
-  readonly target: string // path from the root
-  readonly typeOnly: boolean
-}
-
-const importsOf = (file: string): ReadonlyArray<Import> =>
-  [
-    ...text(file).matchAll(
-      /^(?:import|export)\s+(type\s)?[^"']*?["'](\.{1,2}\/[^"']+)["']|import\(["'](\.[^"']+)["']\)/gms,
-    ),
-  ].map(([, type, path, dynamicPath]) => ({
-    target: relative(ROOT, join(ROOT, dirname(file), path ?? dynamicPath ?? "")),
-    typeOnly: type !== undefined,
-  }))
+/** Paths from the root, of types too. */
+const importsOf = (file: string): ReadonlyArray<string> =>
+  [...text(file).matchAll(/^(?:import|export)\s[^"']*?["'](\.{1,2}\/[^"']+)["']|import\(["'](\.[^"']+)["']\)/gms)].map(
+    ([, path, dynamicPath]) => relative(ROOT, join(ROOT, dirname(file), path ?? dynamicPath ?? "")),
+  )
 
 // What stands later may import what stands before; folders of one line are apart.
 const LAYERS = [
@@ -61,8 +52,8 @@ test("every folder of sources has its layer", () => {
 test("imports point one way", () => {
   const wrong = sources.flatMap((file) =>
     importsOf(file)
-      .filter(({ target }) => folderOf(target) !== folderOf(file) && layerOf(target) >= layerOf(file))
-      .map(({ target }) => `${file} imports ${target}`),
+      .filter((target) => folderOf(target) !== folderOf(file) && layerOf(target) >= layerOf(file))
+      .map((target) => `${file} imports ${target}`),
   )
   expect(wrong).toEqual([])
 })
@@ -70,15 +61,13 @@ test("imports point one way", () => {
 test("the protocol knows nothing of models, and the native module nothing of the rest", () => {
   const wrong = sources
     .filter((file) => /^(src\/wire|native)\//.test(file))
-    .flatMap((file) => importsOf(file).map(({ target }) => `${file} imports ${target}`))
+    .flatMap((file) => importsOf(file).map((target) => `${file} imports ${target}`))
     .filter((line) => !/^(\S+)\/\S+ imports (\1|build)\//.test(line))
   expect(wrong).toEqual([])
 })
 
-test("no two files need each other to run", () => {
-  const needs = new Map(
-    sources.map((file) => [file, importsOf(file).flatMap(({ target, typeOnly }) => (typeOnly ? [] : [target]))]),
-  )
+test("no two files need each other, not even for a type", () => {
+  const needs = new Map(sources.map((file) => [file, importsOf(file)]))
   const cycles: Array<string> = []
   const done = new Set<string>()
   const visit = (file: string, path: ReadonlyArray<string>) => {
@@ -96,7 +85,7 @@ test("every export has an importer", () => {
   // Types and errors that stand in a signature belong to it; values are exported for an importer.
   const importers = new Map<string, Array<string>>()
   for (const file of typescript) {
-    for (const { target } of importsOf(file)) importers.set(target, [...(importers.get(target) ?? []), file])
+    for (const target of importsOf(file)) importers.set(target, [...(importers.get(target) ?? []), file])
   }
   const dead = sources
     .filter((file) => file !== "native/index.ts") // the contract with the addon, whole

@@ -3,7 +3,9 @@
 import { readdirSync } from "node:fs"
 import { ModelUnsupported } from "../errors.ts"
 import type { FileCursor } from "./fileCursor.ts"
-import type { Metadata } from "./gguf.ts"
+
+/** Of a GGUF. */
+type Metadata = ReadonlyMap<string, unknown>
 
 const LOOKED_AT = 64 // bytes from the start, enough to know each format by
 
