@@ -1,5 +1,5 @@
-// The native module's TypeScript face: load a shard, run stretches of passes on it, keep its KV. All of the addon's
-// surface is described here and nothing else calls it. Every argument is checked on the native side: a bad one throws a
+// The native module's interface: load a shard, run stretches of passes on it, keep its KV. Everything that the addon exports
+// is described here, and only this file loads it. Every argument is checked on the native side: a bad one throws a
 // TypeError that names it ("layers[2] is 31; expected a layer of 4 to 7") and never harms the process.
 import { createRequire } from "node:module"
 import { join } from "node:path"
@@ -103,7 +103,7 @@ export interface Segment {
  *  attend    A_i(h) for the given layers of this shard, all from the same h; kept for `mlps`, and returned in
  *            `attended` unless `returned` is false
  *  mlps      for each layer i in order: h += A_i; h += MLP_i(h). `attended[j]` is layer j's A as bytes, or null: the one
- *            that this shard's own `attend` kept last. A layer stands once in a list. `whole` is the ablation with whole layers in parallel:
+ *            that this shard's own `attend` kept last. A layer is listed once. `whole` is the ablation with whole layers in parallel:
  *            h += A_i + MLP_i(first + A_i), first being the h that `attend` read.
  *  emit      returns a copy of h in `hiddens`
  *  head      final norm and output matrix for the rows named (indices in the batch), then one of
@@ -128,7 +128,7 @@ export type Op =
       readonly want: "tokens" | "candidates" | "logits"
       readonly k?: number
       readonly top?: number // with tokens: how many of the most probable tokens of each row to return besides
-      readonly given?: Int32Array // with tokens: one a row, whose log-probabilities are wanted; nothing is sampled
+      readonly given?: Int32Array // with tokens: one per row, whose log-probabilities are returned; nothing is sampled
     }
 
 export interface StretchResult {
@@ -192,7 +192,7 @@ export interface Engine {
 }
 
 interface Addon {
-  /** Loads ggml's backends from a folder, once a process; a later call with the same folder is free. */
+  /** Loads ggml's backends from a folder, once per process; a later call with the same folder does nothing. */
   loadBackends(folder: string): void
   devices(): ReadonlyArray<Device>
   /** Maps the shard's tensors. `progress` gets a fraction from 0 to 1. */

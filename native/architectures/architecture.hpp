@@ -26,7 +26,7 @@ class Layers {
 // Finds the tensors of the shard's layers, or throws std::invalid_argument.
 using Architecture = std::unique_ptr<Layers> (*)(Tensors & tensors, const Shape & shape, const Shard & shard);
 
-// By the name that GGUF gives it (general.architecture); null where there is none of that name.
+// By GGUF's name for it (general.architecture); null if there is none of that name.
 Architecture architecture_of(const std::string & name);
 
 // The names, in a sentence.

@@ -1,4 +1,4 @@
-// The addon: what JavaScript finds on it. Argument checks and conversion only; native/index.ts describes this surface.
+// The addon's exports, which native/index.ts describes. Argument checks and conversion only.
 #include <napi.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ namespace {
 
 constexpr size_t MOST_LOGITS = 1 << 24;  // as many as a vocabulary may have
 
-// Once a process: ggml keeps its backends for good.
+// Once per process: ggml never unloads its backends.
 Napi::Value LoadBackends(const Napi::CallbackInfo & info) {
     static std::mutex mutex;
     static std::string loaded;
@@ -43,7 +43,7 @@ Napi::Value LoadBackends(const Napi::CallbackInfo & info) {
     return info.Env().Undefined();
 }
 
-// "icelake" of .../libggml-cpu-icelake.so, where this process has mapped it.
+// "icelake", if this process has mapped .../libggml-cpu-icelake.so.
 std::string variant_of(ggml_backend_dev_t device) {
     if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) return ggml_backend_dev_description(device);
     std::ifstream maps("/proc/self/maps");
@@ -103,7 +103,7 @@ Napi::Value Load(const Napi::CallbackInfo & info) {
     return promise<std::unique_ptr<Engine>>(
         env, held->worker,
         [options, progress = std::move(progress)]() mutable {
-            const Progress report = std::move(progress);  // the last call lets the event loop go
+            const Progress report = std::move(progress);  // dropped after the last call, so that the event loop can end
             return std::make_unique<Engine>(std::move(*options), [&](double fraction) { tell(report, fraction); });
         },
         [held](Napi::Env env, std::unique_ptr<Engine> & engine) {
@@ -134,8 +134,8 @@ Napi::Value SampleOf(const Napi::CallbackInfo & info) {
     return Napi::Number::New(info.Env(), Sampler().sample(logits.data(), int(logits.size()), sampling, position, argument::int32s(info[3], "history")));
 }
 
-// Sessions' KV comes and goes, and glibc learns from the first large block that is freed to keep such blocks in its heap,
-// where they leave holes: after some thousand sessions a rank had half of its memory in them.
+// KV is allocated and freed with each session. Once a large block has been freed, glibc keeps such blocks in its heap, where
+// they leave holes: after some thousand sessions half of a rank's memory was in them.
 void give_memory_back() {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 20);

@@ -76,7 +76,7 @@ std::string EngineObject::name(const Napi::CallbackInfo & info) {
     return name;
 }
 
-// A session that may change now: no pass of its own is open, and no promise about it is pending.
+// The session, if it may change now: no pass of it is open, and no promise about it is pending.
 std::string EngineObject::idle(const Napi::CallbackInfo & info) {
     const std::string n = name(info);
     if (held_->uses.count(n) != 0) throw Napi::TypeError::New(info.Env(), "session: \"" + n + "\" is in use by a pass that has not ended or a promise that has not settled");
@@ -133,7 +133,7 @@ Napi::Value EngineObject::commit(const Napi::CallbackInfo & info) {
         const int parent = i == 0 ? session->committed - 1 : slots[i - 1];
         if (session->parents[size_t(slots[i])] != parent) refuse(info.Env(), at, "a child of slot " + std::to_string(parent) + "; got " + std::to_string(slots[i]));
     }
-    // Rows that lie where they belong only count from now on: that is done at once, whatever computes meanwhile.
+    // Rows that already lie in their slots only have to be counted: that is done at once, whatever computes meanwhile.
     if (slots.empty() || slots.back() == session->committed + int(slots.size()) - 1) {
         engine(info).kv().commit(*session, slots);
         auto done = Napi::Promise::Deferred::New(info.Env());
@@ -177,7 +177,7 @@ void EngineObject::abort(const Napi::CallbackInfo & info) {
 void EngineObject::narrow(const Napi::CallbackInfo & info) {
     const Napi::Env env = info.Env();
     const Shape shape = engine(info).options.shape;
-    const Shard shard = shard_of(info[0], shape);  // which may run anything, so the engine is looked at afterwards
+    const Shard shard = shard_of(info[0], shape);  // which may run the caller's code, so the engine is looked at afterwards
     Engine & e = engine(info);
     if (!e.sessions.empty()) refuse(env, "sessions", "none while the shard changes; \"" + e.sessions.begin()->first + "\" is open");
     const Shard & whole = e.options.shard;

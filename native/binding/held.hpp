@@ -1,5 +1,5 @@
-// The engine, its compute thread, and which sessions are in use. The JavaScript objects and the promises share it, so that
-// what outlives `dispose` finds what it uses. All of it belongs to the event loop, but for `proceed`.
+// The engine, its compute thread, and which sessions are in use. The JavaScript objects and the promises share it, so what
+// outlives `dispose` still finds it. All of it belongs to the event loop, except `proceed`.
 #pragma once
 #include <napi.h>
 
@@ -38,7 +38,7 @@ class Held {
     std::unique_ptr<Engine> engine;  // null before it is loaded and after dispose
     std::map<std::string, int> uses;  // of a session, by passes that have not ended and promises that have not settled
 
-    // A stretch takes a ticket when it is asked for; abort makes those that are out worthless.
+    // A stretch takes a ticket when it is asked for; abort invalidates the tickets given out so far.
     uint64_t ticket() const { return aborts_.load(); }
     void abort() {
         ++aborts_;
@@ -73,7 +73,7 @@ class Held {
         static All all;
         return all;
     }
-    // Before the environment goes too: nothing may compute while the process takes itself apart.
+    // Also before the environment ends: nothing may compute while the process is torn down.
     static void stop(void * self) {
         auto * held = static_cast<Held *>(self);
         held->abort();
@@ -83,7 +83,7 @@ class Held {
     std::atomic<uint64_t> aborts_{0};
 };
 
-// Keeps sessions from being changed by anyone else while a pass or a promise uses them.
+// While it exists, a pass or a promise uses the sessions, and nothing else may change them.
 class Use {
   public:
     Use(std::shared_ptr<Held> held, std::vector<std::string> sessions) : held_(std::move(held)), sessions_(std::move(sessions)) {
@@ -101,7 +101,7 @@ class Use {
     std::vector<std::string> sessions_;
 };
 
-// The classes that JavaScript does not make itself.
+// The classes whose objects only the module makes.
 struct Classes {
     Napi::FunctionReference engine, pass;
 };

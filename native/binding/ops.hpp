@@ -8,10 +8,10 @@ namespace chorus {
 
 std::vector<Op> ops_of(const Napi::Value & value);
 
-// That the shard has the layers and the pass the rows, so that the engine never meets one that it lacks.
+// Checks that the shard has the layers and the pass the rows that the steps name.
 void require_known(Napi::Env env, const std::vector<Op> & ops, const Options & options, int rows);
 
-// On the compute thread, where what earlier stretches left is known: that each step finds what it starts from.
+// On the compute thread, where it is known what earlier stretches left: checks that each step finds what it starts from.
 void require_order(const std::vector<Op> & ops, const Pass & pass);
 
 }  // namespace chorus

@@ -1,4 +1,4 @@
-// The engine's compute thread: jobs run one after the other, and each settles a promise on the event loop.
+// The engine's compute thread: jobs run in order, and each settles a promise on the event loop.
 #pragma once
 #include <napi.h>
 
@@ -15,7 +15,7 @@ class Worker {
     Worker();
     ~Worker();
     void post(std::function<void()> job);
-    void stop();  // once what was posted is done; nothing may be posted afterwards
+    void stop();  // finishes what was posted; nothing may be posted afterwards
 
   private:
     void loop();
@@ -27,7 +27,7 @@ class Worker {
 };
 
 // Runs `work` on the worker; its result becomes the promise's value through `convert`, on the event loop, where both
-// functions and what they hold are let go of.
+// functions and what they hold are destroyed.
 template <typename T>
 Napi::Value promise(Napi::Env env, Worker & worker, std::function<T()> work, std::function<Napi::Value(Napi::Env, T &)> convert, Napi::ObjectReference keep);
 

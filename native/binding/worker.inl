@@ -59,7 +59,7 @@ Napi::Value promise(Napi::Env env, Worker & worker, std::function<T()> work, std
             if (env != nullptr) {
                 settle(env, *job);
             } else {
-                job.release();  // the environment is going, and its references with it
+                job.release();  // the environment is ending, and its references with it
             }
         });
         if (status == napi_ok) settled.Release();  // otherwise the environment has closed it

@@ -30,7 +30,7 @@ class Blocks {
     ggml_tensor * heads(ggml_tensor * x);                            // [head_dim * n, rows] as [head_dim, n, rows]
     ggml_tensor * rope(ggml_tensor * x);                             // rotates [head_dim, n, rows] by the rows' positions
     // Softmax(q k^T / sqrt(head_dim)) v over what each row sees of its session: q and k [head_dim, n, rows],
-    // v [head_dim * kv_heads, rows]; gives [head_dim * heads, rows]. k and v are kept as the rows' KV first.
+    // v [head_dim * kv_heads, rows]; returns [head_dim * heads, rows]. First k and v are written to the rows' slots.
     ggml_tensor * attend(int layer, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v);
     ggml_tensor * joined(std::vector<ggml_tensor *> parts);          // their rows in one tensor
 

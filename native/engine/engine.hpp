@@ -29,7 +29,7 @@ class Engine {
     const Options & options = options_;
     static constexpr int max_rows = 512;
 
-    // From now on the engine is one of a part of its shard: a standby takes one rank's place. There is no session.
+    // Makes it an engine of a part of its shard, when a standby takes a rank's place. No session may be open.
     void narrow(const Shard & shard) { options_.shard = shard; }
 
     uint64_t bytes_of_weights() const { return weights_->bytes(); }
@@ -57,7 +57,7 @@ class Engine {
     std::unique_ptr<Weights> weights_;
     std::unique_ptr<Kv> kv_;
     ggml_gallocr_ptr allocator_;
-    std::vector<int> plan_;  // that its memory is laid out for
+    std::vector<int> plan_;  // the one that the allocator's memory is laid out for
     std::vector<uint8_t> graph_memory_;
     Head head_;
 };

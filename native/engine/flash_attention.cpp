@@ -14,8 +14,8 @@ constexpr int MAX_QUERIES = 63;  // 64 rows and more take another path through f
 
 int64_t padded(const Pass::Part & part) { return (part.slot + part.rows + KV_PADDING - 1) / KV_PADDING * KV_PADDING; }
 
-// One query row in one sequence would have its slots split over the threads, and be added up in another order than in a batch.
-// As one sequence a KV head it is not: the same numbers, in the same place of the result.
+// For one query row in one sequence ggml splits the slots over the threads, and adds them up in another order than in a batch.
+// With one sequence per KV head it does not. The result has the same layout.
 ggml_tensor * attend_alone(Blocks & b, ggml_tensor * query, ggml_tensor * keys, ggml_tensor * values, ggml_tensor * mask, float scale) {
     const Shape & s = b.options.shape;
     const auto by_head = [&](ggml_tensor * cache) {  // [head_dim, slots, 1, kv_heads]

@@ -1,4 +1,4 @@
-// One layer's attention by ggml's flash attention, on any device: a node a session, whose mask decides what a row sees.
+// One layer's attention by ggml's flash attention, on any device: one node per session, with a mask of what each row sees.
 #pragma once
 #include <vector>
 
@@ -10,7 +10,7 @@ class Blocks;
 
 class FlashAttention {
   public:
-    // Tensors that a session's rows take at most.
+    // The most tensors that a session's rows take.
     static size_t most_nodes(int rows);
 
     // As Blocks::attend, with k [head_dim * kv_heads, rows].

@@ -1,4 +1,4 @@
-// What a head gives for its rows: tokens, candidates, or the logits themselves.
+// The result of a head for its rows: tokens, candidates, or the logits themselves.
 #pragma once
 #include "engine/pass.hpp"
 
@@ -6,7 +6,7 @@ namespace chorus {
 
 class Head {
   public:
-    // logits [vocab, op.rows]; they may be changed on the way.
+    // logits: [vocab, op.rows].
     void read(const Op & op, const Pass & pass, int vocab, std::vector<float> logits, StretchResult & result);
 
   private:

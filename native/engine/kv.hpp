@@ -1,4 +1,4 @@
-// The KV of sessions: a row a slot, for each layer whose attention the shard has.
+// The KV of sessions: one row per slot, for each layer whose attention the shard has.
 #pragma once
 #include "engine/options.hpp"
 #include "engine/session.hpp"
@@ -11,10 +11,10 @@ class Kv {
 
     uint64_t bytes_per_token() const;
 
-    // Makes room for `slots` slots; what is there moves along.
+    // Makes room for `slots` slots and keeps what is there.
     void reserve(Session & session, int slots) const;
 
-    // Moves the slots, which are a path, behind the committed ones, and drops the rest.
+    // Appends the slots, which are a path, to the committed ones, and drops the rest.
     void commit(Session & session, const std::vector<int32_t> & slots) const;
 
     // A KV delta: two int32, from and to; the tokens of those positions; then for each layer its keys and its values.

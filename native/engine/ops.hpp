@@ -18,7 +18,7 @@ struct Op {
     enum class Want { tokens, candidates, logits } want = Want::tokens;
     int k = 0;                   // candidates
     int top = 0;                 // tokens: alternatives of each row
-    std::vector<int32_t> given;  // tokens: one a row, in place of the sampler's; or none
+    std::vector<int32_t> given;  // tokens: one per row, in place of the sampler's; or none
 };
 
 struct StretchResult {

@@ -1,5 +1,5 @@
 // Kernels of our own: tables of functions, from one folder for each instruction set. Which of them run is decided once, by what
-// the CPU has. Where there is no table of a kind, ggml computes in its place, and the sampler goes token by token.
+// the CPU has. Without such a table ggml computes, and the sampler goes through the logits one by one.
 //
 // A folder's files are compiled for their instruction set, and the linker keeps one copy of a function that several files
 // share. So they include nothing but plain data and what is static: else code for one CPU would run on every other.

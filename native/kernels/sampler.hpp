@@ -7,8 +7,8 @@ namespace chorus {
 
 constexpr int WORDS = 16;  // of a vector
 
-// What a token has to have to be looked at: a logit that is not below `floor`, and with the largest variate that its word
-// may give, (logit - best) * per_unit + g, no less than `least`.
+// Which tokens may win: those whose logit is not below `floor`, and whose (logit - best) * per_unit + g is not below `least`
+// with the largest variate g that their word allows.
 struct Contest {
     float floor, best, per_unit, least;
     uint64_t seed;

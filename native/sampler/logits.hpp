@@ -1,11 +1,11 @@
-// What is asked of a row of logits, [vocab]. One that is NaN counts for nothing.
+// Questions about a row of logits, [vocab]. NaN is ignored.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 namespace chorus {
 
-// The largest, the lower token of equals; 0 where there is nothing to choose from.
+// The token of the largest, the lower one of equals; 0 if there is nothing to choose from.
 int argmax(const float * logits, int vocab);
 
 // The k best, best first, the lower token of equals first.
@@ -17,7 +17,7 @@ double mass_of(const float * logits, int vocab, float best, double temperature, 
 // log of the sum of exp(logit - best); what lies 20 below the best does not change a float.
 double log_mass(const float * logits, int vocab, float best);
 
-// Vectors that kernels go through; what follows them is gone through one by one.
+// How many whole vectors the kernels take; the logits after them are taken one by one.
 int vectors_of(int vocab);
 
 }  // namespace chorus

@@ -18,7 +18,7 @@ constexpr double NEVER = -std::numeric_limits<double>::infinity();
 // (in units of the temperature) can win: the generator runs for those within reach alone.
 constexpr double REACH = 26.01;
 
-// A bias of so little is a ban, whatever the logit.
+// A bias of this or less is a ban, whatever the logit.
 constexpr double BAN = -100;
 
 // Temperatures whose inverse a float holds with room for a logit.
@@ -95,7 +95,7 @@ void Sampler::survivors(const float * logits, int vocab, int top, const Sampling
     for (auto & c : kept_) c.score = (double(c.logit) - best_logit) / s.temperature;  // without its variate
 }
 
-// The best of kept_ until they have top_p of the mass of all that top-k has left. They are put in order as far as they are needed.
+// The best of kept_ until they have top_p of the mass of all that top-k has left. Only as many as are needed are sorted.
 void Sampler::nucleus(const float * logits, int vocab, int top, const Sampling & s) {
     const double best_logit = logits[top];
     const auto weight = [&](float logit) { return std::exp((double(logit) - best_logit) / s.temperature); };

@@ -57,7 +57,7 @@ class Sampler {
     void draw(uint64_t seed, uint32_t position);
     std::vector<Scored> kept_;
     std::vector<int32_t> best_;
-    std::vector<int32_t> counts_;  // by token: 0, or one more than the times that it stands in the answer
+    std::vector<int32_t> counts_;  // by token: 0, or one more than how often it occurs in the answer
     std::vector<int32_t> tokens_;
     std::vector<uint32_t> words_;  // of kept_, in its order
 };

@@ -109,8 +109,8 @@ ggml_tensor * PackedMatrix::product(ggml_context * ctx, ggml_tensor * x) {
     return ggml_custom_4d(ctx, GGML_TYPE_F32, view_.outputs, x->ne[1], 1, 1, sources, 1, compute, GGML_N_TASKS_MAX, this);
 }
 
-// A thread has one stretch of the outputs: several short ones would be fairer where a core is busy, and are a third slower
-// where memory is what a product waits for, since each begins with nothing on its way.
+// A thread has one stretch of the outputs. Several short ones would be fairer where a core is busy, but a third slower where
+// a product waits for memory, since nothing is prefetched at the beginning of each.
 void PackedMatrix::compute(ggml_tensor * y, int thread, int threads, void * matrix) {
     const auto & own = *static_cast<const PackedMatrix *>(matrix);
     const PackedView & view = own.view_;

@@ -20,7 +20,7 @@
 
 namespace chorus {
 
-// Of a row of activations.
+// The size of a row of activations.
 size_t bytes_of_row(Activations as, int inputs);
 
 class PackedMatrix {

@@ -28,11 +28,11 @@ class Tensors {
 
     bool has(const std::string & name) const { return sources_.count(name) != 0; }
 
-    // Each finds a tensor in the files, or throws std::invalid_argument; `load` gives it memory and content.
+    // Each finds a tensor in the files, or throws std::invalid_argument; `load` fills it.
     ggml_tensor * vector(const std::string & name, int64_t size);  // a norm or a bias, as f32
     ggml_tensor * matrix(const std::string & name, int64_t inputs, int64_t outputs);
     ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // whose rows are looked up
-    ggml_tensor * values(const std::vector<float> & values);  // of no file
+    ggml_tensor * values(const std::vector<float> & values);  // in none of the files
 
     // A matrix that is a table too: its rows stay where they are, and products have a layout of their own.
     void multiply_too(ggml_tensor * table, const std::string & name);

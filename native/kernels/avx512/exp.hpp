@@ -1,11 +1,10 @@
-// The exponential of 16 numbers, for files that are compiled for AVX-512. Static: each of them has a copy of its own, and no
-// other file's code can be put in its place.
+// The exponential of 16 numbers. Static: each file that includes it has a copy of its own (kernels.hpp).
 #pragma once
 #include <immintrin.h>
 
 namespace chorus::avx512 {
 
-// exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2. What is no number stays none.
+// exp for x <= 0 (Cephes): 2^n e^r with |r| <= ln 2 / 2. NaN stays NaN.
 static inline __m512 exp_of(__m512 x) {
     x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

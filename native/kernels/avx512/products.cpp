@@ -69,7 +69,7 @@ template <int QUADS> inline __m512i dot(const __m512i (&quads)[QUADS], const int
     return _mm512_add_epi32(even, odd);
 }
 
-// SUBS scales a block. Beside each stands a minimum of its own; or the quants are signed, and 32 was added to each.
+// SUBS scales per block. Each has a minimum beside it; or the quants are signed, and 32 was added to each.
 template <int R, int HIGH, int SUBS>
 void multiply(const PackedView & matrix, const uint8_t * params, const Row * rows, float * y, size_t stride) {
     constexpr bool SIGNED = SUBS == 16;  // q6_K
@@ -137,7 +137,7 @@ Row32 row_32_at(uint8_t * at, int inputs) {
     return {reinterpret_cast<int8_t *>(at), reinterpret_cast<float *>(scales), reinterpret_cast<float *>(scales + each), reinterpret_cast<int32_t *>(scales + 2 * each)};
 }
 
-// BITS a quant. Beside each scale stands a minimum; or the quants are signed, and half of their range was added to each.
+// BITS per quant. Each scale has a minimum beside it; or the quants are signed, and half of their range was added to each.
 template <int R, int BITS, bool MINIMA> void multiply_32(const PackedView & matrix, const uint8_t * params, const Row32 * rows, float * y, size_t stride) {
     constexpr int QUADS = BLOCK_32 / 4;
     constexpr size_t PARAMS = MINIMA ? 64 : 32, BYTES = 64 * BITS;
