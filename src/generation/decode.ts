@@ -10,8 +10,11 @@ import { measure, millisOf, type Step } from "./speculationControl.ts"
 import { type Generation, holding } from "./state.ts"
 
 const BURST_MILLIS = 100
-const BURST_STEPS = 8
 const LONGEST_MILLIS = 500
+
+/** Most steps of a burst within the tenth of a second, and of a longer one. */
+const SMOOTH_STEPS = 32
+const LONG_STEPS = 8
 
 /** With so much computing a command, what a command costs beside the ranks is the lesser part. */
 const WORTH_MILLIS = 4
@@ -19,9 +22,9 @@ const WORTH_MILLIS = 4
 /** How many steps are one command. */
 export const stepsAfter = (step: Step | null): number => {
   if (step === null) return 1
-  const smooth = Math.floor(BURST_MILLIS / step.millis)
+  const smooth = Math.min(Math.floor(BURST_MILLIS / step.millis), SMOOTH_STEPS)
   const worth = Math.min(Math.ceil(WORTH_MILLIS / step.computeMillis), Math.floor(LONGEST_MILLIS / step.millis))
-  return Math.max(1, Math.min(Math.max(smooth, worth), BURST_STEPS))
+  return Math.max(1, smooth, Math.min(worth, LONG_STEPS))
 }
 
 /** The base's next tokens: at least one, and at most `most`. */

@@ -5,7 +5,8 @@ import { StorageRefused } from "../wire/errors.ts"
 import type { LogEntry } from "../wire/infer.ts"
 
 /** A lost acknowledgement is asked for again this often, and so long: a server needs some seconds to restart. */
-const AGAIN = { schedule: Schedule.spaced("200 millis"), times: 150 }
+const AGAIN_MILLIS = 200
+const AGAIN = { schedule: Schedule.spaced(AGAIN_MILLIS), times: 150 }
 
 /** A storage that refuses has so many tries: space may come back, as when old logs end. */
 const REFUSALS = 50
@@ -49,11 +50,14 @@ export const appendTo = (log: LogPort, append: Append): Effect.Effect<number, Lo
       if (error._tag === "LogMoved") return false
       return error.refused === undefined || (!error.refused.tooLarge && tries-- > 0)
     }
-    return log.publish(append).pipe(
-      Effect.flatMap((written) =>
-        written === "wrong sequence" ? lookWhoWroteLast(log, append) : Effect.succeed(written),
-      ),
-      Effect.retry({ while: worthwhile, ...AGAIN }),
+    const once = Effect.flatMap(log.publish(append), (written) =>
+      written === "wrong sequence" ? lookWhoWroteLast(log, append) : Effect.succeed(written),
+    )
+    // Nearly every entry is taken at once, and a schedule is more than all the rest.
+    return Effect.catch(once, (error) =>
+      worthwhile(error)
+        ? Effect.delay(Effect.retry(once, { while: worthwhile, ...AGAIN }), AGAIN_MILLIS)
+        : Effect.fail(error),
     )
   })
 

@@ -145,6 +145,10 @@ const of = (engine: Engine, device: Device) => {
         return running.then(ignore, ignore)
       })
     })
+  const move = (session: string, slots: Int32Array) =>
+    turn.withPermits(1)(
+      Effect.uninterruptible(Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })),
+    )
   const run = (pass: Pass, ops: ReadonlyArray<Op>) => turn.withPermits(1)(runNow(pass, ops))
   const together = new Coalescer(turn, engine.maxRows, (stretches) =>
     Effect.acquireUseRelease(
@@ -188,14 +192,15 @@ const of = (engine: Engine, device: Device) => {
     used: (session) => engine.used(session),
     committed: (session) => engine.committed(session),
     commit: (session, slots) =>
-      attempt(() => inPlace(slots, engine.committed(session))).pipe(
-        Effect.flatMap((inPlace) => {
-          const commit = Effect.tryPromise({ try: () => engine.commit(session, slots), catch: failed })
-          return inPlace
-            ? Effect.asVoid(attempt(() => engine.commit(session, slots)))
-            : turn.withPermits(1)(Effect.uninterruptible(commit))
-        }),
-      ),
+      Effect.suspend(() => {
+        try {
+          if (!inPlace(slots, engine.committed(session))) return move(session, slots)
+          engine.commit(session, slots)
+          return Effect.void
+        } catch (error) {
+          return Effect.fail(failed(error))
+        }
+      }),
     truncate: (session, length) => attempt(() => engine.truncate(session, length)),
     once: (segments, ops) => together.run({ segments, ops }),
     batch: (segments, use) =>
