@@ -157,7 +157,7 @@ Napi::Value EngineObject::kv_export(const Napi::CallbackInfo & info) {
     const int to = int(argument::integer(info[2], "to", from, session->committed));
     return promise<std::vector<uint8_t>>(
         info.Env(), held_->worker, [engine = held_->engine.get(), session, from, to] { return engine->kv().exported(*session, from, to); },
-        [use = use(n)](Napi::Env env, std::vector<uint8_t> & bytes) { return typed<Napi::Uint8Array>(env, bytes); }, Napi::Persistent(info.This().As<Napi::Object>()));
+        [use = use(n)](Napi::Env env, std::vector<uint8_t> & bytes) { return handed_over(env, bytes); }, Napi::Persistent(info.This().As<Napi::Object>()));
 }
 
 Napi::Value EngineObject::kv_import(const Napi::CallbackInfo & info) {

@@ -113,4 +113,17 @@ template <typename A, typename T> Napi::Value typed(Napi::Env env, const std::ve
     return out;
 }
 
+// Bytes that become JavaScript's own as they lie; a copy where the runtime takes no memory of others.
+inline Napi::Value handed_over(Napi::Env env, std::vector<uint8_t> & values) {
+    if (values.empty()) return typed<Napi::Uint8Array>(env, values);
+    auto owner = std::make_unique<std::vector<uint8_t>>(std::move(values));
+    const auto free = [](napi_env, void *, void * owner) { delete static_cast<std::vector<uint8_t> *>(owner); };
+    napi_value buffer = nullptr;
+    if (napi_create_external_arraybuffer(env, owner->data(), owner->size(), free, owner.get(), &buffer) != napi_ok) {
+        return typed<Napi::Uint8Array>(env, *owner);
+    }
+    const size_t bytes = owner.release()->size();
+    return Napi::Uint8Array::New(env, bytes, Napi::ArrayBuffer(env, buffer), 0);
+}
+
 }  // namespace chorus

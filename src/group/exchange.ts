@@ -187,7 +187,7 @@ export class Exchange {
     })
     const of = { epoch, pass, attempt, step, rank }
     if (parts === 1) this.#transport.send(to, message)
-    else for (const part of split(of, message, maxPayload)) this.#transport.send(to, part)
+    else for (const part of split(of, [message], maxPayload)) this.#transport.send(to, part)
   }
 
   #take(hop: number, peer: number): Effect.Effect<Activation, ExchangeError> {

@@ -4,6 +4,7 @@ import { Bus, type Message, settled } from "../bus/bus.ts"
 import { tracedAs } from "../bus/telemetry.ts"
 import { Peers } from "../group/exchange.ts"
 import { codec } from "../wire/codec.ts"
+import { wishes } from "../wire/kv.ts"
 import { GroupControl, PassAnswer, PassCommand } from "../wire/pass.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { type StandbyFeed, tellStandby } from "./kv/standbyFeed.ts"
@@ -43,7 +44,7 @@ export const serve = Effect.fnUntraced(function* ({
   const bus = yield* Bus
   const peers = yield* Peers
   const { group, rank, strategy, layout } = rankContext
-  const tell = yield* tellStandby({ deployment, epoch, group, rank, compute: rankContext.compute, standbyFeed })
+  const tell = tellStandby(bus, { deployment, epoch, group, rank, compute: rankContext.compute, standbyFeed })
   const answer = (askers: ReadonlyArray<Message>, answer: PassAnswer): void => {
     const encoded = answers.encode(answer)
     for (const asker of askers) bus.respond(asker, encoded)
@@ -69,8 +70,11 @@ export const serve = Effect.fnUntraced(function* ({
   }
 
   const hearWish = ({ data }: Message): void => {
-    const wish = transfer.wished(data)
-    if (wish !== null) runner.give(wish)
+    const wish = wishes.decode(data)
+    if (Result.isFailure(wish)) return void runFork(Effect.logWarning(wish.failure.message))
+    standbyFeed.hear(wish.success, rank)
+    const send = transfer.wished(wish.success)
+    if (send !== null) runner.give(send)
   }
 
   const subjects = groupSubjects({ deployment, epoch, group })

@@ -1,7 +1,8 @@
-// An activation on the wire: a fixed header of 48 bytes, then hidden states or attention outputs, f32. The only message
-// that is not msgpack, because it is the hot path: nothing is copied on the way in, and a failure names the field.
+// An activation on the wire: a fixed header of 48 bytes, then hidden states or attention outputs, f32. It is a
+// frame, because it is the hot path: nothing is copied on the way in, and a failure names the field.
 import { Result } from "effect"
 import { MalformedMessage } from "./errors.ts"
+import { MARKS } from "./frame.ts"
 
 export interface Activation {
   readonly epoch: number // of the group; a receiver drops a lower one
@@ -20,13 +21,11 @@ export interface Activation {
 
 export const HEADER_BYTES = 48
 
-const VERSION = 1
-
 export const encode = (activation: Activation): Uint8Array => {
   const { nodes, values } = activation
   const message = new Uint8Array(HEADER_BYTES + nodes.byteLength + values.byteLength)
   const view = new DataView(message.buffer)
-  view.setUint16(0, VERSION, true)
+  view.setUint16(0, MARKS.activation, true)
   view.setUint16(2, activation.step, true)
   view.setUint16(4, activation.rank, true)
   view.setUint16(6, activation.attempt, true)
@@ -46,8 +45,8 @@ export const encode = (activation: Activation): Uint8Array => {
 export const decode = (message: Uint8Array): Result.Result<Activation, MalformedMessage> => {
   if (message.byteLength < HEADER_BYTES) return malformed("header", `${HEADER_BYTES} bytes`, message.byteLength)
   const view = new DataView(message.buffer, message.byteOffset, message.byteLength)
-  const version = view.getUint16(0, true)
-  if (version !== VERSION) return malformed("version", `${VERSION}`, version)
+  const mark = view.getUint16(0, true)
+  if (mark !== MARKS.activation) return malformed("mark", `${MARKS.activation}`, mark)
   const blocks = view.getUint32(16, true)
   const tokens = view.getUint32(20, true)
   const width = view.getUint32(24, true)

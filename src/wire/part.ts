@@ -2,6 +2,7 @@
 // of the encoded message. Parts of one message share everything but `index`; the receiver puts them together again.
 import { Result } from "effect"
 import { MalformedMessage } from "./errors.ts"
+import { bytesOf, copyBlocks, MARKS, markOf } from "./frame.ts"
 
 export interface Part {
   readonly epoch: number
@@ -16,27 +17,34 @@ export interface Part {
 
 export const PART_HEADER_BYTES = 24
 
-const MARK = 0xff01 // where an activation has its version; counts up with it
-
 /** How many messages an activation of so many bytes needs. */
 export const partsOf = (bytes: number, maxPayload: number): number =>
   bytes <= maxPayload ? 1 : Math.ceil(bytes / (maxPayload - PART_HEADER_BYTES))
 
-export const isPart = (message: Uint8Array): boolean => message[0] === (MARK & 0xff) && message[1] === MARK >> 8
+export const isPart = (message: Uint8Array): boolean => markOf(message) === MARKS.part
 
-/** Cuts an encoded activation into messages of at most `maxPayload` bytes. */
-export const split = (of: Omit<Part, "index" | "count" | "piece">, message: Uint8Array, maxPayload: number) => {
-  const count = partsOf(message.byteLength, maxPayload)
-  const size = Math.ceil(message.byteLength / count)
-  return Array.from({ length: count }, (_, index) =>
-    encode({ ...of, index, count, piece: message.subarray(index * size, (index + 1) * size) }),
-  )
+/** Cuts an encoded frame, which may lie in several blocks, into messages of at most `maxPayload` bytes. Every byte is copied once. */
+export const split = (
+  of: Omit<Part, "index" | "count" | "piece">,
+  frame: ReadonlyArray<Uint8Array>,
+  maxPayload: number,
+): ReadonlyArray<Uint8Array> => {
+  const bytes = bytesOf(frame)
+  const count = partsOf(bytes, maxPayload)
+  const size = Math.ceil(bytes / count)
+  return Array.from({ length: count }, (_, index) => {
+    const piece = { from: index * size, to: Math.min(bytes, (index + 1) * size) }
+    const message = begin({ ...of, index, count }, piece.to - piece.from)
+    copyBlocks(frame, piece, message, PART_HEADER_BYTES)
+    return message
+  })
 }
 
-const encode = (part: Part): Uint8Array => {
-  const message = new Uint8Array(PART_HEADER_BYTES + part.piece.byteLength)
+/** A part with room for its piece. */
+const begin = (part: Omit<Part, "piece">, bytes: number): Uint8Array => {
+  const message = new Uint8Array(PART_HEADER_BYTES + bytes)
   const view = new DataView(message.buffer)
-  view.setUint16(0, MARK, true)
+  view.setUint16(0, MARKS.part, true)
   view.setUint16(2, part.step, true)
   view.setUint16(4, part.rank, true)
   view.setUint16(6, part.attempt, true)
@@ -44,7 +52,6 @@ const encode = (part: Part): Uint8Array => {
   view.setUint32(12, part.pass, true)
   view.setUint32(16, part.index, true)
   view.setUint32(20, part.count, true)
-  message.set(part.piece, PART_HEADER_BYTES)
   return message
 }
 
@@ -54,7 +61,7 @@ export const decode = (message: Uint8Array): Result.Result<Part, MalformedMessag
   }
   const view = new DataView(message.buffer, message.byteOffset, message.byteLength)
   const mark = view.getUint16(0, true)
-  if (mark !== MARK) return malformed("mark", `${MARK}`, mark)
+  if (mark !== MARKS.part) return malformed("mark", `${MARKS.part}`, mark)
   const index = view.getUint32(16, true)
   const count = view.getUint32(20, true)
   if (count < 2) return malformed("count", "2 or more", count)

@@ -1,5 +1,5 @@
 // A simulated rank: the product's passes, strategies and exchanges, on the hash engine and the simulated network.
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
 import { Exchange, receiver } from "../../src/group/exchange.ts"
 import { Inbox } from "../../src/group/inbox.ts"
 import type { Transport } from "../../src/group/transport/transport.ts"
@@ -8,6 +8,7 @@ import { passRunner, type Runner } from "../../src/rank/pass/runner.ts"
 import { ownersOf, STRATEGIES } from "../../src/rank/strategy/strategies.ts"
 import { BEAT_MILLIS } from "../../src/wire/beat.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
+import { wishes } from "../../src/wire/kv.ts"
 import type { GroupControl, PassAnswer, PassCommand } from "../../src/wire/pass.ts"
 import { END, HashEngine, type ModelShape, VOCABULARY } from "./engine.ts"
 import type { Mutation } from "./mutation.ts"
@@ -136,7 +137,7 @@ export const startRank = ({ shape, rank, process, network, ...options }: RankOpt
     control: (control) => runner?.control(control),
     activation: receiver(inbox, epoch, () => {}),
     wish: (message) => {
-      const wish = move.wished(message)
+      const wish = move.wished(Result.getOrThrow(wishes.decode(message)))
       if (wish !== null) runner?.give(wish)
     },
     rows: move.delivered,

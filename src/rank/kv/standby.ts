@@ -4,13 +4,12 @@ import { Effect, Result } from "effect"
 import type { Shard } from "../../../native/index.ts"
 import { Bus } from "../../bus/bus.ts"
 import { codec } from "../../wire/codec.ts"
-import { Assembly, KvWish, WISH_MILLIS } from "../../wire/kv.ts"
+import { Assembly, type KvWish, WISH_MILLIS, wishes } from "../../wire/kv.ts"
 import { GroupControl } from "../../wire/pass.ts"
 import { type GroupPlace, groupSubjects } from "../../wire/subjects.ts"
 import type { Compute } from "../device/compute.ts"
 import type { Restored, StandbyStore } from "./standbyStore.ts"
 
-const wishes = codec("KV wish", KvWish)
 const controls = codec("group control", GroupControl)
 
 /** Hears what the group's ranks commit and free, until the scope closes. */

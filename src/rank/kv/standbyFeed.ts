@@ -1,14 +1,11 @@
 // What a rank tells its group's standby: after each pass has been answered, the KV that it has committed, as long as a standby
 // says that it listens. Its memory of what was said outlives a change of the group's epoch.
-import { Effect, Result } from "effect"
-import { Bus } from "../../bus/bus.ts"
-import { codec } from "../../wire/codec.ts"
-import { encode, KvWish, rowsOfPiece, WISH_MILLIS } from "../../wire/kv.ts"
+import { Effect } from "effect"
+import type { Bus } from "../../bus/bus.ts"
+import { encode, type KvWish, rowsOfPiece, WISH_MILLIS } from "../../wire/kv.ts"
 import { type PassCommand, type Sampling, sessionsOf } from "../../wire/pass.ts"
 import { groupSubjects } from "../../wire/subjects.ts"
 import type { Compute } from "../device/compute.ts"
-
-const wishes = codec("KV wish", KvWish)
 
 /** A standby that has not said for so long that it listens is gone. */
 const WISHES_MISSED = 4
@@ -77,18 +74,12 @@ export interface StandbyFeedOptions {
   readonly standbyFeed: StandbyFeed
 }
 
-/** Hears what the standby wants until the scope closes; gives what is to be done for a session after a pass of it. */
-export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOptions) {
-  const bus = yield* Bus
-  const { standbyFeed, rank } = options
-  const subjects = groupSubjects(options)
-  yield* bus.subscribe(subjects.kvWish, ({ data }) => {
-    const wish = wishes.decode(data)
-    if (Result.isSuccess(wish)) standbyFeed.hear(wish.success, rank)
-  })
-  return (session: string): Effect.Effect<void> =>
+/** What is to be done for a session after a pass of it. */
+export const tellStandby =
+  (bus: Bus["Service"], options: StandbyFeedOptions) =>
+  (session: string): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const { compute } = options
+      const { compute, standbyFeed } = options
       if (!standbyFeed.wanted || !compute.holds(session)) return Effect.void
       const next = standbyFeed.next(session, compute.committed(session), rowsOfPiece(compute.bytesOfKvPerToken()))
       if (next === null) return Effect.void
@@ -100,7 +91,6 @@ export const tellStandby = Effect.fnUntraced(function* (options: StandbyFeedOpti
         ),
       )
     })
-})
 
 const publish = (
   bus: Bus["Service"],

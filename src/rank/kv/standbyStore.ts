@@ -52,13 +52,15 @@ export class StandbyStore {
     const known = this.#sessions.get(session)
     const ranks = known?.ranks ?? Array.from({ length: this.#ranks }, () => [])
     const before = ranks[rank]
+    const opened = sampling ?? known?.sampling
     if (before === undefined) return null
     if (from > lengthOf(before)) return lengthOf(before)
+    if (opened === undefined) return 0
     const kept = before.filter((rows) => rows.from < from).map((rows) => ({ ...rows, end: Math.min(rows.end, from) }))
-    const added = { from, end: from + count, values: new Uint8Array(values) } // a copy: it came as a view of more
+    const added = { from, end: from + count, values: keepable(values) }
     const next = ranks.map((rows, i) => (i === rank ? [...kept, added] : rows))
     this.#sessions.delete(session)
-    this.#sessions.set(session, { sampling, ranks: next })
+    this.#sessions.set(session, { sampling: opened, ranks: next })
     this.#shrink()
     return null
   }
@@ -92,5 +94,11 @@ export class StandbyStore {
     return [...this.#sessions.values()].reduce((sum, { ranks }) => sum + Math.max(...ranks.map(lengthOf)), 0)
   }
 }
+
+/** What came as a view of much more is copied, so that it does not keep all of that. */
+const keepable = (values: Uint8Array): Uint8Array =>
+  values.buffer.byteLength > values.byteLength + VIEWED_BYTES ? new Uint8Array(values) : values
+
+const VIEWED_BYTES = 1024
 
 const lengthOf = (rows: ReadonlyArray<Rows>): number => rows.at(-1)?.end ?? 0

@@ -1,12 +1,18 @@
 // What the ranks do for a session that moves, whatever carries their messages: the rows that one asks for, those that another
 // gives, and which of the messages that come is the one that is waited for. transferOverBus.ts carries them over NATS.
 import { Effect, Option, Result } from "effect"
-import { codec } from "../../wire/codec.ts"
-import { Assembly, encode, type KvMessage, KvWish, numberOf, rowsOfPiece, type Send } from "../../wire/kv.ts"
+import {
+  Assembly,
+  encode,
+  type KvMessage,
+  type KvWish,
+  numberOf,
+  rowsOfPiece,
+  type Send,
+  wishes,
+} from "../../wire/kv.ts"
 import type { Prefill } from "../../wire/pass.ts"
 import type { Compute, ComputeFailed } from "../device/compute.ts"
-
-const wishes = codec("KV wish", KvWish)
 
 /** How long one piece may take. */
 const PIECE_MILLIS = 5_000
@@ -38,7 +44,7 @@ export interface TransferOptions {
 
 export interface Transfer {
   /** What somebody wants of this rank, to be given when the session is at rest; null where it does not hold it, and has said so. */
-  readonly wished: (message: Uint8Array) => Send | null
+  readonly wished: (wish: KvWish) => Send | null
   readonly give: (wish: Send) => Effect.Effect<void>
   /** Something has come. */
   readonly delivered: (message: Uint8Array) => void
@@ -48,11 +54,10 @@ export interface Transfer {
 export const transfer = (options: TransferOptions): Transfer => {
   const pieces = new Pieces()
   return {
-    wished: (message) => {
-      const wish = wishes.decode(message)
-      if (Result.isFailure(wish) || wish.success._tag !== "Send" || wish.success.rank !== options.rank) return null
-      if (holds(options, wish.success)) return wish.success
-      answer(options, wish.success, null)
+    wished: (wish) => {
+      if (wish._tag !== "Send" || wish.rank !== options.rank) return null // the standby's, or another rank's
+      if (holds(options, wish)) return wish
+      answer(options, wish, null)
       return null
     },
     give: (wish) => give(options, wish),

@@ -90,7 +90,7 @@ test("parts of an activation that is announced as endless take what has come, an
 test("parts make an activation in any order, doubles among them", () => {
   const inbox = new Inbox({ ...LIMITS, earlyBytes: 10_000 })
   const whole = activation({ width: 50, values: Uint8Array.from({ length: 200 }, (_, i) => i) })
-  const parts = split(whole, encode(whole), 100).map((part) => Result.getOrThrow(decodePart(part)))
+  const parts = split(whole, [encode(whole)], 100).map((part) => Result.getOrThrow(decodePart(part)))
   const [first, ...rest] = parts.reverse()
   if (first === undefined) throw new Error("no parts")
   expect(rest.length).toBeGreaterThan(1)

@@ -62,7 +62,7 @@ test("a refusal names the field, what was expected, and what came", () => {
   expect(failureOf(long)).toBe("malformed activation: values: expected 72 bytes in all, got 73")
   const old = encode(activation)
   old[0] = 9
-  expect(failureOf(old)).toBe("malformed activation: version: expected 1, got 9")
+  expect(failureOf(old)).toBe("malformed activation: mark: expected 1, got 9")
 })
 
 test("parts are within max_payload and make the activation again in any order", () => {
@@ -73,7 +73,7 @@ test("parts are within max_payload and make the activation again in any order", 
       (message, maxPayload) => {
         const of = { epoch: 1, pass: 2, attempt: 3, step: 4, rank: 5 }
         if (partsOf(message.byteLength, maxPayload) === 1) return
-        const messages = split(of, message, maxPayload)
+        const messages = split(of, [message], maxPayload)
         expect(messages.length).toBe(partsOf(message.byteLength, maxPayload))
         expect(Math.max(...messages.map(({ byteLength }) => byteLength))).toBeLessThanOrEqual(maxPayload)
         const parts = messages.map((part, i) => {
@@ -89,7 +89,7 @@ test("parts are within max_payload and make the activation again in any order", 
 
 test("an activation is not taken for a part, and a part that cannot be one is refused by field", () => {
   fc.assert(fc.property(activations, (activation) => !isPart(encode(activation))))
-  const [part] = split({ epoch: 1, pass: 2, attempt: 3, step: 4, rank: 5 }, new Uint8Array(90), 60)
+  const [part] = split({ epoch: 1, pass: 2, attempt: 3, step: 4, rank: 5 }, [new Uint8Array(90)], 60)
   if (part === undefined) throw new Error("no parts")
   const failureOf = (change: (view: DataView) => void, bytes = part.byteLength) => {
     const copy = part.slice(0, bytes)

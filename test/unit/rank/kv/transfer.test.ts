@@ -1,8 +1,9 @@
 // Rows from rank to rank: those of two sessions at once, and answers that are to another question.
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
 import { expect, test } from "vitest"
 import type { Compute } from "../../../../src/rank/device/compute.ts"
 import { type Transfer, transfer } from "../../../../src/rank/kv/transfer.ts"
+import { wishes } from "../../../../src/wire/kv.ts"
 import { END, HashEngine, predict } from "../../../simulation/engine.ts"
 
 const MODEL = { layers: 4, salt: 5 }
@@ -30,7 +31,7 @@ class Stations {
         ...{ epoch, group: "base", rank: 0, shard: "all", compute, wishes: 0 },
         ask: (source, message) => {
           const { moving } = this.get(source.epoch)
-          const wish = moving.wished(message)
+          const wish = moving.wished(Result.getOrThrow(wishes.decode(message)))
           if (wish !== null) Effect.runFork(moving.give(wish))
         },
         give: (_, piece) => void this.#of(epoch).push(piece),
