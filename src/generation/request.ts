@@ -1,12 +1,20 @@
 // What is to be generated: the payload of the workflow.
-import { Schema } from "effect"
+import { Schema, SchemaGetter } from "effect"
 import { Sampling } from "../wire/pass.ts"
 import { Count, Positive } from "../wire/scalar.ts"
+
+type Tokens = readonly [number, ...ReadonlyArray<number>]
+
+/** Tokens were checked where they entered (session/request.ts), so a record is not gone through for each of them. */
+const Tokens = Schema.declare((value): value is Tokens => Array.isArray(value) && value.length > 0, {
+  toCodecJson: () =>
+    Schema.link<Tokens>()(Schema.Any, { decode: SchemaGetter.passthrough(), encode: SchemaGetter.passthrough() }),
+})
 
 /** What is to be generated: the workflow's payload. Nothing in it is left to a default. */
 export const GenerateRequest = Schema.Struct({
   session: Schema.NonEmptyString,
-  prompt: Schema.NonEmptyArray(Count), // tokens
+  prompt: Tokens,
   maxTokens: Count,
   minTokens: Count, // before which neither an end nor a stop string ends it
   ignoreEos: Schema.Boolean, // an end of the model's does not end it

@@ -15,8 +15,7 @@ export const generateRequest = Effect.fnUntraced(function* (
   { deployment, base, encoder }: { readonly deployment: Deployment; readonly base: Model; readonly encoder: Encoder },
 ) {
   const prompt = yield* promptOf(request, deployment.name, base, encoder)
-  const [first, ...rest] = prompt
-  if (first === undefined) return yield* invalid("prompt", "has no tokens; say at least a word")
+  if (!isSome(prompt)) return yield* invalid("prompt", "has no tokens; say at least a word")
   const maxTokens = yield* maxTokensOf(request, prompt.length, deployment)
   const { minTokens = 0, ignoreEos = false } = request
   if (minTokens > maxTokens) {
@@ -39,7 +38,7 @@ export const generateRequest = Effect.fnUntraced(function* (
     return yield* invalid("interestMillis", "needs stream: who waits for the whole answer has no session to read")
   }
   const generate: Omit<GenerateRequest, "after" | "answerTo"> = {
-    ...{ session, prompt: [first, ...rest], maxTokens, minTokens, ignoreEos, sampling, speculation },
+    ...{ session, prompt, maxTokens, minTokens, ignoreEos, sampling, speculation },
     stop: request.stop ?? [],
     fuzzy: request.fuzzy ?? deployment.fuzzy,
     trace: request.trace ?? false,
@@ -52,6 +51,8 @@ export const generateRequest = Effect.fnUntraced(function* (
   }
   return generate
 })
+
+const isSome = (tokens: ReadonlyArray<number>): tokens is GenerateRequest["prompt"] => tokens.length > 0
 
 const promptOf = Effect.fnUntraced(function* (
   request: InferRequest,
@@ -81,7 +82,10 @@ const promptOf = Effect.fnUntraced(function* (
 })
 
 const encoded = (tokens: ReturnType<Encoder["encode"]>, field: string) =>
-  Effect.mapError(tokens, ({ message }) => new InvalidRequest({ field, reason: message }))
+  Effect.mapBoth(tokens, {
+    onSuccess: (tokens) => Array.from(tokens), // a record is JSON
+    onFailure: ({ message }) => new InvalidRequest({ field, reason: message }),
+  })
 
 interface Sampled {
   readonly prompt: number // tokens

@@ -201,9 +201,8 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     accept: Effect.fnUntraced(function* (request, of) {
       const { session } = request
       const answer = yield* Deferred.make<Answer | null, GenerateError>()
-      const id = yield* Generate.executionId(request)
       accepted.set(session, { ...of, answer })
-      yield* Effect.provide(Generate.execute(request, { discard: true }), engine).pipe(
+      const id = yield* Effect.provide(Generate.execute(request, { discard: true }), engine).pipe(
         Effect.catchDefect((defect) => (defect instanceof StorageRefused ? Effect.fail(defect) : Effect.die(defect))),
         Effect.tapError(() => giveBack(session)),
       )

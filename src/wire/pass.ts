@@ -11,6 +11,9 @@ import { Seed } from "./seed.ts"
 
 const Tokens = Schema.Array(Count)
 
+/** Of a command: each is looked at once, by the rank that knows the vocabulary (rank/pass/check.ts). */
+const Given = Schema.declare((value): value is ReadonlyArray<number> => Array.isArray(value))
+
 /** Rows that a pass takes at most: a chunk of a prompt, or the bonus token and a tree. */
 export const PASS_ROWS = 512
 
@@ -67,7 +70,7 @@ export const Prefill = Schema.TaggedStruct("Prefill", {
   ...base,
   from: Schema.optionalKey(Schema.NonEmptyString),
   source: Schema.optionalKey(Schema.Struct({ epoch: Count, group: Schema.NonEmptyString })),
-  tokens: Tokens,
+  tokens: Given,
   sampling: Sampling,
   scored: Schema.optionalKey(Schema.Struct({ following: Count, alternatives: Alternatives })),
 })
@@ -93,7 +96,7 @@ export const Decode = Schema.TaggedStruct("Decode", {
 export const Verify = Schema.TaggedStruct("Verify", {
   ...base,
   acceptedRows: Schema.Array(Count),
-  tokens: Tokens,
+  tokens: Given,
   parents: Schema.Array(Schema.Int),
   logprobs,
 })
@@ -102,7 +105,7 @@ export const Verify = Schema.TaggedStruct("Verify", {
 export const SessionDraft = Schema.Struct({
   session: SessionName,
   committed: Count,
-  accepted: Tokens,
+  accepted: Given,
   depth: Positive,
   width: Positive,
   nodes: Positive,

@@ -53,7 +53,7 @@ const checkTokens = (
   if (committed + depth > context) {
     return invalid(field, `reaches position ${committed + depth}, the context holds ${context}`)
   }
-  const outside = tokens.findIndex((token) => token >= vocab)
+  const outside = tokens.findIndex((token) => !(Number.isInteger(token) && token >= 0 && token < vocab))
   return outside < 0
     ? null
     : invalid(`${field}[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${vocab} tokens`)
