@@ -16,6 +16,7 @@ import {
 } from "../../../native/index.ts"
 import { kvTypeOf, type Model } from "../../model/index.ts"
 import { Coalescer, merge } from "./coalesce.ts"
+import { Rest } from "./rest.ts"
 
 /** The engine refused or could not finish what it was asked for. */
 export class ComputeFailed extends Schema.TaggedError<ComputeFailed>()("ComputeFailed", { reason: Schema.String }) {
@@ -124,12 +125,12 @@ const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
 
 const of = (engine: Engine, device: Device) => {
   const turn = Semaphore.makeUnsafe(1)
-  const rest = Semaphore.makeUnsafe(1) // of sessions that have ended: copied and closed one at a time
+  const rest = new Rest()
   let computed = 0 // microseconds
   const sessions = new Set<string>() // the engine's: asked for at every pass, and there may be thousands
   const memory = device.kind === "cpu" ? process.availableMemory() : device.memoryFree
-  const atRest = <A>(use: () => Promise<A>) =>
-    rest.withPermits(1)(Effect.uninterruptible(Effect.tryPromise({ try: use, catch: failed })))
+  const atRest = <A>(session: string, use: () => Promise<A>) =>
+    rest.at(session, Effect.uninterruptible(Effect.tryPromise({ try: use, catch: failed })))
   const runNow = (pass: Pass, ops: ReadonlyArray<Op>) =>
     Effect.callback<StretchResult, ComputeFailed>((resume) => {
       const running = promised(() => pass.run(ops))
@@ -172,21 +173,26 @@ const of = (engine: Engine, device: Device) => {
         sessions.add(session)
       }),
     close: (session) =>
-      rest.withPermits(1)(
+      rest.at(
+        session,
         Effect.sync(() => {
           if (!sessions.has(session)) return
           engine.close(session)
           sessions.delete(session)
         }),
       ),
-    kvExport: (session, from, to) => atRest(() => engine.kvExport(session, from, to)),
-    kvImport: (session, bytes) => atRest(() => engine.kvImport(session, bytes)),
+    kvExport: (session, from, to) => atRest(session, () => engine.kvExport(session, from, to)),
+    kvImport: (session, bytes) => atRest(session, () => engine.kvImport(session, bytes)),
     copy: (from, to, length) =>
-      atRest(async () => {
-        if (!sessions.has(from) || engine.committed(from) < length) return false
-        await engine.kvImport(to, await engine.kvExport(from, 0, length))
-        return true
-      }),
+      // Another one that begins, so nobody takes the two the other way round.
+      rest.at(
+        to,
+        atRest(from, async () => {
+          if (!sessions.has(from) || engine.committed(from) < length) return false
+          await engine.kvImport(to, await engine.kvExport(from, 0, length))
+          return true
+        }),
+      ),
     holds: (session) => sessions.has(session),
     sessions: () => [...sessions],
     used: (session) => engine.used(session),
