@@ -1,18 +1,21 @@
 // Starts a script of Chorus on the Node that it needs, whatever Node this is (18 and up): here and now if this one will
 // do, else on the one that the set-up brought, as a child that gets the signals and gives the exit code.
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
 import module from "node:module"
 import { resolve } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { node24 } from "../infra/packages.js"
 import { nodeMinimum } from "../infra/pins.js"
-import { atLeast, inRoot } from "../infra/workspace.js"
+import { atLeast, inRoot, installed, packageFolder } from "../infra/workspace.js"
 
 /** Runs a script with arguments; `needs` are files that the set-up makes and that it cannot do without. */
 export const launch = async (script, args, needs = []) => {
-  if (node24() === undefined || !needs.every((file) => existsSync(inRoot(file)))) {
-    process.stderr.write("Chorus is not set up yet: run `npm run setup` in its folder first.\n")
+  const isReady = () => node24() && packageFolder("effect") && needs.every((file) => existsSync(inRoot(file)))
+  // A package sets itself up at its first use: npm need not run anything when it installs it.
+  if (!isReady() && installed) spawnSync(process.execPath, [inRoot("infra/setup.js")], { stdio: ["ignore", 2, 2] })
+  if (!isReady()) {
+    if (!installed) process.stderr.write("Chorus is not set up yet: run `npm run setup` in its folder first.\n")
     process.exitCode = 1
     return
   }

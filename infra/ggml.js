@@ -4,7 +4,7 @@ import { existsSync, readdirSync, renameSync, statSync } from "node:fs"
 import { basename, join } from "node:path"
 import { download, pack } from "./download.js"
 import { cuda, cuda12, llama } from "./pins.js"
-import { inRoot, place, run, scratch, which } from "./workspace.js"
+import { inRoot, packageFolder, place, run, scratch, which } from "./workspace.js"
 
 export const sources = inRoot(".chorus/ggml") // include/, src/, CMakeLists.txt
 const cudaFolder = inRoot(".chorus/cuda")
@@ -31,8 +31,8 @@ export const readyBuilt = () => {
   const variant = { "linux-x64": "linux-x64", "linux-arm64": "linux-arm64", "darwin-arm64": "mac-arm64-metal" }[
     `${process.platform}-${process.arch}`
   ]
-  const folder = variant && inRoot("node_modules/@node-llama-cpp", variant, "bins", variant)
-  return folder && existsSync(folder) ? folder : undefined
+  const folder = variant && packageFolder(`@node-llama-cpp/${variant}`)
+  return folder && join(folder, "bins", variant)
 }
 
 /** The folder that the CUDA backend was brought to, or undefined. */

@@ -16,7 +16,7 @@ import { basename, delimiter, dirname, join, relative, resolve } from "node:path
 import { cudaBackends, filesIn, readyBuilt, sources } from "./ggml.js"
 import { node24, packagesOf } from "./packages.js"
 import { llama } from "./pins.js"
-import { inRoot, place, run, SetupFailed, scratch, which } from "./workspace.js"
+import { inRoot, packageFolder, place, run, SetupFailed, scratch, which } from "./workspace.js"
 
 const module = inRoot("build/Release/chorus.node")
 const stamp = inRoot("build/Release/chorus.json") // what the module was built from
@@ -45,7 +45,7 @@ export const native = ({ cuda }) => ({
     mkdirSync(tree, { recursive: true })
     writeFileSync(unfinished, "")
     const env = { PATH: [dirname(node24()), process.env.PATH].join(delimiter) } // CMakeLists.txt asks node for headers
-    const cmakeJs = inRoot("node_modules/cmake-js/bin/cmake-js")
+    const cmakeJs = join(packageFolder("cmake-js"), "bin/cmake-js")
     const cmake = (command) => run(node24(), [cmakeJs, command, "--out", tree, ...definitions(chosen)], { env })
     await cmake("configure")
     await cmake("build")
@@ -107,7 +107,7 @@ export const way = (cuda) => {
   const last = recorded()
   const from = asked() ?? last?.from ?? (readyBuilt() ? "ready" : "source")
   if (from === "ready") {
-    if (existsSync(inRoot("node_modules")) && !readyBuilt()) {
+    if (packageFolder("cmake-js") && !readyBuilt()) {
       throw new SetupFailed(
         `npm has no ready-built ggml for ${process.platform}-${process.arch}: use CHORUS_GGML=source.`,
       )

@@ -4,16 +4,24 @@ import { delimiter, join } from "node:path"
 import { pack } from "./download.js"
 import { nodeMinimum } from "./pins.js"
 import { npm } from "./tools.js"
-import { atLeast, inRoot, place, run, SetupFailed, scratch } from "./workspace.js"
+import { atLeast, inRoot, installed, packageFolder, place, run, SetupFailed, scratch } from "./workspace.js"
 
 export const packages = {
   title: "npm packages, with Node 24 and ggml's binaries among them",
   tools: ["npm", "tar"],
-  done: () => missingPackage(inRoot()) === undefined && node24() !== undefined,
+  done: () => lacking() === undefined && node24() !== undefined,
   async run() {
+    if (installed) {
+      const lacks = lacking()
+      throw new SetupFailed(
+        lacks === undefined ? withoutNode24 : `${lacks} is missing beside Chorus: install it again.`,
+      )
+    }
     // Installed beside and moved into place, so that an interrupted or failed run leaves node_modules as it was.
     const folder = scratch()
-    for (const file of ["package.json", "package-lock.json", ".npmrc"]) cpSync(inRoot(file), join(folder, file))
+    const { workspaces } = JSON.parse(readFileSync(inRoot("package.json"), "utf8"))
+    const own = workspaces.map((workspace) => join(workspace, "package.json"))
+    for (const file of ["package.json", "package-lock.json", ".npmrc", ...own]) cpSync(inRoot(file), join(folder, file))
     const [command, ...first] = await npmOnNode24(folder)
     const kinds = ["--include=dev", "--include=optional"] // also where NODE_ENV says production
     // No package needs its install script: the native ones bring binaries for their platforms.
@@ -28,6 +36,13 @@ export const packages = {
     place(join(folder, "node_modules"), inRoot("node_modules"))
     if (node24() === undefined) throw new SetupFailed(withoutNode24)
   },
+}
+
+/** What npm should have brought and has not. */
+const lacking = () => {
+  if (!installed) return missingPackage(inRoot())
+  const { dependencies } = JSON.parse(readFileSync(inRoot("package.json"), "utf8"))
+  return Object.keys(dependencies).find((name) => packageFolder(name) === undefined)
 }
 
 const withoutNode24 = `Chorus runs on Node ${nodeMinimum.join(".")} or newer; this is ${process.version}, and there is no Node 24 package for ${process.platform}-${process.arch} in the lockfile. Install it and run the same command again:
@@ -54,8 +69,8 @@ const path = (folder) => [join(folder, "bin"), process.env.PATH].join(delimiter)
 
 /** The Node that runs Chorus, or undefined where there is none. */
 export const node24 = () => {
-  const brought = inRoot("node_modules", `node-${process.platform}-${process.arch}`, "bin/node")
-  if (existsSync(brought)) return brought
+  const folder = packageFolder(`node-${process.platform}-${process.arch}`)
+  if (folder !== undefined && existsSync(join(folder, "bin/node"))) return join(folder, "bin/node")
   return atLeast(process.version, nodeMinimum) ? process.execPath : undefined
 }
 

@@ -7,6 +7,16 @@ import { fileURLToPath } from "node:url"
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 export const inRoot = (...parts) => join(root, ...parts)
+/** Installed as a package of another project, rather than cloned: what npm brings lies beside it, and it was compiled. */
+export const installed = !existsSync(inRoot("package-lock.json"))
+
+/** Where npm has put a package: into our own folder, or into one above it. */
+export const packageFolder = (name, from = root) => {
+  const folder = join(from, "node_modules", name)
+  if (existsSync(folder)) return folder
+  return dirname(from) === from ? undefined : packageFolder(name, dirname(from))
+}
+
 export const log = inRoot(".chorus/setup.log")
 const scratchRoot = inRoot(".chorus/scratch")
 

@@ -1,6 +1,6 @@
 // An installation of its own for a chaos run: NATS servers, two hosts, two supervisors, two gateways, each of them on this
 // machine and with a way of its own to each server, and one deployment on it. All of it is gone with the scope.
-import { join } from "node:path"
+import { extname, join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { Effect, Layer } from "effect"
 import { keyIn, natsEnvironment } from "../bus/access.ts"
@@ -53,7 +53,7 @@ type Actor = (typeof ACTORS)[number]
 /** By this variable a process is known to belong to the run. */
 export const MARK = "CHORUS_CHAOS_RUN"
 
-const CLOCK = pathToFileURL(join(import.meta.dirname, "wallClock.ts")).href
+const CLOCK = pathToFileURL(join(import.meta.dirname, `wallClock${extname(import.meta.filename)}`)).href
 
 /** Started; it is whole some seconds later. */
 export const install = Effect.fnUntraced(function* (options: InstallationOptions) {

@@ -1,7 +1,7 @@
 // The actors of this machine as child processes. Each ends with its scope, and with this process however it ends. A process
 // that hangs, stopped or stuck in a call, falls silent and is killed: then it is one that has ended.
 import { type ChildProcess, spawn } from "node:child_process"
-import { join as path } from "node:path"
+import { extname, join as path } from "node:path"
 import { Deferred, Effect, Result, Schema } from "effect"
 import { Silence } from "../bus/silence.ts"
 import { ENVIRONMENT, HTTP_ENVIRONMENT } from "../wire/deployment.ts"
@@ -72,7 +72,7 @@ export const startActors = (wanted: ReadonlyArray<Actor>) =>
   ).pipe(Effect.map((started) => started.map(({ process }) => process)))
 
 const spawnActor = ({ name, file, environment }: Actor) => {
-  const child = spawn(process.execPath, [path(ROOT, "actors", file)], {
+  const child = spawn(process.execPath, [path(ROOT, "actors", file.replace(/\.ts$/, extname(import.meta.filename)))], {
     env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...NOT_INHERITED, ...environment },
     stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
     detached: true, // a terminal's Ctrl-C is for us: we end them, in order

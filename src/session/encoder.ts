@@ -1,13 +1,13 @@
 // Texts to tokens in a process of their own. Chat templates and the tokenizer's expressions are code from a model's files:
 // one that never ends, or takes all the memory, would stop every session of the supervisor with it.
 import { type ChildProcess, fork } from "node:child_process"
-import { join } from "node:path"
+import { extname, join } from "node:path"
 import { Effect, Schema, Semaphore } from "effect"
 import type { Encodable, EncodeError } from "../model/encoding.ts"
 import { EncodingFailed, type Model } from "../model/index.ts"
 import { EncodeAnswer, type EncodeRequest } from "./encoderMessages.ts"
 
-const ACTOR = join(import.meta.dirname, "../../actors/encoder.ts")
+const ACTOR = join(import.meta.dirname, `../../actors/encoder${extname(import.meta.filename)}`) // .js in a package
 
 const HEAP_MEBIBYTES = 1_024
 

@@ -32,7 +32,16 @@ const temporaryFolder = (): string => {
 /** What the set-up reads, without what it brings. */
 const copyOfRepository = (): string => {
   const copy = temporaryFolder()
-  for (const path of ["infra", "bin", "native", "CMakeLists.txt", "package.json", "package-lock.json", ".npmrc"]) {
+  for (const path of [
+    "infra",
+    "bin",
+    "native",
+    "packages",
+    "CMakeLists.txt",
+    "package.json",
+    "package-lock.json",
+    ".npmrc",
+  ]) {
     cpSync(join(ROOT, path), join(copy, path), { recursive: true })
   }
   return copy

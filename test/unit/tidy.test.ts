@@ -17,7 +17,7 @@ const run = (program: string, ...args: ReadonlyArray<string>) => {
 const files = run("git", "ls-files", "--cached", "--others", "--exclude-standard")
   .output.split("\n")
   .filter((file) => file !== "" && existsSync(join(ROOT, file)))
-const sources = files.filter((file) => /^(src|actors|native|bench)\/.*\.ts$/.test(file))
+const sources = files.filter((file) => /^(src|actors|native|bench|packages)\/.*\.ts$/.test(file))
 const typescript = files.filter((file) => file.endsWith(".ts"))
 
 /** Paths from the root, of types too. */
@@ -39,7 +39,7 @@ const LAYERS = [
   ["src/gateway"],
   ["src/chaos"],
   ["src/cli"],
-  ["actors", "bench"],
+  ["actors", "bench", "packages"],
 ]
 
 const folderOf = (file: string): string => /^(src\/[^/]+|[^/]+)/.exec(file)?.[0] ?? file
@@ -89,6 +89,7 @@ test("every export has an importer", () => {
   }
   const dead = sources
     .filter((file) => file !== "native/index.ts") // the contract with the addon, whole
+    .filter((file) => !/^packages\/\w+\/src\/(index|effect|request|answer|errors)\.ts$/.test(file)) // for other projects
     .flatMap((file) =>
       [...text(file).matchAll(/^export (?:async )?(const|function\*?|class|interface|type) (\w+)/gm)]
         .filter(([, kind, name]) => {
@@ -118,7 +119,7 @@ test("the files of ours that comments name exist", () => {
   const exists = (path: string) =>
     path.includes("/") ? files.some((file) => file === path || file.endsWith(`/${path}`)) : basenames.has(path)
   const stale = files
-    .filter((file) => /^(src|actors|native|bench|test|infra|bin)\/.*\.(ts|js|cpp|hpp|inl)$/.test(file))
+    .filter((file) => /^(src|actors|native|bench|packages|test|infra|bin)\/.*\.(ts|js|cpp|hpp|inl)$/.test(file))
     .flatMap((file) =>
       text(file)
         .split("\n")
