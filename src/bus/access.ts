@@ -25,7 +25,7 @@ export class BadKey extends Schema.TaggedError<BadKey>()("BadKey", { file: Schem
 export const CA_FILE = "ca.pem"
 export const keyFile = (name: string): string => `${name}.nk`
 
-/** A folder of one role, or one that has a folder for each. Who may only ask shows that, whatever he is up to. */
+/** A folder of one role, or one that has a folder for each. A process that may only ask shows that key, whatever it runs. */
 const accessIn = (folder: string, role: Role): Access => {
   const own = existsSync(join(folder, role)) ? join(folder, role) : folder
   const [ca, key] = [join(own, CA_FILE), join(own, keyFile(role))]

@@ -1,10 +1,10 @@
 // How the actors of an installation speak to one another: on subjects, which anyone may listen to. Nothing is stored. A
-// message that nobody listens to, or that is on its way when a connection breaks, is gone without an error; so whoever waits
+// message without a listener, or that is on its way when a connection breaks, is gone without an error; so code that waits
 // for an answer watches `connected`, and repeats by number. nats.ts is the bus over NATS, and the simulator has its own
 // (test/simulation/network.ts), on which it runs the actors as they are.
 import { Context, Effect, type PubSub, Schedule, Schema, type Scope, type SubscriptionRef } from "effect"
 
-/** As it came. Its bytes are a view of more: whoever keeps them copies them. */
+/** As it came. Its bytes are a view of more: copy them to keep them. */
 export interface Message {
   readonly subject: string
   readonly data: Uint8Array
@@ -27,7 +27,7 @@ export interface RequestOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
-/** There was no answer: nobody listens to the subject, or what was said in time was not one. */
+/** There was no answer: the subject has no listener, or what came in time was not one. */
 export class Unanswered extends Schema.TaggedError<Unanswered>()("Unanswered", {
   subject: Schema.String,
   reason: Schema.Literals(["nobody listens", "timeout", "closed"]),
@@ -52,7 +52,7 @@ export interface ServiceEntry {
   readonly endpointMetadata?: Readonly<Record<string, string>>
   readonly subject: string // of the endpoint
   readonly queue: string // of those that share the work; empty where each actor answers for itself
-  /** Answers those who wait at an inbox; null where another actor answers. `replyTo` is the subject that waits for it. */
+  /** Answers requests that wait at an inbox; null where another actor answers. `replyTo` is the subject that waits for it. */
   readonly answer: (message: Uint8Array, headers: Headers | undefined, replyTo: string) => Effect.Effect<Reply | null>
 }
 
@@ -75,7 +75,7 @@ export class Bus extends Context.Service<
     readonly register: (entry: ServiceEntry) => Effect.Effect<void, never, Scope.Scope>
     /** Ends when the server has all that was said before. Fails where the connection was lost meanwhile, and with it some of that. */
     readonly flush: Effect.Effect<void, Unanswered>
-    /** A subject of one's own, to which an answer can be sent and nobody else may listen. */
+    /** A new subject, to which an answer can be sent and no other user may listen. */
     readonly inbox: () => string
     /** Whether the connection stands now, and each change of that. */
     readonly connected: SubscriptionRef.SubscriptionRef<boolean>
@@ -88,7 +88,7 @@ export class Bus extends Context.Service<
 
 const AGAIN = { schedule: Schedule.spaced("100 millis") }
 
-/** For what nobody answers and has to arrive: said until the server has it. */
+/** For messages that have no answer and must arrive: published until the server has them. */
 export const insist = ({ publish, flush }: Bus["Service"], subject: string, data: Uint8Array): Effect.Effect<void> =>
   Effect.ignore(
     Effect.retry(
@@ -100,7 +100,7 @@ export const insist = ({ publish, flush }: Bus["Service"], subject: string, data
     ),
   )
 
-/** Ends when the server knows the subscriptions: who is told of them from now on is heard. */
+/** Ends when the server knows the subscriptions: a process that is told of them from now on is heard. */
 export const settled = ({ flush }: Bus["Service"]): Effect.Effect<void> => Effect.ignore(Effect.retry(flush, AGAIN))
 
 /** Says how things stand, every so often, until the scope closes. Gives what says it at once. */

@@ -1,8 +1,8 @@
-// Something that changes now and then, and those who wait for it to: a condition variable. Who waits looks again himself.
+// A condition variable: something that changes now and then, and the fibres that wait for it. A fibre that is woken looks again.
 import { Effect } from "effect"
 
 export interface Changes {
-  /** Wakes all who wait. */
+  /** Wakes every waiting fibre. */
   readonly tell: () => void
   /** Ends with the next change. */
   readonly next: Effect.Effect<void>

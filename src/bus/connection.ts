@@ -1,6 +1,6 @@
 // What a connection to NATS does by itself and what it does not: it dials again, and loses what was published meanwhile
-// without a word (see ARCHITECTURE.md). So a question is asked again when the connection is back, and what has to arrive is said
-// until the server has it. For those who hold a connection: the client, and the layers of the bus and the storage.
+// without a word (see ARCHITECTURE.md). So a question is asked again when the connection is back, and what has to arrive is
+// published until the server has it. For code that holds a connection: the client, and the layers of the bus and the storage.
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node"
 import { MalformedMessage, StorageRefused } from "../wire/errors.ts"
 
@@ -45,11 +45,11 @@ export const answered = async <A>(connection: NatsConnection, answer: Promise<A>
 /** How long a question is asked again, and the time between: a supervisor may have to be started first. */
 const PATIENCE_MILLIS = 60_000
 
-/** Where a storage refuses, somebody has to do something about it first. */
+/** A storage that refuses goes on refusing until an operator acts, so it is asked less often. */
 const REFUSED_MILLIS = 10_000
 const ATTEMPT_AGAIN_MILLIS = 100
 
-/** Asks again where the connection was lost meanwhile, or who is to answer is not back yet. */
+/** Asks again where the connection was lost meanwhile, or the responder is not back yet. */
 export const untilAnswered = async <A>(connection: NatsConnection, ask: () => Promise<A>): Promise<A> => {
   const began = performance.now()
   for (;;) {
@@ -70,7 +70,7 @@ export const isForbidden = (error: unknown): boolean =>
 /** Between two tries to say what a lost connection has swallowed. */
 const AGAIN_MILLIS = 100
 
-/** For what nobody answers and has to arrive: said until the server has it, since what is published while the connection is down is lost. */
+/** For messages that have no answer and must arrive: published until the server has them, since what is published while the connection is down is lost. */
 export const insist = async (connection: NatsConnection, subject: string, message?: Uint8Array): Promise<void> => {
   while (!connection.isClosed()) {
     try {

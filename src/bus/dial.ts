@@ -1,4 +1,5 @@
-// A connection to a NATS server, or the reason why there is none: nobody is there, it does not know us, or we do not trust it.
+// A connection to a NATS server, or the reason why there is none: nothing listens there, it does not know our key, or we do
+// not trust its certificate.
 import {
   AuthorizationError,
   type ConnectionOptions,
@@ -53,7 +54,7 @@ export interface Dialling extends Omit<ConnectionOptions, "servers" | "authentic
 
 const prefixes = new WeakMap<NatsConnection, string>()
 
-/** A subject of one's own for answers, which this connection may listen to. */
+/** A new subject for answers, which this connection may listen to. */
 export const inboxOf = (connection: NatsConnection): string => createInbox(prefixes.get(connection))
 
 /** Rejects with a DialError. */

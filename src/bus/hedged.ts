@@ -1,4 +1,4 @@
-// Hedged requests (Dean and Barroso, "The Tail at Scale", 2013). Those who answer share a queue, and one of them that was
+// Hedged requests (Dean and Barroso, "The Tail at Scale", 2013). Responders share a queue, and one of them that was
 // killed in this moment, or hangs, may be the one that is asked: so another is asked beside it after a while.
 
 export interface HedgeOptions {

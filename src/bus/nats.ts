@@ -148,13 +148,13 @@ const unanswered =
     return new Unanswered({ subject, reason: error instanceof TimeoutError ? "timeout" : "closed" })
   }
 
-/** The server has other users since: this process can do nothing any more, and whoever has started it starts it anew. */
+/** The server has other users since: this process can do nothing more, and its parent starts it anew. */
 const turnedOut = ({ message }: NatsRefused) =>
   Effect.sync(() => {
     process.stderr.write(`${message}\n`)
     process.kill(process.pid, "SIGTERM")
   })
 
-/** Nobody else hears of it: what is forbidden is not said, without a word to who said it. */
+/** The log is the only place that shows it: the server drops a forbidden message and does not tell the caller. */
 const forbidden = (name: string, { operation, subject }: PermissionViolationError): string =>
   `NATS does not let ${name} ${operation === "publish" ? "publish to" : "subscribe to"} ${subject}. Is its key the one of its role, and the server's users.conf of this version?`

@@ -38,10 +38,10 @@ export const registerAt = Effect.fnUntraced(function* (connection: NatsConnectio
       runFork(answered)
     },
   })
-  yield* Effect.promise(() => connection.flush()) // who is told of it from now on finds it
+  yield* Effect.promise(() => connection.flush()) // a process that is told of it from now on finds it
 })
 
-/** What is left of it where a message may not have all of it: whoever asks who serves has to get an answer. */
+/** What is left of it where a message may not hold all of it: a question for the services must get an answer. */
 const fitting = (metadata: Readonly<Record<string, string>>, limit = Number.POSITIVE_INFINITY) => {
   let left = limit / 2 // the rest is the service's own
   const kept = Object.entries(metadata).filter(([name, value]) => {
@@ -90,8 +90,8 @@ const servicesOf = (connection: NatsConnection): Svcm => {
 }
 
 /**
- * The connection for who answers whatever it is asked, as the services protocol's package does: questions that want their
- * answer elsewhere than in an inbox are not heard, or their senders could have us write where only we may.
+ * The connection for code that answers every request, as the services protocol's package does: requests that want their
+ * answer elsewhere than in an inbox are ignored, or their senders could have us write where only we may.
  */
 const toInboxesOnly = (connection: NatsConnection): NatsConnection =>
   new Proxy(connection, {

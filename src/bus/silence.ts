@@ -1,8 +1,8 @@
-// Who has fallen silent. Ticks of one's own clock are counted, not time. Where nobody could be heard, nobody is judged: not
-// while one's own connection is down, and not at a tick that comes late, since a process that was held up, by load or as the
-// whole machine was suspended, finds the others' beats in its socket first.
+// Which peers have fallen silent. Ticks of the process's own clock are counted, not time. Where no peer could be heard, none is
+// judged: not while the connection is down, and not at a tick that comes late, since a process that was held up, by load or
+// because the whole machine was suspended, finds the others' beats in its socket first.
 
-/** A tick that comes so many of them after the one before is late. */
+/** A tick that comes this many periods after the one before is late. */
 const LATE = 1.5
 
 export interface SilenceOptions {
@@ -16,14 +16,14 @@ export class Silence<Key> {
   readonly #ticks = new Map<Key, number>() // since each was heard last
   #ticked: number
 
-  /** Times are of a clock that nobody sets: performance's. */
+  /** Times are of a clock that cannot be set: performance's. */
   constructor({ everyMillis, missed }: SilenceOptions, now: number) {
     this.#everyMillis = everyMillis
     this.#missed = missed
     this.#ticked = now
   }
 
-  /** As if it had been heard so many ticks ago; below 0, it has so many more than the others. */
+  /** As if it had been heard this many ticks ago; below 0, it has that many more than the others. */
   heard(key: Key, ticks = 0): void {
     this.#ticks.set(key, ticks)
   }

@@ -16,7 +16,7 @@ export const telemetry = (serviceName: string) =>
     Layer.provide([OtlpSerialization.layerJson, FetchHttpClient.layer, ConfigProvider.layer(settings())]),
   )
 
-/** The current span as a `traceparent`; undefined where nobody traces, which costs next to nothing. */
+/** The current span as a `traceparent`; undefined where tracing is off, which costs next to nothing. */
 export const traceparent: Effect.Effect<string | undefined> = Effect.gen(function* () {
   const tracer = yield* Tracer.Tracer
   if (tracer === Tracer.nativeTracer) return undefined

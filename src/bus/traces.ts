@@ -1,4 +1,4 @@
-// Traces on core NATS: whoever listens hears them, and nobody waits for it.
+// Traces on core NATS: subscribers hear them, and nothing waits for one.
 import { Context, Effect, Layer } from "effect"
 import { codec } from "../wire/codec.ts"
 import { subjectsOf } from "../wire/subjects.ts"

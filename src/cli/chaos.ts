@@ -28,7 +28,7 @@ const options = {
     Flag.withDefault("3" as const),
   ),
   deployment: Flag.String("deployment").pipe(
-    Flag.withDescription("of one's own, as `chorus deploy` takes it (default: the demo pair)"),
+    Flag.withDescription("file of a deployment, as `chorus deploy` takes it (default: the demo pair)"),
     Flag.withMetavar("FILE"),
     Flag.optional,
   ),
@@ -45,7 +45,7 @@ export const chaos = Command.make("chaos", options, (given) => Effect.scoped(run
     { command: "chorus chaos", description: "20 faults of a random seed: about two minutes" },
     { command: "chorus chaos --seed 7 --faults 100 --generations 60", description: "Seed 7 as often as wanted" },
     { command: "chorus chaos --servers 1 --seed 3", description: "With the only nats-server among what is struck" },
-    { command: "chorus chaos --deployment coder.json --json", description: "A deployment of one's own, for a script" },
+    { command: "chorus chaos --deployment coder.json --json", description: "Another deployment, for a script" },
   ]),
 )
 

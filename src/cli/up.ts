@@ -54,11 +54,11 @@ export const up = Command.make("up", options, (given) =>
     { command: "chorus up", description: "The demo pair; then, elsewhere: chorus generate --name demo --prompt x" },
     {
       command: "chorus up --base model.gguf --draft small.gguf --draft-ranks 3 --name coder",
-      description: "A pair of one's own",
+      description: "Another pair",
     },
     {
       command: "chorus up --port 0 --api-keys keys.txt",
-      description: "HTTP on a free port, for those who have a key",
+      description: "HTTP on a free port, for clients that have a key",
     },
     {
       command: "chorus up --nats nats://10.0.0.5:4222",

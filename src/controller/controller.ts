@@ -97,7 +97,7 @@ export const controller = Effect.fnUntraced(function* (options: ControllerOption
     const epoch = recordOf(name).value.epoch + 1
     const replica = replicaOf(epoch, deployment, placement)
     const mine = yield* write(name, (record) => ({ ...record, epoch, replicas: [...record.replicas, replica] })).pipe(
-      // Who waits for it has to know; without the replica the record may be small enough.
+      // Sessions that wait for it have to know; without the replica the record may be small enough.
       Effect.tapError((error) => (error.tooLarge ? fail(name, "placement", error.message) : Effect.void)),
     )
     if (mine) yield* start(replica)
@@ -148,7 +148,7 @@ export const controller = Effect.fnUntraced(function* (options: ControllerOption
     if (mine && now !== undefined) yield* start(now)
   })
 
-  /** Written first: whoever follows the record and whoever hears the formation come to the same epoch. */
+  /** Written first: a process that follows the record and one that hears the formation come to the same epoch. */
   const takeOver = Effect.fnUntraced(function* (name: string, replica: Replica, lost: ReadonlyArray<LostRank>) {
     const formed = recordOf(name).value.epoch + 1
     const next = takenOver(replica, lost, { formed, now: Date.now() })
@@ -198,7 +198,7 @@ export const controller = Effect.fnUntraced(function* (options: ControllerOption
           value.replicas.filter(({ epoch }) => epoch === step.epoch),
           hosts,
         )
-        // Whoever follows sees it first; then its ranks are strays.
+        // The followers of the record see it first; then its ranks are strays.
         return yield* write(name, (record) => ({
           ...record,
           replicas: record.replicas.filter(({ epoch }) => epoch !== step.epoch),
@@ -229,7 +229,7 @@ export const controller = Effect.fnUntraced(function* (options: ControllerOption
       const load = observed.load(name)
       const peak = peakOf(peaks, name, record, wish, now)
       peak.note(now, load)
-      // Until all have understood who they are.
+      // Until every process has understood which rank it is.
       for (const replica of record.replicas) {
         if (replica.formed !== replica.epoch && !isHeard(replica, seen)) tell(replica)
       }

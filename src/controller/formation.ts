@@ -1,4 +1,4 @@
-// A replica's ranks when a standby takes a place: who is which rank from then on.
+// A replica's ranks when a standby takes a place: which process is which rank from then on.
 import type { GroupName } from "../wire/deployment.ts"
 import type { Formation } from "../wire/formation.ts"
 import type { Replica } from "../wire/replicas.ts"

@@ -1,4 +1,4 @@
-// The highest load within a time: scaling down waits until nobody has needed the replica for so long.
+// The highest load within a time: scaling down waits until the replica has not been needed for this long.
 
 interface Sample {
   readonly load: number

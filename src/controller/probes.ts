@@ -23,7 +23,7 @@ export interface Probes {
 interface Known {
   readonly probe: Probe
   readonly computed: number // milliseconds, of all its ranks together
-  readonly at: number // since then they have computed nothing, by a clock that nobody sets
+  readonly at: number // since then they have computed nothing, by a clock that cannot be set
 }
 
 /** `changed` is called when a proof is another one. */

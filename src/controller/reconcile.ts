@@ -1,5 +1,5 @@
 // What the controller does next for one deployment: from what is wanted and what is there to one step, or none. A pure function,
-// asked again after each step, so whoever takes over goes on where it finds things.
+// asked again after each step, so a controller that takes over goes on where it finds things.
 import { Equal } from "effect"
 import { type GroupName, groupsOf, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replica, Replicas, Standby } from "../wire/replicas.ts"
@@ -11,7 +11,7 @@ export type Health =
   | { readonly _tag: "Unstarted" } // placed, but its hosts know nothing of it
   | { readonly _tag: "Leaving"; readonly limitMillis: number } // a host of it drains; sessions have so long
   | { readonly _tag: "Lost"; readonly ranks: ReadonlyArray<LostRank> } // and a standby is ready for each of them
-  | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is nobody's mistake
+  | { readonly _tag: "Gone"; readonly reason: string } // with its host, which is no fault of the rank
   | { readonly _tag: "Failed"; readonly reason: string }
 
 /** A rank whose process is lost. */
@@ -75,14 +75,14 @@ const stepOf = ({ stored, record, sessions, health, now }: Situation, replica: R
   }
   if (stored === null || found._tag === "Leaving") return { _tag: "Drain", epoch }
   if (!isCurrent(stored, replica)) {
-    // A successor that is ready first, so that nobody waits for it; but one that nobody waits for is not kept.
+    // A successor that is ready first, so that no session waits for it; but one that no session waits for is not kept.
     return isSucceeded(stored, record) || stored.replicas.min === 0 ? { _tag: "Drain", epoch } : undefined
   }
   if (found._tag === "Unstarted") return { _tag: "Start", epoch }
   return state === "activating" && found._tag === "Ready" ? { _tag: "Ready", epoch } : undefined
 }
 
-/** A standby of each group, once the replica serves: nobody waits for it. */
+/** A standby of each group, once the replica serves: no session waits for it. */
 const standbyStep = (situation: Situation, replica: Replica): Step | undefined => {
   const { stored, health, standbyHealth, hopeful } = situation
   const { epoch, state, standbys, deployment } = replica
@@ -125,7 +125,7 @@ export const wanted = (
 
 /**
  * Milliseconds since a time that a controller has written. One that is still to come was written by a clock that has been set
- * since, or by that of another machine: nobody waits for it.
+ * since, or by that of another machine: it is not waited for.
  */
 export const passed = (at: number, now: number): number => (now >= at ? now - at : Number.POSITIVE_INFINITY)
 

@@ -27,7 +27,7 @@ const REFUSED_AGAIN_MILLIS = 1_000
 /** How long a hand-over may take when the scope closes: what is not handed over by then is found by the lease's end. */
 const HAND_OVER_MILLIS = 3_000
 
-/** To be used as `catch`: whoever is not the owner any more leaves without a word. */
+/** To be used as `catch`: a run that is no longer the owner's leaves without a word. */
 export const giveUp = Effect.gen(function* () {
   const instance = yield* WorkflowEngine.WorkflowInstance
   instance.abandoned = true
@@ -98,7 +98,7 @@ const make = Effect.fnUntraced(function* (store: Store) {
     return stored === null ? null : resultCodec(workflow).decode(stored)
   })
 
-  /** Runs it here if nobody has begun it; null where another has. */
+  /** Runs it here if no engine has begun it; null where another has. */
   const begin = Effect.fnUntraced(function* (known: Registered, id: string, payload: object, parent: string | null) {
     const { workflow } = known
     const recorded = yield* create(id, {

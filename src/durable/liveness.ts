@@ -1,13 +1,13 @@
-// Who is alive, as far as can be heard from here.
+// Which processes are alive, as far as can be heard from here.
 import { Silence } from "../bus/silence.ts"
 import { LEASE_MILLIS } from "../store/lease.ts"
 
 export const TICK_MILLIS = 250
 
-/** Silent for so many ticks, one is dead. */
+/** A process that is silent for this many ticks is dead. */
 const LEASE = LEASE_MILLIS / TICK_MILLIS
 
-/** And after so many it is forgotten. */
+/** And after this many it is forgotten. */
 const FORGET = 60_000 / TICK_MILLIS
 
 export class Liveness {
@@ -38,7 +38,7 @@ export class Liveness {
     return alive.some((owner) => !this.isAlive(owner))
   }
 
-  /** One that nobody has spoken of is given the benefit of the doubt. */
+  /** A process that was never mentioned is given the benefit of the doubt. */
   isAlive(owner: string): boolean {
     return (this.#silence.since(owner) ?? 0) < LEASE
   }

@@ -1,5 +1,5 @@
-// Who owns an execution: what its record says, and who may take it. Pure; the store writes by revision, so of several who
-// take the same one, one does.
+// The owner of an execution: what its record says, and which engine may take it. Pure; the store writes by revision, so of
+// several that take the same one, one does.
 import { Context, Schema } from "effect"
 import { Count } from "../wire/scalar.ts"
 
@@ -7,11 +7,11 @@ import { Count } from "../wire/scalar.ts"
 export const Execution = Schema.Struct({
   workflow: Schema.String,
   payload: Schema.Unknown, // JSON, as the workflow's schema encodes it
-  owner: Schema.String, // empty: it was handed over, to whoever is first
-  epoch: Count, // 1 for who has begun it, one more for each owner after
+  owner: Schema.String, // empty: it was handed over, to the first engine that claims it
+  epoch: Count, // 1 for the engine that began it, one more for each owner after
   parent: Schema.NullOr(Schema.String), // the execution that waits for this one
   interrupted: Schema.NullOr(Schema.Literals(["safe", "unsafe"])),
-  wakes: Count, // how often somebody else than the owner has resumed it
+  wakes: Count, // how often a process other than the owner has resumed it
 })
 export type Execution = typeof Execution.Type
 

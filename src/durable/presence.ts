@@ -19,9 +19,9 @@ export class Presence extends Context.Service<
     /** The name of an owner of executions, until the scope closes. */
     readonly enter: Effect.Effect<string, never, Scope.Scope>
     readonly isAlive: (owner: string) => boolean
-    /** Of an owner that somebody has named: it is dead when it is not heard from now on. */
+    /** An owner that a record names: it is dead unless it is heard from now on. */
     readonly expect: (owner: string) => void
-    /** One element whenever somebody has died, or has left. */
+    /** One element whenever a process has died, or has left. */
     readonly deaths: PubSub.PubSub<void>
   }
 >()("chorus/durable/Presence") {
@@ -53,7 +53,7 @@ const present = Effect.gen(function* () {
       return died
     },
   )
-  let said = true // while nobody hears us, we hear nobody either
+  let said = true // while the others cannot hear this process, it cannot hear them either
   const say = minded(storage.health, LEASES.stream, remaking(storage.make(LEASES), put(storage, LEASES, key, ""))).pipe(
     Effect.timeout("1 second"),
     Effect.match({ onSuccess: () => (said = true), onFailure: () => (said = false) }),

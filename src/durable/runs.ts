@@ -39,7 +39,7 @@ export interface Owned extends Registered {
   readonly suspended: Latch.Latch // open while the run is suspended
   readonly done: Deferred.Deferred<WorkflowResult> // Suspended where it was lost to another owner
   recorded: Recorded
-  explicit: boolean // it was resumed by somebody, and not by what it waits for
+  explicit: boolean // it was resumed by a caller, and not by what it waits for
   instance: Instance | null
   attempt: Fiber.Fiber<WorkflowResult> | null
   fiber: Fiber.Fiber<void> | null // all attempts
@@ -66,7 +66,7 @@ export interface RunsOptions {
   readonly scope: Scope.Scope // of all runs
   readonly engine: () => WorkflowEngine.WorkflowEngine["Service"]
   readonly changed: Changes // told whenever one has ended here
-  readonly lost: () => void // one has left before its end: its record may name this engine again, or nobody
+  readonly lost: () => void // a run has left before its end: its record may name this engine again, or none
 }
 
 export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs => {
@@ -87,7 +87,7 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
     return one
   })
 
-  /** Attempts until one completes. One that is interrupted from outside is somebody else's to go on with. */
+  /** Attempts until one completes. One that is interrupted from outside is another engine's to go on with. */
   const run = Effect.fnUntraced(function* (one: Owned) {
     for (;;) {
       one.wake.closeUnsafe()
@@ -131,7 +131,7 @@ export const runs = ({ store, scope, engine, changed, lost }: RunsOptions): Runs
       })
     })
 
-  /** A run that has failed goes on only when somebody says so. */
+  /** A run that has failed goes on only when it is resumed. */
   const resumed = Effect.fnUntraced(function* (one: Owned, failed: boolean) {
     for (;;) {
       yield* one.wake.await

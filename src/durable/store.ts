@@ -30,7 +30,7 @@ export interface Store {
   /** Null where there is one. Fails at once where the storage does not take it. */
   readonly create: (id: string, execution: Execution) => Effect.Effect<number | null, StorageRefused>
   readonly get: (id: string) => Effect.Effect<Recorded | null>
-  /** Null where somebody was quicker. */
+  /** Null where another writer was quicker. */
   readonly replace: (id: string, execution: Execution, revision: number) => Effect.Effect<number | null>
   /** Calls with every record, with each change, and with null when one is gone. */
   readonly follow: (heard: (id: string, recorded: Recorded | null) => Effect.Effect<void>) => Effect.Effect<never>
@@ -143,7 +143,7 @@ export const openStore = Effect.fnUntraced(function* ({ bucket, namespace, keepM
 
 const recordKey = (namespace: string, id: string): string => `${namespace}.execution.${keyPart(id)}`
 
-/** Whether there is such an execution, which somebody runs or will. */
+/** Whether there is such an execution, which an engine runs or will run. */
 export const isRecorded = (
   storage: Storage["Service"],
   namespace: string,

@@ -46,7 +46,7 @@ const OF_SUPERVISORS: Told<SupervisorBeat> = [
     (beat) => beat.kvTokensReserved,
   ],
   [
-    gauge("chorus_supervisor_kv_tokens_kept", "KV of ended sessions, for those who go on from them"),
+    gauge("chorus_supervisor_kv_tokens_kept", "KV of ended sessions, for sessions that go on from them"),
     (beat) => beat.kvTokensKept,
   ],
   [gauge("chorus_supervisor_kv_tokens", "KV that there is memory for"), (beat) => beat.kvTokensTotal],

@@ -1,5 +1,5 @@
-// An activity of a generation. Generate's journal is its token log, so nothing of what an activity gives is recorded: it
-// needs no schema, and it is a span only where somebody traces.
+// An activity of a generation. Generate's journal is its token log, so an activity's result is not recorded: it needs no
+// schema, and it is a span only where tracing is on.
 import { Effect, Tracer } from "effect"
 
 export const activity = <A, E, R>(name: string, execute: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

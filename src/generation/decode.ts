@@ -1,7 +1,7 @@
 // Decoding without a draft. Several steps are one command, so that what NATS adds to a token is a fraction of a message;
 // but not so many that a user would see the tokens come in bursts: what takes a tenth of a second seems to be at once.
-// Where many share ranks whose steps are small, that would leave a step a command, and all would wait for the supervisor
-// and the log in place of the ranks. There a burst may be longer.
+// Where many sessions share ranks whose steps are small, that would leave a step a command, and all would wait for the
+// supervisor and the log in place of the ranks. There a burst may be longer.
 import { Effect } from "effect"
 import { activity } from "./activity.ts"
 import { asked } from "./logProbs.ts"
@@ -16,7 +16,7 @@ const LONGEST_MILLIS = 500
 const SMOOTH_STEPS = 32
 const LONG_STEPS = 8
 
-/** With so much computing a command, what a command costs beside the ranks is the lesser part. */
+/** With this much computing a command, what a command costs beside the ranks is the lesser part. */
 const WORTH_MILLIS = 4
 
 /** How many steps are one command. */

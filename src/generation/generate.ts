@@ -63,13 +63,13 @@ export const executionOf = (session: string): Effect.Effect<string> => Generate.
 
 /**
  * How often a log that is not as it was left is read again. A cluster whose servers do not agree for a while refuses what
- * follows an entry that is not there yet, and who is the owner no more finds that in the log.
+ * follows an entry that is not there yet, and a former owner finds that in the log.
  */
 const AFTER_MOVE = { schedule: Schedule.spaced("100 millis"), times: 1_800 }
 
 /**
- * Runs a generation to its end, which its log tells. Who has taken it over begins with what the log holds; and so does its
- * owner where the log is not as he has left it, since it may have lost its tail: the same tokens are computed again.
+ * Runs a generation to its end, which its log tells. An owner that takes it over begins with what the log holds; and so does its
+ * owner where the log is not as it left it, since the log may have lost its tail: the same tokens are computed again.
  */
 export const generate = Effect.fnUntraced(
   function* (request: GenerateRequest) {

@@ -44,7 +44,7 @@ export type Standing =
   | { readonly _tag: "Ours" }
 
 export const standingOf = (history: History, epoch: number): Standing => {
-  if (history.end !== null) return { _tag: "Ours" } // whoever has ended it, all that is left is to say so
+  if (history.end !== null) return { _tag: "Ours" } // whichever owner ended it, all that is left is to say so
   if (history.epoch > epoch) return { _tag: "Fenced" }
   if (history.epoch === epoch) return { _tag: "Ours" }
   return { _tag: "Fence", entry: { _tag: "Owner", epoch, at: history.tokens.length } }

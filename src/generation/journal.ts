@@ -1,5 +1,5 @@
 // What is settled of a generation: the tokens that are in its log, or on their way there. It only grows, and nothing takes
-// back what is in it, so all states of a run share it; whoever fails or is interrupted finds it as the last commit left it.
+// back what is in it, so all states of a run share it; an activity that fails or is interrupted leaves it as the last commit left it.
 import { Effect } from "effect"
 import type { Tokenizer } from "../model/index.ts"
 import type { EndToken, LogEntry, LoggedToken, PromptToken, TokenLogProbs, TokenOrigin } from "../wire/infer.ts"
@@ -12,7 +12,7 @@ import { Transcript } from "./transcript.ts"
 /** Tokens that the base has chosen. */
 export interface Chosen {
   readonly tokens: ReadonlyArray<number>
-  readonly drafted: number // so many of them, the first ones, were proposed
+  readonly drafted: number // how many of them, the first ones, were proposed
   readonly last: TokenOrigin // of the others
   readonly told: ReadonlyArray<TokenLogProbs | undefined> // of each
 }

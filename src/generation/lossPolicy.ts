@@ -1,8 +1,8 @@
 // Poison: a session whose passes take their ranks down, wherever it runs, must not take down one replica after the other. It
 // has lost its ranks three times in a row, with no token in between; one that gets on between two losses is merely unlucky.
-// Who shares a batch with it loses them too: so who has lost them twice runs when no other such session does, and without its
-// draft, which it can do without: a third loss is its own doing. Each loss is an entry of the log, so whoever takes the
-// session over counts on.
+// Sessions that share a batch with it lose them too: so one that has lost them twice runs when no other such session does, and
+// without its draft, which it can do without: a third loss is its own doing. Each loss is an entry of the log, so an owner
+// that takes the session over counts on.
 import { Effect, Schedule } from "effect"
 import { type GroupSilent, type PeerSilent, PoisonSession, type UnknownSession } from "../wire/errors.ts"
 import { commit } from "./commit.ts"
@@ -10,10 +10,10 @@ import { lose, NO_LOSSES } from "./losses.ts"
 import { Admitted, SessionPlace } from "./services.ts"
 import type { Unplaced } from "./state.ts"
 
-/** So many losses in a row, and a session is not tried again. */
+/** After this many losses in a row a session is not tried again. */
 const POISON = 3
 
-/** So many, and it waits until it is the only one, and drafts no more. */
+/** After this many it waits until it is the only one, and drafts no more. */
 const SUSPECT = 2
 
 /** Between two tries: a host that is gone has to be noticed. */
@@ -57,7 +57,7 @@ const isLoss = (error: unknown): error is Loss =>
 const isBlameless = (error: Loss): boolean =>
   error._tag === "PeerSilent" || (error._tag === "GroupSilent" && error.blameless === true)
 
-/** So many of those in a row count as one that is. */
+/** This many of those in a row count as one that is. */
 const UNLUCKY = 20
 
 const lost = Effect.fnUntraced(function* (generation: Unplaced, error: Loss) {

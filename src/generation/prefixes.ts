@@ -1,5 +1,5 @@
-// The tokens of sessions that have ended and whose KV the ranks still hold: whoever begins with the same tokens begins with
-// a copy of their KV. Plain data.
+// The tokens of sessions that have ended and whose KV the ranks still hold: a session that begins with the same tokens begins
+// with a copy of their KV. Plain data.
 import type { Effect } from "effect"
 
 /** What is left of an ended session. */
@@ -7,7 +7,7 @@ export interface Prefix {
   readonly session: string
   readonly kv: string // its name on the ranks
   readonly tokens: ReadonlyArray<number>
-  readonly base: number // exact KV in the base group: of so many of the tokens
+  readonly base: number // exact KV in the base group: of this many of the tokens
   readonly draft: number
 }
 
@@ -34,7 +34,7 @@ export interface Prefixes {
 /** Tokens that are looked up together. Copying less than this saves nothing. */
 export const BLOCK = 16
 
-/** Of those that begin alike for as many blocks, so many are compared token by token: the newest. */
+/** Of those that begin alike for as many blocks, this many are compared token by token: the newest. */
 const COMPARED = 32
 
 /**
@@ -73,7 +73,7 @@ export class PrefixIndex {
     return null
   }
 
-  /** Others from which whoever begins as they did gets no more than from this one: a chat's last turn has all of those before. */
+  /** Others that are worth no more than this one to a session that begins as they did: a chat's last turn has all of those before. */
   within(one: Prefix): ReadonlyArray<Prefix> {
     const ending = hashesOf(one.tokens).flatMap((hash) => [...(this.#ending.get(hash) ?? [])])
     return ending.filter((other) => other !== one && contains(one, other))

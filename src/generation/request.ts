@@ -25,13 +25,13 @@ export const GenerateRequest = Schema.Struct({
     Schema.Struct({ depth: Positive, width: Positive, nodes: Positive }),
   ]),
   fuzzy: Positive,
-  trace: Schema.Boolean, // whether iterations are told to those who watch
+  trace: Schema.Boolean, // whether iterations are published for observers
   logprobs: Schema.NullOr(Count), // alternatives logged with each token; null: not even the token's own
   promptLogprobs: Schema.NullOr(Count), // likewise with each token of the prompt
   model: Schema.String, // of the base group, as the deployment names it
-  client: Schema.NullOr(Schema.String), // who asked, for limits of each client
+  client: Schema.NullOr(Schema.String), // the asker, for limits of each client
   deadlineMillis: Schema.NullOr(Positive), // from its acceptance
-  interestMillis: Schema.NullOr(Positive), // how long it may be read by nobody
+  interestMillis: Schema.NullOr(Positive), // how long it may go unread
   answerTo: Schema.NullOr(Schema.NonEmptyString), // subject that waits for the whole answer; null: the log is read
   after: Count, // sequence of the log's Begin
 })

@@ -1,5 +1,5 @@
 // A generation from its log: a new one has nothing but its prompt; one that goes on has the tokens there, and what follows
-// from them. Who goes on writes an entry of his own first: from then on nothing that a former owner sends is taken, since it
+// from them. The owner that goes on writes an entry first: from then on nothing that a former owner sends is taken, since it
 // says that it comes after another entry (Kleppmann's fencing token, held by the log).
 import { Effect } from "effect"
 import type { Tokenizer } from "../model/index.ts"

@@ -1,4 +1,4 @@
-// What a generation asks of those who run it: ranks, a place on them, its share of their memory, and when to end.
+// What a generation asks of its supervisor: ranks, a place on them, its share of their memory, and when to end.
 import { Context, type Effect, Schema, type Scope, type Semaphore } from "effect"
 import type { Group } from "../group/group.ts"
 import type { Tokenizer } from "../model/index.ts"

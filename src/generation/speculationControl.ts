@@ -96,13 +96,13 @@ export const millisOf = (
 const costOf = (run: Running, cost: Pick<PassCost, "millis" | "computeMillis">) =>
   Math.max(cost.millis, millisOf(run, cost))
 
-/** The state after so many rows of a kind. */
+/** The state after this many rows of a kind. */
 export const measure = <G extends Controlled>(
   generation: G,
   kind: keyof Passes,
   rows: number,
   cost: Pick<PassCost, "millis" | "computeMillis">,
-  times = 1, // so many passes of one command
+  times = 1, // passes of one command
 ): G => {
   const { run, control } = generation
   const millis = costOf(run, cost) / times
@@ -129,7 +129,7 @@ export const wonders = ({ run, placed, control: { adaptive } }: Controlled): boo
 export const prepares = ({ run, journal, placed, control: { adaptive } }: Controlled): boolean => {
   if (adaptive === null) return false
   const known = learnedWith(run.running(), placed.models.learned).current ?? adaptive.known
-  const curious = levelOf(run.running()) === 0 // with others, whoever probes pays for it himself
+  const curious = levelOf(run.running()) === 0 // beside others, a session pays for its own probes
   return (curious || known.costs.steps.fit.length > 0) && primes({ ...adaptive, known }, journal.tokens.length)
 }
 

@@ -1,5 +1,5 @@
-// The state of a generation between two activities. Each takes one and returns the next, so whoever fails or is interrupted
-// leaves the one before as it was.
+// The state of a generation between two activities. Each takes one and returns the next, so one that fails or is
+// interrupted leaves the one before as it was.
 import type { Scope } from "effect"
 import type { Tokenizer } from "../model/index.ts"
 import type { Journal } from "./journal.ts"

@@ -38,7 +38,7 @@ export const onReplicas = <E, R>(
   }).pipe(
     Effect.scoped,
     Effect.catchTag("Cancelled", () =>
-      // By who has taken the session over, or thinks so: the log will tell. A client's word does not come from the ranks.
+      // By an owner that has taken the session over, or believes so: the log will tell. A client's cancellation does not come from the ranks.
       Effect.fail(
         new GroupSilent({ group: "base", reason: "a pass of the session was stopped there", blameless: true }),
       ),

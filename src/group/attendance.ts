@@ -3,7 +3,7 @@
 import { Silence } from "../bus/silence.ts"
 import { BEAT_MILLIS, type RankBeat } from "../wire/beat.ts"
 
-/** A rank that has not been heard for so many beats is gone. */
+/** A rank that misses this many beats is gone. */
 const BEATS_MISSED = 4
 
 /** Where a standby may take a lost rank's place, it has done so by then. */

@@ -14,7 +14,7 @@ const EXCHANGE_MILLIS = 10_000
 
 const INBOX = { earlyBytes: 256 * 2 ** 20, endedPasses: 1024 }
 
-/** A newer command of the session has come, or it was given up: nobody waits for this answer. */
+/** A newer command of the session has come, or it was given up: nothing waits for this answer. */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", { pass: Schema.Int }) {}
 
 export type ExchangeError = PeerSilent | Superseded
@@ -158,7 +158,7 @@ export class Exchange {
     })
   }
 
-  /** Ends the exchange; whoever waits in it fails with Superseded. */
+  /** Ends the exchange; a fibre that waits in it fails with Superseded. */
   close(): void {
     this.#closed = true
     this.#inbox.close(passKey(this.#of))

@@ -1,6 +1,6 @@
-// A group of ranks, as a supervisor sees it: one command starts a pass and one answer ends it. Whoever waits for an answer
-// watches the ranks' beats and the connection meanwhile, so a death is noticed long before a time-out. What follows from
-// what is heard, questions.ts and attendance.ts decide.
+// A group of ranks, as a supervisor sees it: one command starts a pass and one answer ends it. While a command waits for its
+// answer, the ranks' beats and the connection are watched, so a death is noticed long before a time-out. What follows from
+// what is heard is decided by questions.ts and attendance.ts.
 import { randomInt } from "node:crypto"
 import { Deferred, Effect, Exit, Result, Schema, Scope, Stream, SubscriptionRef } from "effect"
 import { Bus, insist, type Message, type RequestOptions } from "../bus/bus.ts"
@@ -105,7 +105,7 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
   })
   yield* watch.listen(now)
   yield* Effect.forkScoped(Effect.map(watch.silent, ({ reason }) => questions.leave(reason)))
-  // Nobody listens for beats any more, so whoever still waits would wait for ever.
+  // Beats are no longer listened to, so a command that still waits would wait for ever.
   yield* Effect.addFinalizer(() => Effect.sync(() => questions.leave("its ranks were given up", true)))
   yield* SubscriptionRef.changes(bus.connected).pipe(
     Stream.runForEach((up) =>
@@ -225,7 +225,7 @@ interface GroupEpoch {
 }
 
 interface Attending {
-  readonly attended: () => void // called after whatever may have changed who is there
+  readonly attended: () => void // called after any change to which ranks are there
   readonly again: () => void // called when what was asked may not have been heard
 }
 

@@ -6,7 +6,7 @@ import { PassFailed } from "../wire/errors.ts"
 import { GREEDY } from "../wire/pass.ts"
 import type { Group, GroupError } from "./group.ts"
 
-/** Whoever has the device may keep it for a long chunk of a prompt. */
+/** The pass before it may keep the device for a long chunk of a prompt. */
 const PATIENCE_MILLIS = 60_000
 
 /** Ends when a pass has run. Fails with what is wrong with the group. */

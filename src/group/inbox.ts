@@ -93,7 +93,7 @@ export class Inbox {
     this.#open.set(key, box)
   }
 
-  /** The pass has ended, or is abandoned: whoever waits in it gets null. */
+  /** The pass has ended, or is abandoned: its waiting fibres get null. */
   close(key: PassKey): void {
     const box = this.#open.get(key)
     if (!this.#open.delete(key)) return

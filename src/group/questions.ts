@@ -9,7 +9,7 @@ const ATTEMPTS = 4
 /** What became of a question: an answer, or that none will ever come. */
 export type QuestionOutcome = PassAnswer | MalformedMessage | GroupSilent
 
-/** Who asks. `send` may be called again, with a higher attempt, until `end` is, once. */
+/** The asker. `send` may be called again, with a higher attempt, until `end` is called, once. */
 export interface Asker {
   readonly send: (question: Question) => void
   readonly end: (outcome: QuestionOutcome) => void
@@ -37,7 +37,7 @@ export class Questions {
     this.#send({ command, asker })
   }
 
-  /** Nobody waits for the answer any more. */
+  /** Nothing waits for the answer any more. */
   withdraw(asker: Asker): void {
     this.#sent.delete(asker)
     this.#waiting.delete(asker)

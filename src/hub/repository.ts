@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { PullFailed } from "./errors.ts"
 import { isModelFile, ofQuant, partsOf, quantOf, type RepositoryName } from "./name.ts"
 
-/** Where the hub is, and who asks: HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
+/** Where the hub is, and as which user to ask: HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
 export interface Hub {
   readonly hubUrl: string
   readonly accessToken?: string

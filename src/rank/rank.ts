@@ -1,5 +1,5 @@
 // One rank from its options: opens the model, loads its shard, and serves until the scope closes. It beats from the first
-// moment, so that whoever waits sees the loading, or why it failed. A standby loads the whole model, and waits for a place.
+// moment, so that the loading, or why it failed, can be seen. A standby loads the whole model, and waits for a place.
 import { Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
 import { Peers } from "../group/exchange.ts"
@@ -104,7 +104,7 @@ const take = Effect.fnUntraced(function* (self: Process, { role, epoch }: Member
   const { deployment, group } = options
   const compute = yield* Compute
   if (role === "lost") {
-    yield* status.set({ state: "draining" }) // in the epoch of former times, where nobody minds it
+    yield* status.set({ state: "draining" }) // under the old epoch; no process listens there
     return Effect.void
   }
   if (role === "standby") {
@@ -159,7 +159,7 @@ const work = Effect.fnUntraced(function* (
   }).pipe(Effect.provide(peers))
 })
 
-/** Whoever joins the group in an epoch that has begun already need not wait for the next beat. */
+/** A supervisor that joins the group in an epoch that has begun already need not wait for the next beat. */
 const answerRollCall = Effect.fnUntraced(function* ({ options, status }: Process, epoch: number) {
   const { subscribe } = yield* Bus
   const runFork = Effect.runForkWith(yield* Effect.context())

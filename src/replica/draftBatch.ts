@@ -1,6 +1,6 @@
 // Which drafts go to the ranks together. While the group is at work, those that come wait; when it has answered, all that
-// have the same N go as one, the one that has waited longest among them, as far as a pass takes their rows. So nobody waits
-// for more than one command of each N. Plain immutable data; draftBatcher.ts runs it.
+// have the same N go as one, the one that has waited longest among them, as far as a pass takes their rows. So no draft
+// waits for more than one command of each N. Plain immutable data; draftBatcher.ts runs it.
 
 /** What a draft asks for, as far as it matters here. */
 export interface Wanted {

@@ -21,7 +21,7 @@ export const draftBatcher = Effect.fnUntraced(function* (group: Group, strategy:
   const asked = new Map<number, PendingDraft>()
   const fork = yield* FiberSet.makeRuntime<never, void>()
   let closed = false
-  // Whoever still waits then would wait for ever: nobody hears the group's answers any more.
+  // A draft that still waits then would wait for ever: the group's answers are no longer listened to.
   const gone = new GroupSilent({ group: group.name, reason: "its ranks were given up", blameless: true })
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {

@@ -1,5 +1,5 @@
-// What ended sessions have left on the ranks of one replica, for those who begin with the same tokens (prefixes.ts). It gives
-// way, the least useful first, to whoever needs the room, and is freed when nobody has asked for it in its time.
+// What ended sessions have left on the ranks of one replica, for sessions that begin with the same tokens (prefixes.ts). It
+// gives way, the least useful first, to sessions that need the room, and is freed when it has not been asked for in its time.
 import { Effect } from "effect"
 import { BLOCK, type Prefix, type Prefixes, PrefixIndex } from "../generation/prefixes.ts"
 import type { Told } from "./prefixGossip.ts"
@@ -11,14 +11,14 @@ export interface PrefixCache extends Prefixes {
   readonly tokens: () => number
   /** Tokens that a session with this prompt would find here. */
   readonly shared: (prompt: ReadonlyArray<number>) => number
-  /** Frees as much as is more than so many tokens, what a session with this prompt would use last of all. */
+  /** Frees as much as is more than this many tokens, what a session with this prompt would use last of all. */
   readonly fit: (tokens: number, prompt: ReadonlyArray<number>) => Effect.Effect<void>
 }
 
 /** By default. */
 const KEEP_MILLIS = 60_000
 
-/** What nobody has asked for in its time, or is part of what others keep, is looked for so often. */
+/** How often to look for prefixes that were not asked for in their time, or are part of others. */
 const SWEEP_MILLIS = 250
 
 /** A clock that is set keeps no KV for longer. */

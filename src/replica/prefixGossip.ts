@@ -9,7 +9,7 @@ import { subjectsOf } from "../wire/subjects.ts"
 
 const news = codec("kept news", PrefixGossip)
 
-/** What one supervisor keeps on one replica, told to those who do not keep it themselves. */
+/** What one supervisor keeps on one replica, published for the supervisors that do not keep it themselves. */
 export interface Told {
   readonly kept: (prefix: Prefix) => void
   readonly freed: (session: string) => void

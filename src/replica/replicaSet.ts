@@ -70,7 +70,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   let record: Replicas = COLD
   let waiting = 0
   const events = changes()
-  const next = Effect.timeoutOption(events.next, LOOK_MILLIS) // who waits looks again now and then, come what may
+  const next = Effect.timeoutOption(events.next, LOOK_MILLIS) // a session that waits looks again now and then, come what may
   const capacity = yield* SubscriptionRef.make(0)
   const runFork = Effect.runForkWith(yield* Effect.context())
   const all = () => [...links.values()].map(({ link }) => link)
@@ -127,7 +127,7 @@ export const followReplicas = Effect.fnUntraced(function* (options: ReplicaSetOp
   /** On a replica that stays. */
   const hasRoom = (wanted: Wish): boolean => choose(wanted, null)?.draining === false
 
-  /** The failure of an activation that was tried while somebody waited, unless another replica is on its way. */
+  /** The failure of an activation that was tried while a session waited, unless another replica is on its way. */
   const failedSince = (before: number | undefined): NotReady | null => {
     const { failure } = record
     if (failure === null || failure.at === before || serving().length > 0) return null

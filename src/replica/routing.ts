@@ -17,13 +17,13 @@ export interface Wanted<R> {
   readonly current: boolean // whether the deployment is still to be served as it is
 }
 
-/** What is kept there is worth that so many sessions more than elsewhere run on a replica. */
+/** How many sessions more than elsewhere may run on a replica for the sake of a prefix that it keeps. */
 const WORTH = 2
 
 /**
- * Of those with room for so many tokens the one that has most of the prompt's KV, unless it is far busier than others, and of
- * equals the least loaded; one that is longer than all of it runs alone. One that drains goes on for
- * whoever was on it before, and for who was accepted in the moment in which the deployment changed: for them no other comes.
+ * Of those with room for this many tokens the one that has most of the prompt's KV, unless it is far busier than others, and of
+ * equals the least loaded; one that is longer than all of it runs alone. One that drains goes on
+ * for sessions that were on it before, and for one that was accepted while the deployment changed: for them no other comes.
  */
 export const chooseReplica = <R extends Choice>(
   replicas: Iterable<R>,

@@ -8,10 +8,10 @@ import { subjectsOf } from "../wire/subjects.ts"
 
 const beats = codec("supervisor beat", SupervisorBeat)
 
-/** One that has not been heard for so many beats is gone. */
+/** A supervisor that misses this many beats is gone. */
 const BEATS_MISSED = 4
 
-/** Those that are heard. One that is cut off, or held up itself, hears nobody, and is no more alone for that. */
+/** Those that are heard. One that is cut off, or held up itself, hears no other, and is no more alone for that. */
 export class Sharers {
   readonly #heard: Heard<string, true>
   readonly #changed: () => void
@@ -21,7 +21,7 @@ export class Sharers {
     this.#heard = new Heard({ everyMillis: SUPERVISOR_BEAT_MILLIS, missed: BEATS_MISSED + 1 }, now)
   }
 
-  /** With the one who asks. */
+  /** Including this one. */
   get count(): number {
     return Math.max(1, this.#heard.all.size)
   }

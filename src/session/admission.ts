@@ -1,4 +1,4 @@
-// Who may begin, who waits, who is sent away. Memory for a session's KV, prompt and answer, is set aside before it begins,
+// Which session may begin, which waits, which is refused. Memory for a session's KV, prompt and answer, is set aside before it begins,
 // so nothing that was accepted fails for want of memory. What ended sessions have left (prefixCache.ts) gives way, and does not
 // count here. Plain immutable data; admissionQueue.ts runs it.
 
@@ -17,7 +17,7 @@ export interface Asking {
 export interface Admission {
   readonly limits: Limits
   readonly running: ReadonlyMap<string, Asking>
-  readonly waiting: ReadonlyArray<Asking> // the first is next, and nobody overtakes it
+  readonly waiting: ReadonlyArray<Asking> // the first is next, and none overtakes it
   readonly pace: Pace
 }
 

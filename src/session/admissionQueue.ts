@@ -1,5 +1,5 @@
-// Runs the decisions of admission.ts for one deployment: whoever asks gets a place or is refused at once, and begins when
-// there is memory.
+// Runs the decisions of admission.ts for one deployment: a session gets a place or is refused at once, and begins when there
+// is memory.
 import { Deferred, Effect } from "effect"
 import type { Admitted, Progress } from "../generation/services.ts"
 import { ClientLimited, ContextExceeded, Overloaded } from "../wire/errors.ts"

@@ -44,7 +44,7 @@ export const startEncoder = Effect.gen(function* () {
           }),
         ),
       )
-    }).pipe(Effect.uninterruptible, turn.withPermits(1)) // an answer that nobody takes would be the next one's
+    }).pipe(Effect.uninterruptible, turn.withPermits(1)) // an answer that is not taken would be the next request's
 
   const answer = Effect.fnUntraced(function* (request: EncodeRequest) {
     const said = yield* ask(request).pipe(

@@ -1,5 +1,5 @@
-// What ends a session before it has all its tokens: a client's word, its deadline, that nobody reads it any more, or that
-// nobody will serve it any more.
+// What ends a session before it has all its tokens: a client's cancellation, its deadline, that it is no longer read, or that
+// it will no longer be served.
 import { Deferred, Effect } from "effect"
 import type { GenerateRequest } from "../generation/request.ts"
 import { DeadlineOver, type EarlyEnd, ServingOver } from "../generation/services.ts"
@@ -19,7 +19,7 @@ export interface Timer {
   readonly close: () => void
 }
 
-/** So many words that came for sessions of others are kept. */
+/** Cancellations remembered for sessions that are owned elsewhere. */
 const MOST_WORDS = 4_096
 
 /** The longest time that a timer knows: 24 days. */
@@ -27,7 +27,7 @@ const TIMER_MILLIS = 2 ** 31 - 1
 
 export class Lifetimes {
   readonly #sessions = new Map<string, Lifetime>()
-  /** Cancelled while they were not here: perhaps nobody's, their owner having died. Whoever takes them over ends them. */
+  /** Cancelled while they were not here: perhaps without an owner, which may have died. The supervisor that takes them over ends them. */
   readonly #words = new Set<string>()
   readonly #connected: () => boolean
   readonly #after: (millis: number, fire: () => void) => Timer
@@ -66,12 +66,12 @@ export class Lifetimes {
     if (this.#words.size > MOST_WORDS && oldest !== undefined) this.#words.delete(oldest)
   }
 
-  /** Nobody will go on with them. */
+  /** No supervisor will go on with them. */
   endAll(): void {
     for (const session of this.#sessions.keys()) this.#end(session, new ServingOver({ session }))
   }
 
-  /** Somebody reads the session. */
+  /** The session is read. */
   renew(session: string): void {
     this.#sessions.get(session)?.interest?.refresh()
   }

@@ -1,5 +1,5 @@
-// Whoever knows a session's name may read its log, and nobody can ask for the names: readers have no way to JetStream but
-// over a supervisor. It only introduces them; JetStream sends the log to their inbox by itself.
+// A client that knows a session's name may read its log, and the names cannot be asked for: readers reach JetStream only
+// through a supervisor. It only introduces them; JetStream sends the log to their inbox by itself.
 import { Effect } from "effect"
 import { Bus, type Message, settled } from "../bus/bus.ts"
 import { isRecorded } from "../durable/store.ts"
@@ -37,7 +37,7 @@ export const serveReaders = Effect.fnUntraced(function* (deployment: string) {
     },
     { queue: QUEUE },
   )
-  yield* settled(bus) // who is told of a session from now on can read it
+  yield* settled(bus) // a client that is told of a session from now on can read it
 })
 
 const answerTo = Effect.fnUntraced(function* ({
@@ -68,7 +68,7 @@ const withinLimit = (answer: ReadAnswer, limit: number): Uint8Array => {
   return answers.encode({ _tag: "NotRead", reason, refused })
 }
 
-/** Whether somebody goes on with a session, or will; where the records cannot be read, it is taken to be so. */
+/** Whether a supervisor goes on with a session, or will; where the records cannot be read, it is taken to be so. */
 const isRunning = (storage: Storage["Service"], deployment: string, session: string): Effect.Effect<boolean> =>
   Effect.flatMap(executionOf(session), (id) => isRecorded(storage, deployment, id)).pipe(
     Effect.catch(() => Effect.succeed(true)),

@@ -35,7 +35,10 @@ export const generateRequest = Effect.fnUntraced(function* (
     }
   }
   if (request.interestMillis !== undefined && request.stream !== true) {
-    return yield* invalid("interestMillis", "needs stream: who waits for the whole answer has no session to read")
+    return yield* invalid(
+      "interestMillis",
+      "needs stream: a client that waits for the whole answer has no session to read",
+    )
   }
   const generate: Omit<GenerateRequest, "after" | "answerTo"> = {
     ...{ session, prompt, maxTokens, minTokens, ignoreEos, sampling, speculation },
@@ -155,7 +158,7 @@ const biasOf = Effect.fnUntraced(function* ({ logitBias = {} }: InferRequest, kn
   return bias
 })
 
-/** What was asked for has to fit; what nobody asked for is what fits. */
+/** What was asked for has to fit; what was not asked for is what fits. */
 const maxTokensOf = ({ maxTokens, mostTokens }: InferRequest, prompt: number, deployment: Deployment) => {
   const { context, kvTokens = context } = deployment
   const exceeded = (maxTokens: number) => Effect.fail(new ContextExceeded({ prompt, maxTokens, context }))

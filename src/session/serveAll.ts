@@ -1,5 +1,5 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
-// its turn as the controller, who places and starts their ranks.
+// its turn as the controller, which places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
 import { Traces } from "../bus/traces.ts"
 import { controller } from "../controller/controller.ts"
@@ -71,7 +71,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
       const deployment = now === undefined ? null : servedPart(now)
       if (deployment !== null && before !== undefined && Equal.equals(deployment, before.deployment)) continue
       served.delete(name)
-      // The new one listens before the old one leaves, so there is always somebody to ask.
+      // The new one listens before the old one leaves, so there is always one to ask.
       if (deployment !== null) {
         const retire = yield* serveOne(following, deployment).pipe(
           Effect.catch((error) => Effect.as(Effect.logWarning(`${name} is not served here: ${error.message}`), null)),
@@ -93,7 +93,7 @@ const follow = Effect.fnUntraced(function* (following: Following) {
 /** What a deployment has to be served anew for: what its ranks are told, and its limits. */
 const servedPart = ({ idleTimeoutMillis, replicas, standby, ...deployment }: StoredDeployment): Deployment => deployment
 
-/** Gives what retires it: ends when its last session has, or has been handed to whoever serves the deployment now. */
+/** Gives what retires it: ends when its last session has, or has been handed to the supervisor that serves the deployment now. */
 const serveOne = Effect.fnUntraced(function* (following: Following, deployment: Deployment) {
   const { stored, records, shelf, encoder, observed } = following
   const now = () => SubscriptionRef.getUnsafe(stored).get(deployment.name)?.value

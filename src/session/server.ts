@@ -1,5 +1,5 @@
 // The supervisor at work: answers requests with a session at once, or with the whole answer when it is there, runs each as
-// a workflow, and ends those that are cancelled, late, or read by nobody. What a session says is in its log.
+// a workflow, and ends those that are cancelled, late, or unread. What a session says is in its log.
 import { randomUUID } from "node:crypto"
 import { Effect, Exit, Scope, Stream, SubscriptionRef } from "effect"
 import { Bus, type Headers, type Reply } from "../bus/bus.ts"
@@ -29,7 +29,7 @@ const LEAST_BYTES = 64 * 1024
 
 const QUEUE = "supervisors"
 
-/** How long a drain waits for sessions to end before others go on with them, and for those that nobody goes on with to say goodbye. */
+/** How long a drain waits for sessions to end before other supervisors go on with them, and for the rest to write their end. */
 const DRAIN_MILLIS = 5_000
 const FAREWELL_MILLIS = 3_000
 
@@ -74,7 +74,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
     const unlessBegun = <A, E>(effect: Effect.Effect<A, E>) =>
       Effect.onExit(effect, (exit) => (Exit.isSuccess(exit) ? Effect.void : admission.end(session)))
     yield* unlessBegun(replicas.admit)
-    // Whoever is told of a session finds it in the log.
+    // A client that is told of a session finds it in the log.
     const after = yield* unlessBegun(
       Effect.mapError(log.append(session, beginningOf(wanted), 0, { hurried: true }), failed),
     )
@@ -114,7 +114,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   let beginning = 0
   const begun = changes()
   const entrance = yield* Scope.fork(yield* Effect.scope)
-  /** Whoever has asked by now is among those that run when this ends. */
+  /** A request that has come by now is among the sessions that run when this ends. */
   const close = Effect.andThen(
     Scope.close(entrance, Exit.void),
     begun.until(() => beginning === 0),

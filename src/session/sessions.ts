@@ -1,5 +1,5 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
-// from one that is gone. What a session says is in its log; whoever waits for the whole answer gets it from here.
+// from one that is gone. What a session says is in its log; a client that waits for the whole answer gets it from here.
 import { Context, Deferred, Effect, Exit, Layer, Schedule, Semaphore } from "effect"
 import { Bus, type Headers } from "../bus/bus.ts"
 import { loggedAs, tracedAs } from "../bus/telemetry.ts"
@@ -73,7 +73,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
   const scope = yield* Effect.scope
   const suspects = Semaphore.makeUnsafe(1)
 
-  /** Told to whoever listens. */
+  /** Published for current listeners. */
   const tell = (session: string) => (fraction: number) =>
     publish(subjects.progress(session), progresses.encode({ _tag: "Activating", fraction }))
 
@@ -81,20 +81,20 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     const { session, client, prompt, maxTokens } = request
     const { epoch } = yield* Ownership
     for (let former = 1; former < epoch; former++) yield* replicas.free(kvOf(session, former))
-    const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0))) // nobody knows: it has all its time again
+    const age = log.age(session).pipe(Effect.catch(() => Effect.succeed(0))) // unknown: it has all its time again
     lifetimes.open(session, request, request.deadlineMillis === null ? 0 : yield* age)
     const admitted = yield* admission.takeOver({ session, client, prompt: prompt.length, maxTokens })
     return { admitted, since: performance.now(), headers: undefined }
   })
 
-  /** To who asked a supervisor that is gone. */
+  /** To a client that asked a supervisor that is gone. */
   const answerFor = (request: GenerateRequest, answer: Answer) =>
     Effect.sync(() => {
       if (request.answerTo === null) return
       publish(request.answerTo, answered(request, answer, maxPayload()).bytes)
     })
 
-  /** Where a storage refuses for long, no ranks are started for those who wait, and no token of theirs would be taken. */
+  /** Where a storage refuses for long, no ranks are started for sessions that wait, and no token of theirs would be taken. */
   const stuck = Effect.gen(function* () {
     for (let since = performance.now(); ; yield* Effect.sleep(STUCK_LOOK_MILLIS)) {
       const now = performance.now()

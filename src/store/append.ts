@@ -8,7 +8,7 @@ import type { LogEntry } from "../wire/infer.ts"
 const AGAIN_MILLIS = 200
 const AGAIN = { schedule: Schedule.spaced(AGAIN_MILLIS), times: 150 }
 
-/** A storage that refuses has so many tries: space may come back, as when old logs end. */
+/** Attempts at a storage that refuses: space may come back, as when old logs end. */
 const REFUSALS = 50
 
 export class LogFailed extends Schema.TaggedError<LogFailed>()("LogFailed", {
@@ -21,7 +21,7 @@ export class LogFailed extends Schema.TaggedError<LogFailed>()("LogFailed", {
   }
 }
 
-/** Somebody else has written to the log, or it has lost its tail: it is not as this owner has left it. */
+/** Another owner has written to the log, or it has lost its tail: it is not as this owner left it. */
 export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subject: Schema.String }) {
   override get message() {
     return `the token log ${this.subject} has another writer`
@@ -31,7 +31,7 @@ export class LogMoved extends Schema.TaggedError<LogMoved>()("LogMoved", { subje
 export interface Append {
   readonly entry: LogEntry
   readonly after: number // sequence of the entry before it; 0: it is the first
-  readonly id: string // its own, and nobody else's
+  readonly id: string // of this entry alone
   readonly hurried?: boolean // a storage that refuses is not asked again
 }
 

@@ -29,7 +29,7 @@ export type Entries<A> = ReadonlyMap<string, Entry<A>>
 export interface Bucket<A> {
   readonly get: (key: string) => Effect.Effect<Entry<A> | null, BucketFailed>
   readonly put: (key: string, value: A) => Effect.Effect<number, BucketFailed>
-  /** Writes over exactly this revision, 0 where there is nothing yet; null when somebody was quicker. */
+  /** Writes over exactly this revision, 0 where there is nothing yet; null when another writer was quicker. */
   readonly replace: (key: string, value: A, revision: number) => Effect.Effect<number | null, BucketFailed>
   readonly remove: (key: string) => Effect.Effect<void, BucketFailed>
   /**
@@ -57,7 +57,7 @@ export const openBucket = Effect.fnUntraced(function* <A>(name: string, schema: 
     Effect.mapError(remaking(make, asked), failing(key))
   const write = <B>(key: string, asked: Effect.Effect<B, StorageError>) =>
     Effect.mapError(minded(storage.health, of.stream, remaking(make, asked)), failing(key))
-  // Of two who make it at once in a cluster, one may be refused for a moment.
+  // Of two processes that make it at once in a cluster, one may be refused for a moment.
   yield* attempt("all of it", make).pipe(Effect.retry(OPEN_AGAIN))
   const encode = Schema.encodeSync(schema)
   const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(schema))

@@ -108,7 +108,7 @@ const makeBucket = async (connection: NatsConnection, wanted: BucketStream): Pro
 /** Whose settings a stream has: what another has made is left as it is. */
 const OWNED = { "chorus.owner": "chorus" }
 
-/** How long a log can be read, unless a deployment says otherwise: what was asked for last is everybody's. */
+/** How long a log can be read, unless a deployment says otherwise: what was asked for last holds for all. */
 const RETENTION_MILLIS = 3_600_000
 const DUPLICATE_WINDOW_MILLIS = 120_000
 
@@ -186,7 +186,7 @@ const readSome = async (
   } catch (error) {
     if (error instanceof Error && error.message === NOTHING) return read
     if (!isMissing(error)) throw error
-    await streamInfo(manager, name) // nobody answers for a stream that is gone; the server says whether JetStream is off
+    await streamInfo(manager, name) // a stream that is gone does not answer; the server says whether JetStream is off
     throw error
   }
   return read
@@ -221,7 +221,7 @@ const ageOf = async (manager: JetStreamManager, name: string, subject: string): 
 
 // -- consumers --------------------------------------------------------------------------------------------------------
 
-/** The server takes a consumer away to which nobody has listened for so long. */
+/** The server removes a consumer that has had no listener for this long. */
 const LEFT_MILLIS = 5_000
 const READER_LEFT_MILLIS = 1_000
 
@@ -275,7 +275,7 @@ const consume = async (
   }
   const stop = (): void => {
     messages.stop()
-    if (!begun) void inOrder().next() // its inbox is given up only by who reads it
+    if (!begun) void inOrder().next() // its inbox is given up only by its reader
     if (!connection.isClosed()) consumers.delete(stream, name).catch(() => {}) // it is gone, or goes by itself
   }
   return { kept, all: Stream.fromAsyncIterable(inOrder(), (error) => storageErrorOf(stream, error)), stop }

@@ -30,7 +30,7 @@ const changeOf = (bucket: string, { subject, sequence, data, removed }: Stored):
 export const put = ({ append }: Storage["Service"], { bucket, stream }: BucketStream, key: string, text: string) =>
   Effect.map(
     append({ stream, subject: subjectOf(bucket, key), data: new TextEncoder().encode(text) }),
-    (revision) => revision ?? 0, // nobody can be quicker where nothing is expected
+    (revision) => revision ?? 0, // no writer can be quicker where nothing is expected
   )
 
 /** Removes it whatever is there; where that is told to others, its marker goes by itself after a while. */
@@ -46,7 +46,7 @@ export const remove = (
     }),
   )
 
-/** Writes over exactly this revision, 0 where there is nothing; null when somebody was quicker. */
+/** Writes over exactly this revision, 0 where there is nothing; null when another writer was quicker. */
 export const writeOver = (
   storage: Storage["Service"],
   of: BucketStream,

@@ -1,4 +1,4 @@
-// A lease: one holder at a time, of a key that ends by itself when it is not renewed. Whoever loses it is told at once.
+// A lease: one holder at a time, of a key that ends by itself when it is not renewed. A holder that loses it is told at once.
 import { hostname } from "node:os"
 import { Effect, Schedule } from "effect"
 import { bucketOf, remove, writeOver } from "./keys.ts"

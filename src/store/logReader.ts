@@ -1,4 +1,4 @@
-// A session's log as its readers see it: a supervisor is asked, JetStream sends. Whoever reads needs no more than an inbox.
+// A session's log as its readers see it: a supervisor is asked, JetStream sends. A reader needs no more than an inbox.
 import type { NatsConnection } from "@nats-io/transport-node"
 import { Result } from "effect"
 import { onEvent, untilAnswered } from "../bus/connection.ts"
@@ -22,10 +22,10 @@ const HEDGE = {
   Follow: { afterMillis: ANSWER_MILLIS, withinMillis: ANSWER_MILLIS },
 } as const
 
-/** A session that has not ended, and that so many looks in a row find with nobody, is lost. */
+/** A session that has not ended, and that this many looks in a row find without an owner, is lost. */
 const LOST_LOOKS = 2
 
-/** A reader to whom nothing comes for so long looks whether something is missing, or nothing left to come. */
+/** A reader that has received nothing for this long looks whether something is missing, or nothing is left to come. */
 const QUIET_MILLIS = 2_000
 
 export interface FollowOptions {

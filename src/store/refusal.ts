@@ -1,4 +1,4 @@
-// What an error of JetStream means: somebody was quicker, the stream is gone, JetStream refuses, or nobody has answered yet.
+// What an error of JetStream means: another writer was quicker, the stream is gone, JetStream refuses, or no answer came yet.
 // nats-server says the same in several ways.
 import { JetStreamApiCodes, JetStreamApiError, JetStreamError } from "@nats-io/jetstream"
 import { InvalidArgumentError, NoRespondersError } from "@nats-io/transport-node"
@@ -12,13 +12,13 @@ const CONFLICTS: ReadonlySet<number> = new Set([
   JetStreamApiCodes.StreamWrongLastSequenceUnknown,
 ])
 
-/** Whether somebody has written in between. What is there now is the leader's to say, and perhaps only in a moment. */
+/** Whether another writer came in between. What is there now is the leader's to say, and perhaps only in a moment. */
 export const isConflict = (error: unknown): boolean => error instanceof JetStreamApiError && CONFLICTS.has(error.code)
 
 /** Whether there is no such stream: it was never made, or is gone with all that was in it. */
 export const isMissing = (error: unknown): boolean => {
   if (error instanceof JetStreamApiError) return error.code === JetStreamApiCodes.StreamNotFound
-  if (error instanceof JetStreamError) return "code" in error && error.code === 503 // nobody answers a batch of direct gets
+  if (error instanceof JetStreamError) return "code" in error && error.code === 503 // a batch of direct gets found no responder
   const subject = unheard(error)
   return subject !== null && !isApi(subject)
 }
@@ -40,7 +40,7 @@ export const refusalOf = (storage: string, error: unknown): StorageRefused | nul
   return refused(`${error.message}${FULL.has(error.code) ? `: it is full. ${ROOM}` : ""}`)
 }
 
-/** Of a stream, for who has not lost a race. */
+/** Of a stream, for a writer that has not lost a race. */
 export const storageErrorOf = (stream: string, error: unknown): StorageError => {
   if (isMissing(error)) return new StreamMissing({ stream })
   const reason = error instanceof Error ? error.message : String(error)
@@ -59,11 +59,11 @@ const isDisabled = (error: unknown): boolean => {
   return error instanceof Error && error.cause !== undefined && isDisabled(error.cause)
 }
 
-/** The subject that nobody listened to. */
+/** The subject that had no listener. */
 const unheard = (error: unknown): string | null => {
   if (error instanceof NoRespondersError) return error.subject
   return error instanceof Error && error.cause !== undefined ? unheard(error.cause) : null
 }
 
-/** Somebody answers there where JetStream is on; direct gets are a stream's own. */
+/** Where JetStream is on, this subject has a responder; direct gets are a stream's own. */
 const isApi = (subject: string): boolean => subject.startsWith("$JS.API.") && !subject.startsWith("$JS.API.DIRECT.GET.")

@@ -1,6 +1,6 @@
 // What is stored on the servers: streams of messages by subject, each taken on disk before it is acknowledged. The log of
-// tokens is one, and every bucket. Whoever shares a subject appends after the message that it knows as the last, so of two
-// who are at it at once one is refused. jetStream.ts is the storage over NATS; whatever else has these operations is one too.
+// tokens is one, and every bucket. A writer that shares a subject appends after the message that it knows as the last, so of
+// two that write at once one is refused. jetStream.ts is the storage over NATS; whatever else has these operations is one too.
 import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
 import type { StorageRefused } from "../wire/errors.ts"
 import type { StorageHealth } from "./storageHealth.ts"
@@ -74,7 +74,7 @@ export class Storage extends Context.Service<
     readonly make: (stream: LogStream | BucketStream) => Effect.Effect<void, StorageError>
     /** When a stream was made: at another time, it is another one. */
     readonly born: (stream: string) => Effect.Effect<string, StorageError>
-    /** The new message's sequence; null where somebody else has written to the subject. */
+    /** The new message's sequence; null where another writer has written to the subject. */
     readonly append: (message: Appending) => Effect.Effect<number | null, StorageError>
     /** The last message of a subject, as the stream's leader has it; null where there never was one. */
     readonly newest: (stream: string, subject: string) => Effect.Effect<Stored | null, StorageError>
@@ -93,9 +93,9 @@ export class Storage extends Context.Service<
       stream: string,
       subjects: ReadonlyArray<string>,
     ) => Effect.Effect<StoredChanges, StorageError, Scope.Scope>
-    /** Has a subject's messages after a sequence sent to an inbox, now and as they come, for as long as somebody listens there. */
+    /** Has a subject's messages after a sequence sent to an inbox, now and as they come, for as long as it has a listener. */
     readonly send: (stream: string, subject: string, after: number, inbox: string) => Effect.Effect<void, StorageError>
-    /** Which streams refuse what is written, for all who write. */
+    /** Which streams refuse what is written, for all writers. */
     readonly health: StorageHealth
   }
 >()("chorus/store/Storage") {}

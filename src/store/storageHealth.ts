@@ -1,9 +1,9 @@
-// Which storages of a server refuse to write, as this process has heard last. It is told to the log once, and to whoever asks
-// whether we are ready.
+// Which storages of a server refuse to write, as this process heard last. It is logged once, and part of the answer to
+// whether this process is ready.
 import { Effect } from "effect"
 import { StorageRefused } from "../wire/errors.ts"
 
-/** A refusal that nobody has heard again for so long is over, as far as is known: the next to ask finds out. */
+/** A refusal that has not been heard again for this long is over, as far as is known: the next write finds out. */
 const FORGET_MILLIS = 10_000
 
 export class StorageHealth {

@@ -39,7 +39,7 @@ export type AppendOptions = Pick<Append, "hurried">
 
 export type TokenLogOptions = Pick<Deployment, "name" | "retentionMillis">
 
-/** One stream for all deployments of a server: the retention that was asked for last is everybody's. */
+/** One stream for all deployments of a server: the retention that was asked for last holds for all of them. */
 const streamOf = ({ retentionMillis = null }: { readonly retentionMillis?: number | null | undefined }): LogStream => ({
   ...{ _tag: "Log", stream: TOKEN_STREAM, subjects: TOKEN_STREAM_SUBJECTS, retentionMillis },
 })
@@ -91,7 +91,7 @@ const portOf = (storage: Storage["Service"], make: Effect.Effect<void, StorageEr
 /** How long a question is asked again: servers may be away for a while. */
 const AGAIN = Schedule.spaced("100 millis")
 const PATIENCE_MILLIS = 60_000
-/** Where a storage refuses, somebody has to do something about it first. */
+/** A storage that refuses goes on refusing until an operator acts, so it is asked less often. */
 const REFUSED_MILLIS = 10_000
 
 const untilAnswered = <A>(question: Effect.Effect<A, StorageError>): Effect.Effect<A, StorageError> =>

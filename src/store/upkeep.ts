@@ -1,5 +1,5 @@
-// Looks after a stream: one that is gone, as when somebody has deleted it or emptied the server's store, is made again, and
-// whoever has something to put back into it is told; also where another process was quicker to make it.
+// Looks after a stream: one that is gone, as when it was deleted or the server's store was emptied, is made again, and the
+// code that has something to put back into it is told; also where another process was quicker to make it.
 import { Effect, Semaphore } from "effect"
 import { StorageRefused } from "../wire/errors.ts"
 import { type BucketStream, type LogStream, Storage, type StorageError } from "./storage.ts"

@@ -43,7 +43,7 @@ export const SupervisorBeat = Schema.TaggedStruct("SupervisorBeat", {
   drafted: Schema.Int, // a counter
   iterations: Schema.Int, // a counter
   kvTokensReserved: Schema.Int, // for the sessions that run
-  kvTokensKept: Schema.Int, // of ended sessions, for those who go on from them
+  kvTokensKept: Schema.Int, // of ended sessions, for sessions that go on from them
   kvTokensTotal: Schema.Int,
   requests: Schema.Int, // all of them: a counter
   refused: Schema.Int, // a counter

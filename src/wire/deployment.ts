@@ -36,7 +36,7 @@ export const SessionLimits = Schema.Struct({
   kvTokens: Schema.optionalKey(Positive), // of all sessions together; left out: what the ranks have memory for
   queue: Schema.optionalKey(Count), // requests that may wait, for memory or for ranks to start; more are refused. 256
   clientSessions: Schema.optionalKey(Positive), // that one client may have, waiting ones too; left out: as many as it likes
-  keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for those who go on from it. 60,000
+  keepMillis: Schema.optionalKey(Count), // how long an ended session's KV is kept for sessions that go on from it. 60,000
   retentionMillis: Schema.optionalKey(Positive), // how long a session's tokens can be read; an hour where it is left out
 })
 
@@ -80,7 +80,7 @@ export const ENVIRONMENT = {
   nats: "CHORUS_NATS",
   natsKey: "CHORUS_NATS_KEY", // path of the seed that this process shows
   natsCa: "CHORUS_NATS_CA", // path of the certificate that it trusts
-  natsKeys: "CHORUS_NATS_KEYS", // folder that has both, for who starts others or is several things
+  natsKeys: "CHORUS_NATS_KEYS", // folder that has both, for a process that starts others or has several roles
   deployment: "CHORUS_DEPLOYMENT",
   group: "CHORUS_GROUP",
   rank: "CHORUS_RANK",
@@ -94,12 +94,12 @@ export const ENVIRONMENT = {
 export const HTTP_ENVIRONMENT = {
   host: "CHORUS_HTTP_HOST", // 127.0.0.1
   port: "CHORUS_HTTP_PORT", // 8080; 0 takes a free one
-  keys: "CHORUS_API_KEYS", // separated by commas; none: everybody may ask
+  keys: "CHORUS_API_KEYS", // separated by commas; none: every client may ask
   keysFile: "CHORUS_API_KEYS_FILE", // a key a line, or a name and a key
   rateLimit: "CHORUS_HTTP_RATE_LIMIT", // requests a minute of each key; unlimited
   timeout: "CHORUS_HTTP_TIMEOUT", // seconds of a request; 600
   bodyLimit: "CHORUS_HTTP_BODY_LIMIT", // bytes; 1 MiB
   keepAlive: "CHORUS_HTTP_KEEP_ALIVE", // seconds of silence in a stream until it is filled; 15
   corsOrigins: "CHORUS_HTTP_CORS_ORIGINS", // separated by commas; none
-  strict: "CHORUS_HTTP_STRICT", // 1 refuses fields that nobody knows; 0
+  strict: "CHORUS_HTTP_STRICT", // 1 refuses unknown fields; 0
 } as const

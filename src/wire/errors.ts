@@ -60,7 +60,7 @@ export class PassFailed extends Schema.TaggedError<PassFailed>()("PassFailed", {
 /** A peer's activation did not come within the time for one exchange. */
 export class PeerSilent extends Schema.TaggedError<PeerSilent>()("PeerSilent", {
   group: Schema.String,
-  rank: Schema.Int, // who waited
+  rank: Schema.Int, // the one that waited
   peer: Schema.Int,
   step: Schema.Int,
 }) {

@@ -1,6 +1,6 @@
-// Who is which rank of a replica's groups. The controller tells it when a standby has taken a rank's place, after it has written
-// it down, and again until every process has understood. The groups go on in another epoch then: one that was given up and
-// wakes up speaks and listens where nobody is.
+// Which process is which rank of a replica's groups. The controller tells it when a standby has taken a rank's place, after it has written
+// it down, and again until every process has understood. The groups go on in another epoch then: a rank that was given
+// up and wakes up speaks under the old epoch, where no process listens.
 import { Schema } from "effect"
 import { Count } from "./scalar.ts"
 

@@ -6,7 +6,7 @@ import { Count } from "./scalar.ts"
 
 export const HOST_BEAT_MILLIS = 500
 
-/** A host that has not been heard for so many beats is gone, and its ranks with it. */
+/** A host that misses this many beats is gone, and its ranks with it. */
 export const HOST_BEATS_MISSED = 4
 
 /** Which rank of which activation; a standby has a number behind its group's ranks. */

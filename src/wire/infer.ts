@@ -40,9 +40,9 @@ export const InferRequest = Schema.Struct({
   ),
   fuzzy: Schema.optionalKey(Positive), // N of this session's fuzzy passes
   stream: Schema.optionalKey(Schema.Boolean), // false: the reply is the whole answer; true: the session, at once
-  client: Schema.optionalKey(Name), // who asks, for limits of each client
+  client: Schema.optionalKey(Name), // the asker, for limits of each client
   deadlineMillis: Schema.optionalKey(Positive), // from acceptance; then the session ends with what it has
-  interestMillis: Schema.optionalKey(Millis), // the session is cancelled when nobody has said for so long that he reads it
+  interestMillis: Schema.optionalKey(Millis), // the session is cancelled when no reader has spoken up for this long
   logprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // alternatives logged with each token; left out: not even the token's own
   promptLogprobs: Schema.optionalKey(Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 20 })))), // likewise, with each token of the prompt but the first
   trace: Schema.optionalKey(Schema.Boolean), // whether each drafting iteration is told on the trace subject; false
@@ -139,7 +139,7 @@ export const GenerationStats = Schema.Struct({
 })
 export type GenerationStats = typeof GenerationStats.Type
 
-/** While a session waits for ranks to start; on `progress.<session>`, not stored, and so only for whoever listens. */
+/** While a session waits for ranks to start; on `progress.<session>`, not stored, and so only for current listeners. */
 export const SessionProgress = Schema.TaggedStruct("Activating", {
   fraction: Schema.Finite, // 0 to 1
 })
@@ -205,7 +205,7 @@ export const LogEntry = Schema.Union([
   }),
   /** Tokens of the prompt from position `from` on, where they were asked for: all of them before the first of the answer. */
   Schema.TaggedStruct("Prompt", { epoch: Count, at: Count, from: Count, tokens: Schema.Array(PromptToken) }),
-  /** Another supervisor goes on from here: who wrote before cannot write any more. Says nothing to readers. */
+  /** Another supervisor goes on from here: the owner before it cannot write any more. Means nothing to readers. */
   Schema.TaggedStruct("Owner", { epoch: Count, at: Count }),
   Schema.TaggedStruct("Tokens", {
     epoch: Count,
@@ -213,7 +213,7 @@ export const LogEntry = Schema.Union([
     tokens: Schema.Array(LoggedToken),
     prompt: Schema.optionalKey(Count), // tokens of it that were told before, where they were asked for
   }),
-  /** The ranks went while a pass of the session ran, so many times in a row at this position. Says nothing to readers. */
+  /** The ranks were lost while a pass of the session ran, this many times in a row at this position. Means nothing to readers. */
   Schema.TaggedStruct("Lost", { epoch: Count, at: Count, count: Count }),
   Schema.TaggedStruct("End", {
     epoch: Count,

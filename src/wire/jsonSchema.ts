@@ -1,4 +1,4 @@
-// A message's schema as a JSON document, for those who ask a service what it takes. What msgpack carries is closer to its
+// A message's schema as a JSON document, for clients that ask a service what it takes. What msgpack carries is closer to its
 // types than JSON is: an integer of 64 bits is an integer there, and no string.
 import { Schema } from "effect"
 

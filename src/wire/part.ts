@@ -17,7 +17,7 @@ export interface Part {
 
 export const PART_HEADER_BYTES = 24
 
-/** How many messages an activation of so many bytes needs. */
+/** How many messages an activation of this many bytes needs. */
 export const partsOf = (bytes: number, maxPayload: number): number =>
   bytes <= maxPayload ? 1 : Math.ceil(bytes / (maxPayload - PART_HEADER_BYTES))
 

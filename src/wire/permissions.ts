@@ -1,4 +1,4 @@
-// Who may say and hear what on NATS. Each role has what its work needs and no more; nats-server enforces it, and
+// Which role may publish and hear what on NATS. Each role has what its work needs and no more; nats-server enforces it, and
 // test/integration/permissions.test.ts tries every act of docs/NATS.md as every role.
 import { SUPERVISORS, TOKEN_STREAM } from "./subjects.ts"
 
@@ -17,11 +17,11 @@ export interface Permissions {
   readonly neverPublish: ReadonlyArray<string>
   readonly subscribe: ReadonlyArray<string>
   readonly neverSubscribe: ReadonlyArray<string>
-  /** May answer whoever asks, each question so often. The server keeps each for minutes: for those who are seldom asked. */
+  /** May answer any request, each this many times. The server keeps each for minutes: for roles that are seldom asked. */
   readonly answers: number | null
 }
 
-/** Answers to a user come to an inbox that only he may listen to. */
+/** Answers to a user come to an inbox that only that user may listen to. */
 export const inboxPrefixOf = (publicKey: string): string => `_INBOX.${publicKey}`
 const inboxOf = ({ publicKey }: Pick<User, "publicKey">): string => `${inboxPrefixOf(publicKey)}.>`
 
@@ -41,14 +41,14 @@ const streamApi = (stream: string): ReadonlyArray<string> => [
 const bucketApi = (bucket: string): ReadonlyArray<string> => streamApi(`KV_${bucket}`)
 const bucketWrite = (bucket: string): string => `$KV.${bucket}.>`
 
-/** What only supervisors write: who runs where, who is alive, which sessions there are. */
+/** What only supervisors write: what runs where, which processes are alive, which sessions there are. */
 const STATE_BUCKETS = ["chorus_replicas", "chorus_leases", "chorus_executions", "chorus_executions_results"]
 
 /** What operators want: the deployments, and which hosts are to drain. */
 const DEPLOYMENTS = "chorus_deployments"
 const DRAINS = "chorus_drains"
 
-/** A service hears what asks for all, for its name and for itself. Verb by verb: who may subscribe to a.* may to a.> as well. */
+/** A service hears requests for all, for its name and for itself. Verb by verb: a user that may subscribe to a.* may to a.> as well. */
 const asService = (name: string): ReadonlyArray<string> =>
   ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.${name}`, `$SRV.${verb}.${name}.*`])
 
@@ -63,7 +63,7 @@ const ASKING = [
 
 const nothing: Permissions = { publish: [], neverPublish: [], subscribe: [], neverSubscribe: [], answers: null }
 
-/** `all` are the server's users: whom one answers, and which deployments have ranks of their own. */
+/** `all` are the server's users: which of them a role answers, and which deployments have ranks of their own. */
 export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions => {
   const own = inboxOf(user)
   const inboxesOf = (...roles: ReadonlyArray<Role>) => all.filter(({ role }) => roles.includes(role)).map(inboxOf)
@@ -124,7 +124,7 @@ export const permissionsOf = (user: User, all: ReadonlyArray<User>): Permissions
             `${group}.kv.*`,
             `chorus.v1.${deployment}.beat.*.*.*`,
           ],
-          ...inboxesOf("supervisor", "operator"), // who asks it; asked too often for the server to keep count
+          ...inboxesOf("supervisor", "operator"), // its askers; they ask too often for the server to keep count
           own,
         ],
         neverPublish: others,

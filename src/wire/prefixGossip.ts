@@ -1,5 +1,5 @@
-// What supervisors tell one another of the KV that ended sessions have left on the ranks of a replica. Who misses it fills a
-// prompt in that he could have had; who believes it for too long is told `UnknownSession` by the ranks.
+// What supervisors tell one another of the KV that ended sessions have left on the ranks of a replica. A supervisor that
+// misses it fills in a prompt that it could have had; one that believes it for too long is told `UnknownSession` by the ranks.
 import { Schema } from "effect"
 import { Count } from "./scalar.ts"
 
@@ -14,7 +14,7 @@ export const PrefixGossip = Schema.Union([
     session: Schema.String,
     kv: Schema.String, // its name on the ranks
     tokens: Schema.Array(Count),
-    base: Count, // exact KV in the base group: of so many of the tokens
+    base: Count, // exact KV in the base group: of this many of the tokens
     draft: Count,
   }),
   Schema.TaggedStruct("Freed", { ...where, session: Schema.String }),

@@ -1,5 +1,5 @@
-// How a session's log is read. Its name is the key: nobody can ask for the log of a session that he does not know, since a
-// supervisor, and not JetStream, is asked.
+// How a session's log is read. Its name is the key: the log of a session whose name is unknown cannot be asked for, since
+// a supervisor, and not JetStream, is asked.
 import { Schema } from "effect"
 import { StorageRefused } from "./errors.ts"
 import { LogEntry } from "./infer.ts"
@@ -27,7 +27,7 @@ export const ReadAnswer = Schema.Union([
   Schema.TaggedStruct("Looked", {
     first: Schema.NullOr(Logged), // null: there is nothing
     last: Schema.NullOr(Logged),
-    running: Schema.optionalKey(Schema.Boolean), // false: it has not ended, and nobody goes on with it
+    running: Schema.optionalKey(Schema.Boolean), // false: it has not ended, and no supervisor goes on with it
   }),
   Schema.TaggedStruct("Following", {}),
   /** Also what a reader hears whose session has ended, and whose end the log does not take. */

@@ -58,7 +58,7 @@ export const DEMAND_MILLIS = 500
 
 /** What one supervisor has of a deployment, or of what it was before a change. Told when it changes, and again while it is not nothing. */
 export const Demand = Schema.TaggedStruct("Demand", {
-  source: Schema.String, // who tells it: the newest word of each counts
+  source: Schema.String, // the sender: the newest message of each counts
   deployment: Schema.String,
   waiting: Count, // for a replica to be ready
   running: Schema.Array(Schema.Struct({ epoch: Count, sessions: Count })),

@@ -13,9 +13,9 @@ export const subjectsOf = (deployment: string) => {
     infer: `${root}.infer`,
     /** A session's durable log, which is also its public token stream. */
     tokens: (session: string) => `${root}.tokens.${session}`,
-    /** Readers of logs: a supervisor has JetStream send a session's to whoever knows its name. */
+    /** Readers of logs: a supervisor has JetStream send a session's log to any client that knows its name. */
     read: `${root}.read`,
-    /** How far the ranks are that a session waits for: told to whoever listens, and not stored. */
+    /** How far the ranks are that a session waits for: for current listeners, and not stored. */
     progress: (session: string) => `${root}.progress.${session}`,
     /** A client's wish to end a session. */
     cancel: (session: string) => `${root}.ctl.cancel.${session}`,
@@ -23,13 +23,13 @@ export const subjectsOf = (deployment: string) => {
     demand: `${root}.demand`,
     /** KV of ended sessions that supervisors keep, for one another. */
     kept: `${root}.kept`,
-    /** A reader's word that somebody still wants a session's tokens. */
+    /** A reader's message that it still wants a session's tokens. */
     interest: (session: string) => `${root}.ctl.interest.${session}`,
     /** What a session that is traced says of its iterations, live and nowhere stored. */
     trace: (session: string) => `${root}.trace.${session}`,
     /** Heartbeats. */
     beat: (actor: string) => `${root}.beat.${actor}`,
-    /** All of them, for those who watch. */
+    /** All of them, for observers. */
     beats: `${root}.beat.>`,
   }
 }
@@ -73,7 +73,7 @@ export const groupSubjects = ({ deployment, epoch, group }: GroupPlace) => {
   }
 }
 
-/** Who is which rank of an activation, and in which epoch: its processes hear it, whatever they are at the moment. */
+/** Which process is which rank of an activation, and in which epoch: its processes hear it, whatever their role at the moment. */
 export const formationSubject = (deployment: string, activation: number): string =>
   `chorus.v1.${deployment}.group.${activation}.formation`
 
@@ -84,12 +84,12 @@ export const hostSubjects = (host: string) => {
     /** Requests to look at models, to start and to stop ranks. */
     control: `${root}.ctl`,
     beat: `${root}.beat`,
-    /** Answered by who has the name: whether one may join by it. */
+    /** Answered by the host that has the name: so a second one cannot join by it. */
     taken: `${root}.taken`,
   }
 }
 
-/** Where answers go. Nobody answers to another subject: whoever asks could have us write what he may not write himself. */
+/** Where answers go. Other subjects get none: an asker could otherwise have us write where it may not write itself. */
 const INBOX = /^_INBOX(\.[A-Za-z0-9_-]+)+$/
 export const isInbox = (subject: string): boolean => INBOX.test(subject)
 

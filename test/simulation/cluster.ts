@@ -25,7 +25,7 @@ const TOKENIZER = new Tokenizer({
   },
 })
 
-/** Where nobody serves. */
+/** Without a supervisor. */
 const ASK_AGAIN_MILLIS = 200
 
 export interface Client {
@@ -186,7 +186,7 @@ export class Cluster {
     return startReader({ process, network: this.network, log: this.log, session, mutation: this.#mutation })
   }
 
-  /** Nobody asks anything of them any more. */
+  /** They are asked nothing any more. */
   leaveRanksAlone(): void {
     for (const { process } of this.#supervisors.values()) process.kill()
     this.#supervisors.clear()

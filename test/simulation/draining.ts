@@ -1,4 +1,4 @@
-// Which replicas drain: written by the controller, whom nobody plays here, and followed by every supervisor.
+// Which replicas drain: written by the controller, which is not simulated here, and followed by every supervisor.
 import type { Network } from "./network.ts"
 import type { Process } from "./world.ts"
 

@@ -45,7 +45,7 @@ export interface Predicted {
   readonly logProb: number
 }
 
-/** What the model says after some tokens: all of it anew, by nobody's KV. */
+/** What the model says after some tokens: all of it computed anew, without KV. */
 export const predict = (tokens: ReadonlyArray<number>, model: ModelShape, sampling: Sampling): Predicted => {
   const h = stateAfter(tokens, model)
   return { token: chosen(h, sampling, () => tokens), logProb: logProbOf(h) }
@@ -72,7 +72,7 @@ const stateAfter = (tokens: ReadonlyArray<number>, { layers, salt }: ModelShape)
 export const scores = (prompt: ReadonlyArray<number>, { layers, salt }: ModelShape): ReadonlyArray<number> =>
   prompt.slice(1).map((token, i) => logProbOf(mix(stateAfter(prompt.slice(0, i + 1), { layers, salt }), token)))
 
-/** All that it says after a prompt, with nobody to disturb it. */
+/** All that it says after a prompt, undisturbed. */
 export const answer = (
   { prompt, maxTokens, sampling, ignoreEos }: Asked,
   model: ModelShape,
@@ -198,7 +198,7 @@ export class HashEngine {
     return kv
   }
 
-  /** It takes a while, in which nobody else may have the session; who closes it waits. */
+  /** It takes a while, in which nothing else may use the session; closing it waits. */
   #carried<A>(session: string, use: (kv: Kv) => A): Effect.Effect<A, ComputeFailed> {
     return this.#rest.withPermits(1)(
       Effect.uninterruptible(

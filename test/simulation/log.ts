@@ -1,7 +1,7 @@
 // The simulated JetStream stream of token logs: expected sequences, message ids that are known for a while, an
 // acknowledgement that may be lost, and a tail that may be. With three copies an entry is proposed first: until it is applied,
-// whoever else writes to its log is refused, and whoever repeats it is told to wait; and a server that is not the leader may
-// read an older log.
+// another write to its log is refused, and a repetition of it is told to wait; and a server that is not the leader may read an
+// older log.
 import { Effect, Schedule } from "effect"
 import { appendTo, LogFailed } from "../../src/store/append.ts"
 import type { Logged, TokenLog } from "../../src/store/tokenLog.ts"
@@ -83,8 +83,8 @@ export class LogServer {
   }
 
   /**
-   * The server has died before its newest entries were on its disk. Of a session that has ended nobody would write them
-   * again, so its end is taken to be on the disk, and all that is before it.
+   * The server has died before its newest entries were on its disk. Those of a session that has ended would not be
+   * written again, so its end is taken to be on the disk, and all that is before it.
    */
   loseTail(entries: number): void {
     const ended = this.#entries.findLastIndex(({ entry }) => entry._tag === "End") + 1

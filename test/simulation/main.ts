@@ -8,7 +8,7 @@ const help = `usage: npm run simulate -- [--seeds N] [--from SEED] [--seed SEED]
 Runs the protocol on a virtual clock and a virtual network, a world a seed, and checks that nothing is lost: first the seeds
 that have ever failed, then others.
 
-  --seeds N     so many others; 1000
+  --seeds N     how many others; 1000
   --from SEED   the first of them; 0
   --seed SEED   this one alone, with a trace of all that happened
   --still       no replica drains, and no session has a deadline: worlds as they were before

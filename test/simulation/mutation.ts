@@ -1,5 +1,5 @@
-// Deliberate breakages, each at a place where the simulator stands in for something: whoever leaves one of these out of the
-// product has to be found out, and quickly.
+// Deliberate breakages, each at a place where the simulator stands in for something: a change that leaves one of these out of
+// the product has to be found, and quickly.
 
 /** With the first seed, from 0 on, that has found it when this was written. */
 export const MUTATIONS = {

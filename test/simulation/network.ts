@@ -73,7 +73,7 @@ export class Network {
     if (this.isUp(to) && !this.#world.random.chance(this.faults.loss)) this.#carry(null, to, deliver)
   }
 
-  /** From the server, to who follows something: what is missing of it, or too early, he notices by its number, and has it sent again. */
+  /** From the server to a follower, which notices what is missing or too early by its number, and has it sent again. */
   tell(to: Process, deliver: () => void): void {
     if (this.isUp(to)) this.#carry(null, to, deliver, true)
   }

@@ -24,7 +24,7 @@ export interface GroupShape {
   readonly fuzzy: number
 }
 
-/** Who has asked, and how he hears the answer. */
+/** The asker, and how it hears the answer. */
 export interface Asking {
   readonly from: Process
   readonly heard: (answer: PassAnswer) => void

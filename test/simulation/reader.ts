@@ -67,7 +67,7 @@ export const startReader = ({ process, network, log, session, mutation }: Reader
       if (next === "again") break
     }
     if (random.chance(0.01)) {
-      // Somebody who has gone and come back: with what he has, and without a place in the log.
+      // A reader that has gone and come back: with what it has, and without a place in the log.
       position = new Position(tokens.length)
       prompt.length = 0
       newest = null

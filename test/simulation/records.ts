@@ -51,7 +51,7 @@ export class RecordServer {
     return this.#records.get(id) ?? null
   }
 
-  /** Null where somebody was quicker; revision 0 is that of what is not there. `millis`: what the disk, or the copies, take. */
+  /** Null where another writer was quicker; revision 0 is that of what is not there. `millis`: what the disk, or the copies, take. */
   write(id: string, execution: Execution, revision: number, millis: () => number): Answered<number | null> {
     const blind = this.#mutation === "a record is taken whatever its revision"
     if (this.#proposals.holder(id) !== undefined) return done(null, millis())
@@ -87,7 +87,7 @@ export class RecordServer {
     this.#watchers.delete(watcher)
   }
 
-  /** A record that is made anew, by who does not know that the session has ended, counts from the start. */
+  /** A record that is made anew, by a supervisor that does not know that the session has ended, counts from the start. */
   #own(id: string, epoch: number, owner: string): void {
     const owners = this.#owners.get(id) ?? new Map<number, string>()
     this.#owners.set(id, owners)
@@ -154,7 +154,7 @@ export const storeOf = ({ process, network, server, diskMillis, mutation }: Stor
     get: (id) => always(() => server.get(id)),
     replace: write,
     follow,
-    lost: () => Effect.void, // nobody deletes a bucket here
+    lost: () => Effect.void, // no bucket is deleted here
     // Generate keeps a journal of its own, so none of these is ever asked for more.
     followDeferreds: () => Effect.never,
     part: () => Effect.succeed(null),

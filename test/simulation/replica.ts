@@ -1,5 +1,5 @@
-// A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; who joins
-// and who is given up follows the same rules as its links.
+// A simulated supervisor's way to a replica: its groups' questions and the ranks' attendance are the product's; which
+// ranks join and which are given up follows the same rules as its links.
 import { Effect, type Fiber, SubscriptionRef } from "effect"
 import type { Models } from "../../src/generation/services.ts"
 import { Attendance } from "../../src/group/attendance.ts"

@@ -28,12 +28,12 @@ export const FAILED: ReadonlyArray<Failed> = [
   {
     seed: 98145,
     drains: false,
-    found: "that a record made twice gives an epoch to a second owner, who finds the session's end in the log",
+    found: "that a record made twice gives an epoch to a second owner, which finds the session's end in the log",
   },
   {
     seed: 36855,
     drains: false,
-    found: "a record of an ended session, made again by a message that came twice: nobody ran it, nobody freed it",
+    found: "a record of an ended session, made again by a message that came twice: it was neither run nor freed",
   },
   { seed: 38694, drains: false, found: "the same, with a session that had ended before its first token" },
   { seed: 123491, drains: false, found: "the same, of the third session" },
@@ -50,13 +50,13 @@ export const FAILED: ReadonlyArray<Failed> = [
   {
     seed: 2105,
     drains: true,
-    found: "KV of a session that was taken over, on the ranks that filled its prompt in: nobody freed it",
+    found: "KV of a session that was taken over, on the ranks that filled its prompt in: it was never freed",
   },
   {
     seed: 7302,
     drains: true,
     found:
-      "a pass of a session that rows were just being given of, to who did not know that it went on there: it failed",
+      "a pass of a session that rows were just being given of, to a rank that did not know that it went on there: it failed",
   },
   {
     seed: 28362,

@@ -3,8 +3,8 @@
 //   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens,
 //   and one that has a deadline with that, when it is over and soon after;
 // - no reader sees a token twice, out of order, or not at all;
-// - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log, but where the
-//   server has lost the log's tail: then what slipped in is nobody's;
+// - an epoch of a session has one owner, and after its first entry nothing of a former owner is in the log, but where the
+//   server has lost the log's tail: then what slipped in has no owner;
 // - in the end no live rank holds KV, and no record of a session is left;
 // - where nothing goes wrong, no rank lacks KV that it should have, whatever moves, and what is not needed is freed at once;
 // - nothing of the product throws what it does not mean to;
@@ -67,7 +67,7 @@ export const simulate = (seed: number, { mutation, note, drains = true }: Simula
     const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
     const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
     world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
-    world.run(world.now + PATIENCE_MILLIS, () => cluster.records.ids.length === 0) // one that nobody has heard of runs, too
+    world.run(world.now + PATIENCE_MILLIS, () => cluster.records.ids.length === 0) // one whose asker never heard of it runs, too
     world.run(world.now + FREEING_MILLIS, freed)
     // What a supervisor that was killed has kept for others, the ranks free by themselves, later.
     const kept = cluster.lossless && (cluster.well || scenario.keepMillis === 0) ? keptBy(cluster) : []

@@ -50,7 +50,7 @@ export interface Supervisor extends Present {
   readonly cancel: (session: string) => void
   readonly beat: (rank: RankActor, connections: number) => void
   readonly sessionsOn: (replica: number) => number
-  /** Hands its sessions over to whoever is first. */
+  /** Hands its sessions over to the first that claims them. */
   readonly drain: (drained: () => void) => void
 }
 
@@ -128,7 +128,7 @@ export const startSupervisor = (options: SupervisorOptions): Supervisor => {
         close: () => {
           closed = true
         },
-        refresh: () => {}, // no reader here has to say that he reads
+        refresh: () => {}, // no reader here has to say that it reads
       }
     },
   )

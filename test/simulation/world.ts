@@ -35,7 +35,7 @@ export class World {
     this.#note?.(`${this.#now.toFixed(3).padStart(11)}  ${line()}`)
   }
 
-  /** In so many milliseconds, if the process still lives then. */
+  /** After this many milliseconds, if the process still lives then. */
   after(millis: number, process: Process | null, task: () => void): void {
     this.#push({ at: this.#now + millis, order: this.#order++, process, task })
   }

@@ -13,13 +13,13 @@ interface PendingStretch<E> extends Stretch {
   readonly outcome: Deferred.Deferred<StretchResult, E>
 }
 
-/** A call, and those whom it serves. */
+/** A call, and the passes that it serves. */
 interface Running<E> {
   readonly together: ReadonlyArray<PendingStretch<E>>
   readonly call: Fiber.Fiber<StretchResult, E>
 }
 
-/** Until so large a part of those whom the last call has served is back, the next call waits, but no longer than this. */
+/** Until this share of the passes that the last call served is back, the next call waits, but no longer than the limit below. */
 const PART = 0.75
 const LINGER_MILLIS = 1
 
@@ -52,7 +52,7 @@ export class Coalescer<E> {
       const outcome = Effect.onInterrupt(Deferred.await(asked.outcome), () => this.#withdraw(asked))
       if (this.#serving) return outcome
       this.#serving = true
-      return Effect.andThen(Effect.forkDetach(this.#serve), outcome) // it begins when all who can ask now have
+      return Effect.andThen(Effect.forkDetach(this.#serve), outcome) // it begins when all that can ask now have
     })
   }
 
@@ -60,7 +60,7 @@ export class Coalescer<E> {
     return this.#waiting.size >= PART * this.#last
   }
 
-  /** Stops a call that serves nobody else. One that others have taken along ends with them, so that its session is at rest afterwards. */
+  /** Stops a call that serves no other pass. One that others have taken along ends with them, so that its session is at rest afterwards. */
   #withdraw(asked: PendingStretch<E>): Effect.Effect<unknown> {
     return Effect.suspend(() => {
       if (this.#waiting.delete(asked)) return Effect.void
@@ -71,7 +71,7 @@ export class Coalescer<E> {
     })
   }
 
-  /** Calls until nobody waits. */
+  /** Calls until none waits. */
   get #serve(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#serving = this.#waiting.size > 0
@@ -93,7 +93,7 @@ export class Coalescer<E> {
     })
   }
 
-  /** Whatever becomes of the call, each whom it serves has its outcome. */
+  /** Whatever becomes of the call, each pass that it serves has its outcome. */
   get #callNow(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       const together = this.#take()

@@ -64,11 +64,11 @@ export class Compute extends Context.Service<
     readonly committed: (session: string) => number
     readonly commit: (session: string, slots: Int32Array) => Effect.Effect<void, ComputeFailed>
     readonly truncate: (session: string, length: number) => Effect.Effect<void, ComputeFailed>
-    /** A session's committed KV of positions [from, to). Who closes it meanwhile waits. */
+    /** A session's committed KV of positions [from, to). Closing it meanwhile waits. */
     readonly kvExport: (session: string, from: number, to: number) => Effect.Effect<Uint8Array, ComputeFailed>
     /** Appends what `kvExport` gave, of an engine of the same shard. */
     readonly kvImport: (session: string, bytes: Uint8Array) => Effect.Effect<void, ComputeFailed>
-    /** Gives an empty session the KV of another one's first tokens; false where that does not hold them. Who closes either meanwhile waits. */
+    /** Gives an empty session the KV of another one's first tokens; false where that does not hold them. Closing either meanwhile waits. */
     readonly copy: (from: string, to: string, length: number) => Effect.Effect<boolean, ComputeFailed>
     /**
      * A whole pass in one native call. What other sessions want of the device at the same time runs with it, where it is

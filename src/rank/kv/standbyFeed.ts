@@ -45,7 +45,7 @@ export class StandbyFeed {
     this.#sessions.delete(session)
   }
 
-  /** What is to be sent of a session that is at rest and holds so many rows, at most `most` at a time. */
+  /** What is to be sent of a session that is at rest and holds this many rows, at most `most` at a time. */
   next(session: string, committed: number, most: number): (Told & { readonly to: number }) | null {
     const told = this.#sessions.get(session)
     if (told === undefined || committed <= told.length) return null

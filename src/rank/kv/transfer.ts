@@ -32,7 +32,7 @@ export interface TransferOptions {
   readonly epoch: number
   readonly group: string
   readonly rank: number
-  readonly shard: string // in words: who asks and who gives have the same
+  readonly shard: string // in words: the asker and the giver have the same
   readonly compute: Compute["Service"]
   /** Tells every rank of a group. */
   readonly ask: (source: Source, wish: Uint8Array) => void
@@ -43,7 +43,7 @@ export interface TransferOptions {
 }
 
 export interface Transfer {
-  /** What somebody wants of this rank, to be given when the session is at rest; null where it does not hold it, and has said so. */
+  /** What another rank wants of this one, to be given when the session is at rest; null where it does not hold it, and has said so. */
   readonly wished: (wish: KvWish) => Send | null
   readonly give: (wish: Send) => Effect.Effect<void>
   /** Something has come. */
@@ -91,14 +91,14 @@ const answer = (
   for (const piece of encode(message, number, maxPayload())) give(target, piece)
 }
 
-/** Who waits for the answer to a wish. */
+/** The fibres that wait for the answer to a wish. */
 interface Asker {
   readonly wish: Send
   readonly assembly: Assembly // of its parts: those of other answers come in between
   readonly take: (message: KvMessage) => void
 }
 
-/** What has come for those who asked. */
+/** What has come for the askers. */
 class Pieces {
   readonly #waiting = new Map<number, Asker>() // by the wish's number
   readonly #whole = new Assembly()
@@ -106,7 +106,7 @@ class Pieces {
   deliver(message: Uint8Array): void {
     const number = numberOf(message)
     const asker = number === null ? undefined : this.#waiting.get(number)
-    if (number !== null && asker === undefined) return // nobody waits for it any more
+    if (number !== null && asker === undefined) return // nothing waits for it any more
     const kv = (asker?.assembly ?? this.#whole).deliver(message)
     if (Result.isFailure(kv) || kv.success === null) return
     for (const { wish, take } of asker === undefined ? this.#waiting.values() : [asker]) {

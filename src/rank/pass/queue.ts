@@ -31,7 +31,7 @@ type Work<Asker> =
  */
 export type QueueAction<Asker> =
   | { readonly _tag: "Open"; readonly lane: Lane<Asker> } // its exchange: what comes for the pass is kept from now on
-  | { readonly _tag: "Leave"; readonly lane: Lane<Asker> } // its exchange: whoever waits in it is superseded
+  | { readonly _tag: "Leave"; readonly lane: Lane<Asker> } // its exchange: a fibre that waits in it is superseded
   | { readonly _tag: "Begin"; readonly turn: Turn<Asker> }
   | { readonly _tag: "Stop"; readonly turn: Turn<Asker> }
   | { readonly _tag: "Answer"; readonly askers: ReadonlyArray<Asker>; readonly answer: PassAnswer }
@@ -45,10 +45,10 @@ export interface PassQueueOptions {
   readonly group: string
   readonly rank: number
   readonly epoch: number
-  readonly leads: boolean // answers; a rank that does not lead answers only to refuse, and who asks takes the first answer
+  readonly leads: boolean // answers; a rank that does not lead answers only to refuse, and the asker takes the first answer
 }
 
-/** A session is kept for so long though nobody speaks of it. */
+/** How long a session is kept without being mentioned. */
 export const TICK_MILLIS = 60_000
 const TICKS_UNUSED = 10
 
@@ -86,7 +86,7 @@ export class PassQueue<Asker> {
     const lane: Lane<Asker> = { command, sessions, askers: [asker], answer: null }
     for (const session of sessions) this.#lanes.set(session, lane)
     const leave = [...last].map((lane) => ({ _tag: "Leave", lane }) as const) // may end a pass, so that this one begins
-    // The leader is still at the last pass only when nobody waits for its answer. Another rank may have its commit to finish.
+    // The leader is still at the last pass only when nothing waits for its answer. Another rank may have its commit to finish.
     return [{ _tag: "Open", lane }, ...leave, ...this.#take({ _tag: "Pass", lane }, sessions, leads ? "stop" : "wait")]
   }
 
@@ -102,7 +102,7 @@ export class PassQueue<Asker> {
     ]
   }
 
-  /** Between two passes: who asks may not know yet that the session goes on here after all. */
+  /** Between two passes: the asker may not know yet that the session goes on here after all. */
   give(wish: Send): Actions<Asker> {
     return this.#take({ _tag: "Give", wish }, [wish.session], "wait")
   }
@@ -139,8 +139,8 @@ export class PassQueue<Asker> {
   }
 
   /**
-   * What was said to a connection that was down, nobody has heard. Who has heard it does not listen any more. Nor may a
-   * Release have been heard here: what is held has to be spoken of soon.
+   * What was published over a connection that was down, no process has heard, and what was heard is no longer waited for.
+   * A Release may have been missed here as well: a session that is held has to be mentioned soon.
    */
   reconnected(held: ReadonlyArray<string>): Actions<Asker> {
     for (const session of held) this.#unused.set(session, TICKS_UNUSED - 1)
@@ -150,8 +150,8 @@ export class PassQueue<Asker> {
   }
 
   /**
-   * Some time has passed. A session that nobody speaks of any more is freed, in case its Release was not heard here; whoever
-   * needs it after all fills it in again.
+   * Some time has passed. A session that is no longer mentioned is freed, in case its Release was not heard here; a
+   * supervisor that needs it after all fills it in again.
    */
   tick(held: ReadonlyArray<string>): Actions<Asker> {
     for (const session of this.#unused.keys()) if (!held.includes(session)) this.#unused.delete(session)

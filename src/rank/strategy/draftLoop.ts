@@ -1,4 +1,4 @@
-// EasySpec's draft loop, inside the draft group: one command, one answer, and nobody outside is asked between depths.
+// EasySpec's draft loop, inside the draft group: one command, one answer, and no process outside is asked between depths.
 // The leader has the head and so the tree; the others follow it from frontier to frontier.
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"

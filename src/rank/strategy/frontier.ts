@@ -1,4 +1,4 @@
-// The rows of a draft step on their way from the leader, who has the trees, to the other ranks: tokens, then the slots of
+// The rows of a draft step on their way from the leader, which has the trees, to the other ranks: tokens, then the slots of
 // their parents, 32 bits each, little-endian. Where several sessions draft together, the number of rows of each comes first;
 // a session that needs none any more has 0. They ride with the step's first activation.
 import type { Segment } from "../../../native/index.ts"

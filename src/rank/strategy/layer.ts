@@ -1,6 +1,6 @@
 // `layer`: EasySpec's layer parallelism (arXiv 2502.02493). Every rank holds the attention, and so the KV, of some layers;
 // rank 0 leads: it embeds, owns the first and the last layer and the head, and answers. The MLPs of the layers between
-// are on every rank. plan.ts says who sends what to whom.
+// are on every rank. plan.ts says which rank sends what to which.
 //
 // Exact pass: only one attention can run at a time, so h is handed to the owner of the next layer, which runs its MLPs
 // too. One hop of one message wherever the owner changes.
@@ -130,7 +130,7 @@ const fuzzyGroups = Effect.fnUntraced(function* (
   for (const { layers, owners, listeners, hop } of gathers) {
     const mine = layers.filter((_, i) => owners[i] === rank)
     const others = hop === null ? [] : listeners.filter((listener) => listener !== rank)
-    const returned = others.length > 0 // else nobody but this rank's own MLPs wants them
+    const returned = others.length > 0 // else only this rank's own MLPs want them
     const attend: ReadonlyArray<Op> = mine.length > 0 ? [{ op: "attend", layers: mine, returned }] : []
     pending = [...pending, ...attend]
     let own: Payload | null = null

@@ -1,4 +1,4 @@
-// Who sends what to whom in `layer`, worked out from the owners of the layers alone, so that every rank comes to the same
+// Which rank sends what to which in `layer`, worked out from the owners of the layers alone, so that every rank comes to the same
 // plan without a message.
 import { fuzzy } from "../../speculation/schedule.ts"
 
@@ -21,8 +21,8 @@ export const runsOf = (owners: ReadonlyArray<number>): ReadonlyArray<Run> => {
 export interface Gather {
   readonly layers: ReadonlyArray<number>
   readonly owners: ReadonlyArray<number> // of each of the layers
-  readonly listeners: ReadonlyArray<number> // the leader, and those who attend to a later group: they need all A's
-  readonly hop: number | null // counted from 1, the broadcast of h; null where nobody has to send
+  readonly listeners: ReadonlyArray<number> // the leader, and the owners of a later group's attention: they need all A's
+  readonly hop: number | null // counted from 1, the broadcast of h; null where no rank has to send
 }
 
 /** A fuzzy pass: the groups between the first and the last layer. */

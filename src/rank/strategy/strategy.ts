@@ -1,5 +1,5 @@
-// What the strategies have in common: each is a way to run a pass over the ranks of a group. They differ in who holds
-// which layers, and so in what is sent.
+// What the strategies have in common: each is a way to run a pass over the ranks of a group. They differ in which rank
+// holds which layers, and so in what is sent.
 import { Effect } from "effect"
 import type { Op, Segment, Shard, StretchResult } from "../../../native/index.ts"
 import type { Exchange, ExchangeError, Payload } from "../../group/exchange.ts"
@@ -39,8 +39,8 @@ export interface Strategy {
   /** What each rank of the group holds, in their order. */
   readonly shards: (layers: number, ranks: number, n: number) => ReadonlyArray<Shard>
   /**
-   * Who finds the sessions that a pass of a draft can carry together: the ranks, each by itself (coalesce.ts), or the
-   * supervisor, since all of the ranks have to see the same rows.
+   * Where the sessions are found that a pass of a draft can carry together: in the ranks, each by itself (coalesce.ts), or in
+   * the supervisor, since all of the ranks have to see the same rows.
    */
   readonly batches: "ranks" | "supervisor"
   /** The rank that has the head. It answers, and holds the tree of a draft. */
