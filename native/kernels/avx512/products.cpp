@@ -156,7 +156,7 @@ template <int R, int BITS, bool MINIMA> void multiply_32(const PackedView & matr
         }
         for (int r = 0; r < R; ++r) {
             __m512i product = dot<QUADS>(quads, rows[r].quants + BLOCK_32 * b);
-            if constexpr (!MINIMA) product = _mm512_sub_epi32(product, _mm512_set1_epi32(rows[r].sums[b] << (BITS - 1)));
+            if constexpr (!MINIMA) product = _mm512_sub_epi32(product, _mm512_set1_epi32(rows[r].sums[b] * (1 << (BITS - 1))));
             sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(factor, _mm512_set1_ps(rows[r].scales[b])), sums[r]);
             if constexpr (MINIMA) sums[r] = _mm512_fmadd_ps(halves_at(params + 32), _mm512_set1_ps(rows[r].scaled[b]), sums[r]);
         }
