@@ -86,7 +86,7 @@ ggml_tensor * Graph::copied(ggml_tensor * x) {
 
 void Graph::attend(const Op & op) {
     for (const int layer : op.layers) attended.push_back({layer, copied(weights_.layers->attention(*blocks_, layer, h)), op.returned});
-    ggml_build_forward_expand(graph, ggml_cpy(ctx_, h, pass_.first.tensor));
+    ggml_build_forward_expand(graph, ggml_cpy(ctx_, h, pass_.room_for_first()));
 }
 
 // h += A_i; h += MLP_i(h), in the order of the layers; or, as an ablation, whole layers in parallel: h += A_i + MLP_i(first + A_i).

@@ -7,7 +7,6 @@ namespace chorus {
 
 Pass::Pass(ggml_backend_t backend, int width, int rows) : backend_(backend), width_(width), batch_(rows) {
     h = allocate();
-    first = allocate();
 }
 
 Allocated Pass::allocate() const {
@@ -44,8 +43,11 @@ const Pass::Part & Pass::part_of(int row) const {
     return *std::find_if(parts.begin(), parts.end(), [&](const Part & part) { return row < part.first_row + part.rows; });
 }
 
-ggml_tensor * Pass::room_for(int layer) {
-    Allocated & room = kept[layer];
+ggml_tensor * Pass::room_for(int layer) { return allocated(kept[layer]); }
+
+ggml_tensor * Pass::room_for_first() { return allocated(first); }
+
+ggml_tensor * Pass::allocated(Allocated & room) const {
     if (room.tensor == nullptr) room = allocate();
     return room.tensor;
 }

@@ -32,7 +32,7 @@ struct Pass {
     std::vector<Part> parts;
     std::vector<int32_t> tokens, positions;  // by row
     Allocated h;      // [width, rows]
-    Allocated first;  // the h that the last `attend` read
+    Allocated first;  // the h that the last `attend` read; allocated by the first one
     bool has_h = false, has_first = false;
     std::map<int, Allocated> kept;  // A_i by layer
 
@@ -46,9 +46,11 @@ struct Pass {
 
     // For a layer's A_i, until the pass ends.
     ggml_tensor * room_for(int layer);
+    ggml_tensor * room_for_first();
 
   private:
     Allocated allocate() const;
+    ggml_tensor * allocated(Allocated & room) const;
     ggml_backend_t backend_;
     int width_, batch_;
 };
