@@ -19,7 +19,8 @@ import { layersOwnedBy } from "./shards.ts"
 import { batch, type Head, hidden, type PassContext, type Rows, type RunError, type Strategy } from "./strategy.ts"
 
 export const layer: Strategy = {
-  owners: (layers, ranks, n) => owners(fuzzy(layers, n), ranks),
+  // Exact passes alone are dealt as one group: a block of consecutive layers a rank, and a hop a block.
+  owners: (layers, ranks, n) => owners(fuzzy(layers, n === 1 ? layers : n), ranks),
   shards: (layers, ranks, n) => {
     const dealt = layer.owners(layers, ranks, n)
     const all = Array.from({ length: layers }, (_, layer) => layer)

@@ -3,6 +3,7 @@ import fc from "fast-check"
 import { expect, test } from "vitest"
 import { describeShard } from "../../../../src/rank/strategy/shards.ts"
 import { ownersOf, shardsOf } from "../../../../src/rank/strategy/strategies.ts"
+import { hopsExact } from "../../../../src/speculation/schedule.ts"
 
 const splits = fc.record({
   layers: fc.integer({ min: 2, max: 40 }),
@@ -44,6 +45,16 @@ test("under `layer` rank 0 owns the first and the last layer and the head, and a
       expect([leader?.attention[0], leader?.attention.at(-1)]).toEqual([0, layers - 1])
       expect([leader?.head, leader?.mlp.length]).toEqual([true, layers])
       for (const { mlp } of others) expect(mlp.length).toBe(layers - 2)
+    }),
+  )
+})
+
+test("under `layer` a draft that is exact hands h on as often as it has ranks, and no more", () => {
+  fc.assert(
+    fc.property(splits, ({ layers, ranks }) => {
+      fc.pre(layers >= ranks + 2)
+      const owners = ownersOf({ strategy: "layer", ranks }, layers, 1)
+      expect(hopsExact(owners)).toBe(ranks === 1 ? 0 : ranks)
     }),
   )
 })
