@@ -106,7 +106,13 @@ export const placement = {
     Flag.optional,
   ),
   "base-ranks": int("base-ranks", 1, 64).pipe(described("ranks of the base (default: 1)", "N"), Flag.optional),
-  "draft-ranks": int("draft-ranks", 1, 64).pipe(described("ranks of the draft (default: 2)", "N"), Flag.optional),
+  "draft-ranks": int("draft-ranks", 1, 64).pipe(
+    described(
+      "ranks of the draft (default: 1, which has all cores; 2 for the demo pair or where --strategy splits)",
+      "N",
+    ),
+    Flag.optional,
+  ),
   threads: int("threads", 1, 1024).pipe(
     described(
       `threads of each rank (default: this machine's ${availableParallelism()} cores divided by the ranks of a group)`,

@@ -28,7 +28,9 @@ export const root = fileURLToPath(new URL("../../", import.meta.url))
 export const DEMO_PAIR = { base: resolve(root, "models/demo/base"), draft: resolve(root, "models/demo/draft") }
 
 const DEFAULT_FUZZY = 4
-const DEFAULT_DRAFT_RANKS = 2
+
+/** Of the demo's pair, which is there to be looked at, and of a draft that is to be split. */
+const SPLIT_DRAFT_RANKS = 2
 
 /** The options of ranks that the command starts itself, by name. */
 export const placementGiven = (flags: PlacementFlags): ReadonlyArray<string> =>
@@ -83,7 +85,8 @@ const groupOf = (
 ): Effect.Effect<Group, UsageError> => {
   const asked = Option.getOrUndefined(flags.strategy)
   const flag = `${name}-ranks` as const
-  const fallback = name === "base" || asked === "single" ? 1 : DEFAULT_DRAFT_RANKS
+  const splits = name === "draft" && (asked === undefined ? model === DEMO_PAIR.draft : asked !== "single")
+  const fallback = splits ? SPLIT_DRAFT_RANKS : 1 // ranks that share a machine's cores do no better than one with all of them
   const ranks = Option.getOrElse(flags[flag], () => fallback)
   if (asked === "single" && ranks > 1) {
     return Effect.fail(new UsageError({ reason: `--strategy single is for one rank, --${flag} asks for ${ranks}` }))

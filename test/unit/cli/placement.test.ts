@@ -54,7 +54,10 @@ it.effect("has no draft for another base, nor without speculation", () =>
     expect([own.base.model, own.draft]).toEqual(["/m", null])
     expect((yield* deploymentOf(noPlacement, { ...plan, speculation: false })).draft).toBeNull()
     const both = yield* deploymentOf({ ...noPlacement, base: Option.some("/m"), draft: Option.some("/d") }, plan)
-    expect(both.draft?.model).toBe("/d")
+    expect(both.draft).toMatchObject({ model: "/d", strategy: "single", ranks: 1, threads: 4 })
+    const layers = { base: Option.some("/m"), draft: Option.some("/d"), strategy: Option.some("layer" as const) }
+    const split = yield* deploymentOf({ ...noPlacement, ...layers }, plan)
+    expect(split.draft).toMatchObject({ strategy: "layer", ranks: 2, threads: 2 })
   }),
 )
 
