@@ -19,8 +19,11 @@ export const openLeases = Effect.flatMap(Storage, ({ make }) => make(LEASES)).pi
   Effect.retry({ schedule: Schedule.spaced("1 second") }),
 )
 
-/** Runs `use` while the lease is held, again and again whenever it is got. Never ends. */
-export const holding = Effect.fnUntraced(function* <E, R>(
+/**
+ * Runs `use` while the lease is held, again and again whenever it is got. Never ends: where `use` fails, as when the server goes
+ * away just then, the lease is given back and sought anew.
+ */
+export const holding = Effect.fnUntraced(function* <E extends { readonly message: string }, R>(
   key: string,
   holder: string,
   use: Effect.Effect<never, E, R>,
@@ -52,5 +55,7 @@ export const holding = Effect.fnUntraced(function* <E, R>(
     // Given back where it is still ours; lost, it may be another's by now.
     (_, exit) => (exit._tag === "Success" ? Effect.void : release),
   )
-  return yield* Effect.forever(term)
+  const again = (error: { readonly message: string }) =>
+    Effect.andThen(Effect.logWarning(`the lease ${key} is given back: ${error.message}`), Effect.sleep(TRY_MILLIS))
+  return yield* Effect.forever(Effect.catch(term, again))
 })
