@@ -5,7 +5,7 @@ import {
   type Model,
   type ModelError,
   memoryNeeded,
-  open,
+  OpenModel,
   sameVocabulary,
   type VocabularyMismatch,
   wholeShard,
@@ -31,6 +31,7 @@ export const modelShelf = (): ModelShelf => {
     const key = `${path} ${context}`
     const there = known.get(key)
     if (there !== undefined) return there
+    const open = yield* OpenModel
     const model = yield* open(path, { context })
     yield* Effect.forEach(model.warnings, (warning) => Effect.logWarning(warning), { discard: true })
     known.set(key, model)

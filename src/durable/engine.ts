@@ -49,9 +49,6 @@ export class Executions extends Context.Service<
 export const layer = ({ namespace, bucket = EXECUTIONS, keepMillis = KEEP_MILLIS }: EngineOptions) =>
   Layer.effectContext(Effect.flatMap(openStore({ bucket, namespace, keepMillis }), make))
 
-/** On any store of that kind. */
-export const layerOn = (store: Store) => Layer.effectContext(make(store))
-
 const make = Effect.fnUntraced(function* (store: Store) {
   const presence = yield* Presence
   const owner = yield* presence.enter

@@ -38,7 +38,7 @@ const LATELY_MILLIS = 2_000
  * A pass without an answer is asked for again so often, by the same numbers: a rank that has it takes it for a repetition.
  * One whose connection was away for a moment has not heard it, and neither beats nor this connection show that.
  */
-export const ASK_AGAIN_MILLIS = 5_000
+const ASK_AGAIN_MILLIS = 5_000
 
 /** A rank cannot load its shard. */
 export class RankFailed extends Schema.TaggedError<RankFailed>()("RankFailed", {

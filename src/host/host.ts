@@ -1,14 +1,14 @@
 // A machine's host: says what the machine has and what it runs, looks at models, starts and stops ranks when told to.
-import { availableParallelism, hostname, totalmem } from "node:os"
+import { hostname } from "node:os"
 import { Effect, Schema, Stream, SubscriptionRef } from "effect"
 import type { Access } from "../bus/access.ts"
 import { Bus, beating } from "../bus/bus.ts"
+import { ProcessId } from "../bus/processId.ts"
 import { openDrains } from "../store/deployments.ts"
 import { codec } from "../wire/codec.ts"
 import { HOST_BEAT_MILLIS, HostAnswer, HostBeat, type HostDevice, HostRequest } from "../wire/host.ts"
 import { hostSubjects, isInbox, isName, ROLL_CALL, SUPERVISORS } from "../wire/subjects.ts"
-import { loadDevices } from "./devices.ts"
-import { lookAt } from "./modelFiles.ts"
+import { MachineParts } from "./machine.ts"
 import { type HostRanks, hostRanks } from "./ranks.ts"
 
 const beats = codec("host beat", HostBeat)
@@ -72,11 +72,15 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
       ? { state: "ready", drainMillis: 0 }
       : { state: "draining", drainMillis: told.limitMillis }
   }
-  const devices = yield* loadDevices
+  const machine = yield* MachineParts
+  const pid = yield* ProcessId
+  const devices = yield* machine.devices
   let hopMillis = yield* measureHop
   let ranks: HostRanks | undefined
   const message = () =>
-    beats.encode(beatOf(options, { ...drain(), hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }))
+    beats.encode(
+      beatOf(options, machine, { pid, ...drain(), hopMillis, devices: devices(), ranks: ranks?.all() ?? [] }),
+    )
   const say = (): void => publish(subjects.beat, message())
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -89,7 +93,7 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
   yield* register({
     name: "chorus-host",
     description: `ranks on ${options.name}`,
-    metadata: metadataOf(options, devices()),
+    metadata: metadataOf(options, machine, pid, devices()),
     endpoint: "ctl",
     subject: subjects.control,
     queue: "",
@@ -137,6 +141,7 @@ export const host = Effect.fnUntraced(function* (options: HostOptions) {
 const answerTo = Effect.fnUntraced(function* (ranks: HostRanks, request: HostRequest) {
   switch (request._tag) {
     case "Look": {
+      const { lookAt } = yield* MachineParts
       const models = yield* Effect.forEach(request.models, lookAt)
       return { _tag: "Looked", models } satisfies HostAnswer
     }
@@ -176,21 +181,27 @@ const free = Effect.fnUntraced(function* (name: string) {
   if (yield* Effect.isSuccess(answered)) return yield* new HostTaken({ name })
 })
 
-type Condition = Pick<HostBeat, "state" | "drainMillis" | "hopMillis" | "devices" | "ranks">
+type Condition = Pick<HostBeat, "pid" | "state" | "drainMillis" | "hopMillis" | "devices" | "ranks">
 
-const beatOf = ({ name, cores, memory }: HostOptions, condition: Condition): HostBeat => {
+const beatOf = ({ name, cores, memory }: HostOptions, machine: MachineParts, condition: Condition): HostBeat => {
   const reserved = condition.ranks.reduce((sum, { bytes }) => sum + bytes, 0)
-  const memoryTotal = Math.min(memory ?? Number.POSITIVE_INFINITY, totalmem())
+  const { total, available } = machine.memory()
+  const memoryTotal = Math.min(memory ?? Number.POSITIVE_INFINITY, total)
   return {
-    ...{ _tag: "HostBeat", name, pid: process.pid, cores: cores ?? availableParallelism() },
-    ...{ memoryTotal, memoryFree: Math.max(0, Math.min(process.availableMemory(), memoryTotal - reserved)) },
+    ...{ _tag: "HostBeat", name, cores: cores ?? machine.cores() },
+    ...{ memoryTotal, memoryFree: Math.max(0, Math.min(available, memoryTotal - reserved)) },
     ...condition,
   }
 }
 
-const metadataOf = ({ name, cores }: HostOptions, devices: ReadonlyArray<HostDevice>) => ({
+const metadataOf = (
+  { name, cores }: HostOptions,
+  machine: MachineParts,
+  pid: number,
+  devices: ReadonlyArray<HostDevice>,
+) => ({
   host: name,
-  pid: `${process.pid}`,
-  cores: `${cores ?? availableParallelism()}`,
+  pid: `${pid}`,
+  cores: `${cores ?? machine.cores()}`,
   devices: devices.map((device) => device.name).join(", "),
 })

@@ -4,7 +4,8 @@ import { Effect, Exit, Fiber, Scope } from "effect"
 import { type Access, natsEnvironment, rankAccess } from "../bus/access.ts"
 import { type Deployment, ENVIRONMENT } from "../wire/deployment.ts"
 import { type HostedRank, type HostRequest, placeKey, type RankPlace } from "../wire/host.ts"
-import { type Actor, startActor } from "./process.ts"
+import { MachineParts } from "./machine.ts"
+import type { Actor } from "./process.ts"
 import { oneForOne } from "./supervision.ts"
 
 export interface RankOrder {
@@ -39,6 +40,7 @@ interface Hosted {
 export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: () => void) {
   const hosted = new Map<string, Hosted>()
   const scope = yield* Scope.make()
+  const machine = yield* MachineParts
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
 
   const supervise = (entry: Hosted, order: RankOrder) => {
@@ -49,7 +51,7 @@ export const hostRanks = Effect.fnUntraced(function* (nats: RanksNats, changed: 
     const actor = actorOf(nats, order)
     return oneForOne({
       name: actor.name,
-      start: startActor(actor),
+      start: machine.start(actor),
       running: ({ pid }) => note({ state: "running", pid }),
       restarting: ({ message }) =>
         note({ state: "restarting", pid: 0, restarts: entry.state.restarts + 1, reason: message }),

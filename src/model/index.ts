@@ -14,7 +14,7 @@ export {
   TensorMismatch,
   VocabularyMismatch,
 } from "./errors.ts"
-export { type Model, open, sameVocabulary, warningsOf } from "./model.ts"
+export { type Model, OpenModel, open, sameVocabulary, warningsOf } from "./model.ts"
 export { kvTypeOf, memoryNeeded, requireMemory, shardTensors, wholeShard } from "./shard.ts"
 export { Detokenizer, detokenize } from "./tokenizer/detokenizer.ts"
 export { Tokenizer } from "./tokenizer/tokenizer.ts"

@@ -1,7 +1,7 @@
 // Opens a model: a path in, everything that the rest has to know of it out. The weights stay in their files.
 import { statSync } from "node:fs"
 import { basename, join, resolve } from "node:path"
-import { Effect, Schema } from "effect"
+import { Context, Effect, Schema } from "effect"
 import type { Shape, TensorSource } from "../../native/index.ts"
 import type { SamplingDefaults } from "../wire/samplingDefaults.ts"
 import { ChatTemplate, ChatTemplateField, defaultTemplate } from "./chat.ts"
@@ -46,6 +46,9 @@ export const open = (path: string, options: OpenOptions = {}): Effect.Effect<Mod
       return Schema.is(ModelError)(error) ? Effect.fail(error) : Effect.die(error)
     }
   }).pipe(Effect.withSpan("model.open", { attributes: { path } }))
+
+/** How whoever runs here opens models. */
+export const OpenModel = Context.Reference<typeof open>("chorus/model/OpenModel", { defaultValue: () => open })
 
 const read = (path: string, options: OpenOptions): Model => {
   const stat = attempt(path, () => statSync(path, { throwIfNoEntry: false }))

@@ -2,8 +2,9 @@
 // moment, so that the loading, or why it failed, can be seen. A standby loads the whole model, and waits for a place.
 import { Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { Bus } from "../bus/bus.ts"
+import { ProcessId } from "../bus/processId.ts"
 import { Peers } from "../group/exchange.ts"
-import { type Model, open, wholeShard } from "../model/index.ts"
+import { type Model, OpenModel, wholeShard } from "../model/index.ts"
 import type { Deployment, Group } from "../wire/deployment.ts"
 import { groupSubjects } from "../wire/subjects.ts"
 import { Compute } from "./device/compute.ts"
@@ -29,7 +30,7 @@ export const rank = Effect.fnUntraced(function* (options: RankOptions) {
   const { flush } = yield* Bus
   const { deployment, group, epoch } = options
   const { strategy, ranks, name, model } = group
-  const identity = { group: name, rank: options.member, ranks, epoch, pid: process.pid, strategy, model }
+  const identity = { group: name, rank: options.member, ranks, epoch, pid: yield* ProcessId, strategy, model }
   const status = yield* announce(deployment.name, identity)
   // Said before the process ends.
   const fail = (reason: string) => Effect.andThen(status.set({ state: "failed", reason }), Effect.ignore(flush))
@@ -41,6 +42,7 @@ export const rank = Effect.fnUntraced(function* (options: RankOptions) {
 
 const start = Effect.fnUntraced(function* (options: RankOptions, status: Status) {
   const { deployment, group, member, epoch: activation } = options
+  const open = yield* OpenModel
   const model = yield* open(group.model)
   const roles = yield* followFormation({ deployment: deployment.name, activation, group, member })
   const standby = member >= group.ranks

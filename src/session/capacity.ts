@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto"
 import { Effect, Stream, SubscriptionRef } from "effect"
 import { Bus, beating } from "../bus/bus.ts"
+import { ProcessId } from "../bus/processId.ts"
 import { ReplicaSet } from "../replica/replicaSet.ts"
 import { Storage } from "../store/storage.ts"
 import { SUPERVISOR_BEAT_MILLIS, SupervisorBeat } from "../wire/beat.ts"
@@ -46,13 +47,14 @@ type Things = Census & Pick<SupervisorBeat, "serving" | "kvTokensKept">
 const announce = Effect.fnUntraced(function* (deployment: string, things: () => Things) {
   const { publish } = yield* Bus
   const { health } = yield* Storage
+  const pid = yield* ProcessId
   const id = randomUUID().slice(0, 8)
   const subject = subjectsOf(deployment).beat(`supervisor.${id}`)
   const say = (state: SupervisorBeat["state"]): void => {
     const { progress, ...rest } = things()
     const storage = health.reason(performance.now())
     const message: SupervisorBeat = {
-      ...{ _tag: "SupervisorBeat", id, deployment, pid: process.pid, state },
+      ...{ _tag: "SupervisorBeat", id, deployment, pid, state },
       ...rest,
       ...progress,
       ...(storage === "" ? {} : { storage }),

@@ -2,7 +2,7 @@
 // one that never ends, or takes all the memory, would stop every session of the supervisor with it.
 import { type ChildProcess, fork } from "node:child_process"
 import { extname, join } from "node:path"
-import { Effect, Schema, Semaphore } from "effect"
+import { Context, Effect, Schema, type Scope, Semaphore } from "effect"
 import type { Encodable, EncodeError } from "../model/encoding.ts"
 import { EncodingFailed, type Model } from "../model/index.ts"
 import { EncodeAnswer, type EncodeRequest } from "./encoderMessages.ts"
@@ -27,7 +27,7 @@ class EncoderEnded extends Schema.TaggedError<EncoderEnded>()("EncoderEnded", {
 }) {}
 
 /** One request is answered at a time. A process that has ended is started again with the next one. */
-export const startEncoder = Effect.gen(function* () {
+const startEncoder = Effect.gen(function* () {
   const turn = Semaphore.makeUnsafe(1)
   let running: ChildProcess | null = null
   yield* Effect.addFinalizer(() => Effect.sync(() => running?.kill("SIGKILL")))
@@ -60,6 +60,11 @@ export const startEncoder = Effect.gen(function* () {
   }
   return encoder
 })
+
+export const StartEncoder = Context.Reference<Effect.Effect<Encoder, never, Scope.Scope>>(
+  "chorus/session/StartEncoder",
+  { defaultValue: () => startEncoder },
+)
 
 /** It gets no environment, which holds the supervisor's secrets, and may read files alone. */
 const start = (): ChildProcess => {

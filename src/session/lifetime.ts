@@ -33,7 +33,7 @@ export class Lifetimes {
   readonly #after: (millis: number, fire: () => void) => Timer
 
   /** While `connected` says no, readers cannot be heard and so are not missed. */
-  constructor(connected: () => boolean, after = timer) {
+  constructor(connected: () => boolean, after: (millis: number, fire: () => void) => Timer) {
     this.#connected = connected
     this.#after = after
   }
@@ -98,4 +98,16 @@ export class Lifetimes {
   }
 }
 
-const timer = (millis: number, fire: () => void): Timer => setTimeout(fire, millis).unref()
+/** Timers of the process that this runs in. */
+export const timers = Effect.map(Effect.context(), (context) => (millis: number, fire: () => void): Timer => {
+  const begin = () => Effect.runForkWith(context)(Effect.delay(Effect.sync(fire), millis))
+  let running = begin()
+  const close = (): void => running.interruptUnsafe()
+  return {
+    close,
+    refresh: () => {
+      close()
+      running = begin()
+    },
+  }
+})

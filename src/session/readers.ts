@@ -70,6 +70,4 @@ const withinLimit = (answer: ReadAnswer, limit: number): Uint8Array => {
 
 /** Whether a supervisor goes on with a session, or will; where the records cannot be read, it is taken to be so. */
 const isRunning = (storage: Storage["Service"], deployment: string, session: string): Effect.Effect<boolean> =>
-  Effect.flatMap(executionOf(session), (id) => isRecorded(storage, deployment, id)).pipe(
-    Effect.catch(() => Effect.succeed(true)),
-  )
+  Effect.catch(isRecorded(storage, deployment, executionOf(session)), () => Effect.succeed(true))

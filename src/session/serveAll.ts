@@ -1,6 +1,7 @@
 // A supervisor of all deployments in the bucket: serves each as it is now, lets the sessions of a former one end, and takes
 // its turn as the controller, which places and starts their ranks.
 import { Effect, Equal, Exit, Layer, Queue, Scope, Semaphore, Stream, SubscriptionRef } from "effect"
+import { ProcessId } from "../bus/processId.ts"
 import { Traces } from "../bus/traces.ts"
 import { controller } from "../controller/controller.ts"
 import { type ModelShelf, modelShelf } from "../controller/models.ts"
@@ -14,7 +15,7 @@ import { holding } from "../store/lease.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import { type Deployment, ranksPart, type StoredDeployment } from "../wire/deployment.ts"
 import type { Replicas } from "../wire/replicas.ts"
-import { type Encoder, startEncoder } from "./encoder.ts"
+import { type Encoder, StartEncoder } from "./encoder.ts"
 import { serveReaders } from "./readers.ts"
 import { serve } from "./server.ts"
 
@@ -35,9 +36,9 @@ const serving = Effect.gen(function* () {
     Effect.forkScoped,
   )
   const turn = controller({ stored, replicas: buckets.replicas, hosts, observed, shelf, changes, changed })
-  yield* Effect.forkScoped(holding("controller", `${process.pid}`, Effect.scoped(turn)))
+  yield* Effect.forkScoped(holding("controller", `${yield* ProcessId}`, Effect.scoped(turn)))
   yield* serveReaders("*")
-  yield* follow({ stored, records, shelf, observed, encoder: yield* startEncoder })
+  yield* follow({ stored, records, shelf, observed, encoder: yield* Effect.flatten(StartEncoder) })
 })
 
 /** Serves until the scope closes. */

@@ -19,7 +19,7 @@ import { isInbox, subjectsOf } from "../wire/subjects.ts"
 import { accepted, answered, failureOf, notRead, refusal } from "./answers.ts"
 import { admissionOf } from "./capacity.ts"
 import type { Encoder } from "./encoder.ts"
-import { Lifetimes } from "./lifetime.ts"
+import { Lifetimes, timers } from "./lifetime.ts"
 import { generateRequest } from "./request.ts"
 import { sessions } from "./sessions.ts"
 
@@ -57,7 +57,7 @@ export const serve = Effect.fnUntraced(function* ({ deployment, base, encoder, s
   const mostBytes = LEAST_BYTES + BYTES_OF_TOKEN * deployment.context
   const requests = codec("infer request", InferRequest, { mostBytes })
   const subjects = subjectsOf(deployment.name)
-  const lifetimes = new Lifetimes(() => SubscriptionRef.getUnsafe(connected))
+  const lifetimes = new Lifetimes(() => SubscriptionRef.getUnsafe(connected), yield* timers)
   const admission = yield* admissionOf(deployment)
   const { accept, idle: ended, unended } = yield* sessions({ deployment, base, admission, lifetimes })
 

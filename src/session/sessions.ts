@@ -1,12 +1,13 @@
 // The sessions of one deployment that this supervisor owns: those that it has accepted, and those that it has taken over
 // from one that is gone. What a session says is in its log; a client that waits for the whole answer gets it from here.
 import { Context, Deferred, Effect, Exit, Layer, Schedule, Semaphore } from "effect"
+import { WorkflowEngine } from "effect/workflow"
 import { Bus, type Headers } from "../bus/bus.ts"
 import { loggedAs, tracedAs } from "../bus/telemetry.ts"
 import { layer as durable, Executions } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import type { GenerateError } from "../generation/errors.ts"
-import { endAsFailed, Generate, generate } from "../generation/generate.ts"
+import { endAsFailed, executionOf, Generate, generate } from "../generation/generate.ts"
 import { beginningOf } from "../generation/history.ts"
 import { type GenerateRequest, kvOf } from "../generation/request.ts"
 import { Admitted, Cancellation, SessionPlace } from "../generation/services.ts"
@@ -185,6 +186,7 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     Generate.toLayer(run).pipe(Layer.provideMerge(durable({ namespace: deployment.name }))),
   )
   const executions = Context.get(engine, Executions)
+  const workflows = Context.get(engine, WorkflowEngine.WorkflowEngine)
 
   /** Another supervisor has it, and had it before it began to run here. */
   const giveBack = (session: string) =>
@@ -201,8 +203,9 @@ export const sessions = Effect.fnUntraced(function* ({ deployment, base, admissi
     accept: Effect.fnUntraced(function* (request, of) {
       const { session } = request
       const answer = yield* Deferred.make<Answer | null, GenerateError>()
+      const id = executionOf(session)
       accepted.set(session, { ...of, answer })
-      const id = yield* Effect.provide(Generate.execute(request, { discard: true }), engine).pipe(
+      yield* Effect.orDie(workflows.execute(Generate, { executionId: id, payload: request, discard: true })).pipe(
         Effect.catchDefect((defect) => (defect instanceof StorageRefused ? Effect.fail(defect) : Effect.die(defect))),
         Effect.tapError(() => giveBack(session)),
       )

@@ -12,7 +12,7 @@ import { prefixCache } from "../replica/prefixCache.ts"
 import { ReplicaSet, type Waiting } from "../replica/replicaSet.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import type { Deployment } from "../wire/deployment.ts"
-import { startEncoder } from "./encoder.ts"
+import { StartEncoder } from "./encoder.ts"
 import { serveReaders } from "./readers.ts"
 import { serve } from "./server.ts"
 
@@ -31,7 +31,7 @@ export const supervisor = Effect.fnUntraced(function* ({ deployment, epoch }: Su
         )
   const model = yield* open(deployment.base.model, { context: deployment.context })
   yield* Effect.forEach(model.warnings, (warning) => Effect.logWarning(warning), { discard: true })
-  const encoder = yield* startEncoder
+  const encoder = yield* Effect.flatten(StartEncoder)
   yield* Effect.forkScoped(encoder.warm(model)) // while the ranks load
   yield* Effect.forEach(groupsOf(base, draft), (group) => Effect.andThen(group.ready, healthPass(group)), {
     ...{ concurrency: "unbounded", discard: true },

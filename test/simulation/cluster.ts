@@ -1,39 +1,52 @@
-// The simulated cluster: ranks under hosts that start them again, supervisors, clients, and what may happen to them.
-import { Tokenizer } from "../../src/model/tokenizer/tokenizer.ts"
-import { ownersOf } from "../../src/rank/strategy/strategies.ts"
-import type { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
-import { Draining } from "./draining.ts"
-import { END, VOCABULARY } from "./engine.ts"
-import { LogServer } from "./log.ts"
+// The simulated cluster: hosts with the ranks that the controller places there, supervisors, clients, and what may happen to
+// them. Who kills a process kills it without a word; what starts it again is its host, or, for hosts and supervisors, whoever
+// looks after them.
+import type { Fiber } from "effect"
+import { Result } from "effect"
+import type { Message } from "../../src/bus/bus.ts"
+import { codec } from "../../src/wire/codec.ts"
+import type { StoredDeployment } from "../../src/wire/deployment.ts"
+import { InferAnswer, InferRequest } from "../../src/wire/infer.ts"
+import { PassAnswer, PassCommand } from "../../src/wire/pass.ts"
+import { subjectsOf, TOKEN_STREAM, TOKEN_STREAM_SUBJECTS } from "../../src/wire/subjects.ts"
+import { type RankActor, type Surroundings, startHost, startSupervisor } from "./actors.ts"
+import { breakBus, breakStorage } from "./breakages.ts"
+import { busOf, Switchboard } from "./bus.ts"
+import { deploymentsOf } from "./deployments.ts"
+import { DRAINS, Ledger } from "./ledger.ts"
 import type { Mutation } from "./mutation.ts"
 import { Network } from "./network.ts"
-import { type GroupShape, type RankActor, startRank } from "./rank.ts"
 import { type Reader, startReader } from "./reader.ts"
-import { RecordServer } from "./records.ts"
-import { groupsOf } from "./replica.ts"
-import { type Drain, OF_SUPERVISORS, type Scenario, type SessionPlan, type Trouble } from "./scenario.ts"
-import { type Supervisor, startSupervisor } from "./supervisor.ts"
+import { OF_SUPERVISORS, type Scenario, type SessionPlan, type Trouble } from "./scenario.ts"
+import { StorageServer, storageOf } from "./storage.ts"
 import { Process, type World } from "./world.ts"
 
-const TOKENIZER = new Tokenizer({
-  file: "simulated",
-  tokens: Array.from({ length: VOCABULARY }, (_, id) => String.fromCharCode(97 + id)),
-  special: new Map([[END, "control"]]),
-  ...{ bos: null, prefix: [], suffix: [], eos: END, ends: new Set([END]) },
-  definition: () => {
-    throw new Error("nothing is encoded here")
-  },
-})
+const requests = codec("infer request", InferRequest)
+const inferAnswers = codec("infer answer", InferAnswer)
+const commands = codec("pass command", PassCommand)
+const answers = codec("pass answer", PassAnswer)
 
 /** Without a supervisor. */
 const ASK_AGAIN_MILLIS = 200
+const ASK_MILLIS = 10_000
 
 export interface Client {
   readonly plan: SessionPlan
-  readonly askedAt: number
-  readonly supervisor: Process // that was asked
-  accepted: boolean
+  readonly deployment: StoredDeployment
+  session: string | null // null: it was not accepted, as far as is known
+  refused: string | null
   readonly readers: Array<Reader>
+}
+
+interface HostActor {
+  readonly name: string
+  readonly process: Process
+  readonly ranks: Set<RankActor>
+}
+
+interface SupervisorActor {
+  readonly process: Process
+  readonly fiber: Fiber.Fiber<unknown, unknown>
 }
 
 export class Cluster {
@@ -41,11 +54,12 @@ export class Cluster {
   readonly #scenario: Scenario
   readonly #mutation: Mutation | null
   readonly network: Network
-  readonly log: LogServer
-  readonly records: RecordServer
-  readonly #draining: Draining
-  readonly #ranks = new Map<GroupShape, Map<number, RankActor>>()
-  readonly #supervisors = new Map<string, Supervisor>()
+  readonly storage: StorageServer
+  readonly ledger: Ledger
+  readonly #switchboard: Switchboard
+  readonly #hosts = new Map<string, HostActor>()
+  readonly #supervisors = new Map<string, SupervisorActor>()
+  readonly deployments: ReadonlyArray<StoredDeployment>
   readonly clients: Array<Client> = []
   readonly violations: Array<string> = []
   troubles = 0 // that have happened
@@ -61,32 +75,42 @@ export class Cluster {
     this.#scenario = scenario
     this.#mutation = mutation
     this.network = new Network(world, scenario.faults)
-    this.log = new LogServer(world, { duplicatesFirst: scenario.duplicatesFirst, copies: scenario.copies, mutation })
-    this.records = new RecordServer(world, this.network, { copies: scenario.copies, mutation })
-    this.#draining = new Draining(this.network)
-    for (const shape of this.#shapes()) {
-      for (let rank = 0; rank < shape.ranks; rank++) this.#startRank(shape, rank)
-    }
+    this.#switchboard = new Switchboard(this.network)
+    this.storage = new StorageServer(world, this.network, {
+      ...{ duplicatesFirst: scenario.duplicatesFirst, copies: scenario.copies },
+      anySequence: (stream) => breakStorage.anySequence(mutation, stream),
+    })
+    this.deployments = deploymentsOf(scenario)
+    this.ledger = new Ledger(this.storage)
+    this.storage.make({ _tag: "Log", stream: TOKEN_STREAM, subjects: TOKEN_STREAM_SUBJECTS, retentionMillis: null })
+    for (const one of this.deployments) this.ledger.deploy(one)
+    for (let i = 0; i < scenario.hosts; i++) this.#startHost(`host-${i}`)
     for (let i = 0; i < scenario.supervisors; i++) this.#startSupervisor(`supervisor ${i}`)
     for (const plan of scenario.sessions) world.after(plan.askedAt, null, () => this.#ask(plan))
-    for (const drain of scenario.drains) world.after(drain.at, null, () => this.#drainReplica(drain))
+    for (const drain of scenario.drains) world.after(drain.at, null, () => this.#drainHost(drain.millis))
     this.#trouble()
     world.after(scenario.calmAt, null, () => this.#becomeCalm())
   }
 
   get ranks(): ReadonlyArray<RankActor> {
-    return [...this.#ranks.values()].flatMap((group) => [...group.values()])
+    return [...this.#hosts.values()].flatMap(({ ranks }) => [...ranks]).filter(({ process }) => process.alive)
   }
 
-  #shapes(): ReadonlyArray<GroupShape> {
-    return this.#scenario.replicas.flatMap(groupsOf)
-  }
-
-  #process(name: string): Process {
+  #surroundings(name: string, kind: "rank" | "other"): Surroundings {
     const { drift } = this.#scenario
     const process = new Process(this.#world, name, ++this.#pids, 1 + this.#world.random.between(-drift, drift))
+    process.ended = () => this.#switchboard.forget(process)
     this.network.connect(process)
-    return process
+    const bus = busOf({
+      ...{ process, network: this.network, switchboard: this.#switchboard, echo: kind !== "rank" },
+      answered: (question, answer) => this.#check(question, answer),
+    })
+    const broken = breakStorage.of(this.#mutation)
+    const storage = storageOf({
+      ...{ process, network: this.network, server: this.storage, diskMillis: this.#diskMillis },
+      ...broken,
+    })
+    return { process, bus: breakBus(this.#mutation, bus, kind, this.ledger), storage: broken.wrap(storage) }
   }
 
   #computeMillis = (): number => this.#world.random.exponential(this.#scenario.computeMillis)
@@ -97,93 +121,87 @@ export class Cluster {
     return random.exponential(!this.#calm && random.chance(slowDisk) ? 1500 : diskMillis)
   }
 
-  #startRank(shape: GroupShape, rank: number): void {
-    const group = this.#ranks.get(shape) ?? new Map<number, RankActor>()
-    this.#ranks.set(shape, group)
-    const process = this.#process(`${shape.group} ${shape.replica}/${rank}`)
-    const actor = startRank({
-      ...{ shape, rank, process, network: this.network, mutation: this.#mutation },
-      computeMillis: this.#computeMillis,
-      peers: () => [...group.values()],
-      others: (replica, group) => this.ranks.filter(({ shape }) => shape.replica === replica && shape.group === group),
-      beat: (actor) => {
-        const connections = this.network.connections(process)
-        for (const supervisor of this.#supervisors.values()) {
-          this.network.send(process, supervisor.process, () => supervisor.beat(actor, connections))
-        }
+  #startHost(name: string): void {
+    const here = this.#surroundings(name, "other")
+    const ranks = new Set<RankActor>()
+    this.#hosts.set(name, { name, process: here.process, ranks })
+    startHost({
+      ...here,
+      ...{ name, computeMillis: this.#computeMillis, mutation: this.#mutation },
+      spawn: (called) => this.#surroundings(called, "rank"),
+      started: (rank) => {
+        for (const one of ranks) if (!one.process.alive) ranks.delete(one)
+        ranks.add(rank)
       },
     })
-    group.set(rank, actor)
   }
 
   #startSupervisor(name: string): void {
-    const process = this.#process(name)
-    const supervisor = startSupervisor({
-      ...{ process, network: this.network, log: this.log, records: this.records, tokenizer: TOKENIZER },
-      ...{ replicas: this.#scenario.replicas, mutation: this.#mutation },
-      ...{ limits: this.#scenario.limits, keepMillis: this.#scenario.keepMillis },
-      ...{ kvTokens: this.#scenario.kvTokens, draining: this.#draining },
-      ranks: (shape) => [...(this.#ranks.get(shape)?.values() ?? [])],
-      others: () => [...this.#supervisors.values()],
-      diskMillis: this.#diskMillis,
-      answered: (command, answer) => this.#check(command, answer),
-    })
-    this.#supervisors.set(name, supervisor)
+    const here = this.#surroundings(name, "other")
+    this.#supervisors.set(name, { process: here.process, fiber: startSupervisor(here) })
   }
 
-  #check(command: PassCommand, answer: PassAnswer): void {
+  /** No pass is answered with another one's answer; and where nothing goes wrong no rank lacks what it should have. */
+  #check({ subject, data }: Message, { data: answered }: Message): void {
+    if (!subject.endsWith(".pass")) return
+    const [asked, told] = [commands.decode(data), answers.decode(answered)]
+    if (Result.isFailure(asked) || Result.isFailure(told)) return
+    const [command, answer] = [asked.success, told.success]
+    if (answer.pass !== command.pass) {
+      this.violations.push(`pass ${command.pass} is answered with ${answer._tag} of pass ${answer.pass}`)
+    }
     if (command._tag === "Prefill" && command.source !== undefined && command.source.group !== "draft") {
       if (answer._tag !== "Prefilled") this.vain++
       else if (command.source.group === "base") this.moves++
       else this.filled++
-    }
-    if (
-      this.well &&
-      answer._tag === "Refused" &&
-      answer.error._tag === "UnknownSession" &&
-      this.#attends(answer.error)
-    ) {
-      this.violations.push(`nothing is lost, and yet ${answer.error.message}`)
-    }
-    if (answer.pass !== command.pass) {
-      this.violations.push(`pass ${command.pass} is answered with ${answer._tag} of pass ${answer.pass}`)
     }
   }
 
   // -- clients -------------------------------------------------------------------------------------------------------
 
   #ask(plan: SessionPlan): void {
-    const able = [...this.#supervisors.values()].filter(({ process }) => process.alive && this.network.isUp(process))
-    const supervisor = able[this.#world.random.integer(0, able.length - 1)]
-    if (supervisor === undefined) return this.#world.after(ASK_AGAIN_MILLIS, null, () => this.#ask(plan))
-    const process = this.#process(`client of ${plan.request.session}`)
-    const askedAt = this.#world.now
-    const client: Client = { plan, askedAt, supervisor: supervisor.process, accepted: false, readers: [] }
+    const deployment = this.deployments[plan.deployment % this.deployments.length]
+    if (deployment === undefined) throw new Error("a cluster has deployments")
+    const { process, bus } = this.#surroundings(`client of ${plan.request.session}`, "other")
+    const client: Client = { plan, deployment, session: null, refused: null, readers: [] }
     this.clients.push(client)
-    const accepted = (): void => {
-      if (client.accepted) return
-      this.#world.note(() => `${plan.request.session} is accepted by ${supervisor.process.name}`)
-      client.accepted = true
-      for (let i = 0; i < plan.readers; i++) client.readers.push(this.#read(plan))
+    const { infer, cancel } = subjectsOf(deployment.name)
+    const again = (): void => process.after(ASK_AGAIN_MILLIS, ask)
+    const ask = (): void => {
+      const message = Result.getOrThrow(requests.tryEncode(requestOf(plan, deployment)))
+      process.fork(bus.request(infer, message, { withinMillis: ASK_MILLIS }), (exit) => {
+        const told = exit._tag === "Success" ? inferAnswers.decode(exit.value.data) : null
+        if (told === null || Result.isFailure(told)) return again()
+        if (told.success._tag === "Accepted") return this.#accepted(client, told.success.session)
+        const error = told.success._tag === "Refused" ? told.success.error : null
+        if (error !== null && LASTING.has(error._tag)) client.refused = error.message
+        else again()
+      })
     }
-    let asked = false // a request that comes twice makes two sessions, and here they have one name
-    this.network.send(process, supervisor.process, () => {
-      if (asked) return
-      asked = true
-      supervisor.accept(plan.request, () => this.network.send(supervisor.process, process, accepted))
-    })
+    ask()
     if (plan.cancelledAt === null) return
     process.after(Math.max(0, plan.cancelledAt - this.#world.now), () => {
-      this.#world.note(() => `${plan.request.session} is cancelled`)
-      for (const { process: other, cancel } of this.#supervisors.values()) {
-        this.network.send(process, other, () => cancel(plan.request.session))
-      }
+      if (client.session !== null) bus.publish(cancel(client.session))
     })
   }
 
-  #read({ request: { session } }: SessionPlan): Reader {
-    const process = this.#process(`reader of ${session}`)
-    return startReader({ process, network: this.network, log: this.log, session, mutation: this.#mutation })
+  #accepted(client: Client, session: string): void {
+    this.#world.note(() => `${client.plan.request.session} is accepted as ${session}`)
+    client.session = session
+    for (let i = 0; i < client.plan.readers; i++) {
+      const { process } = this.#surroundings(`reader of ${session}`, "other")
+      const subject = subjectsOf(client.deployment.name).tokens(session)
+      client.readers.push(
+        startReader({
+          process,
+          network: this.network,
+          ledger: this.ledger,
+          subject,
+          session,
+          mutation: this.#mutation,
+        }),
+      )
+    }
   }
 
   /** They are asked nothing any more. */
@@ -210,102 +228,89 @@ export class Cluster {
 
   #happen(trouble: Trouble): void {
     const { random } = this.#world
+    const rank = this.#any(this.ranks)
+    const supervisor = this.#any([...this.#supervisors.values()])
+    const host = this.#any([...this.#hosts.values()])
     switch (trouble) {
       case "kill a rank":
-        return this.#killRank(this.#anyRank())
+        return rank?.kill()
       case "stop a rank":
-        return this.#stop(this.#anyRank().process, random.exponential(700))
+        return rank && this.#stop(rank.process, random.exponential(700))
       case "cut a rank off":
-        return this.network.cut(this.#anyRank().process, random.exponential(400))
+        return rank && this.network.cut(rank.process, random.exponential(400))
       case "kill a supervisor":
-        return this.#killSupervisor(this.#anySupervisor())
+        return supervisor && this.#killSupervisor(supervisor)
       case "drain a supervisor":
-        return this.#drain(this.#anySupervisor())
+        return supervisor && this.#drainSupervisor(supervisor)
       case "stop a supervisor":
-        return this.#stop(this.#anySupervisor().process, random.exponential(2000))
+        return supervisor && this.#stop(supervisor.process, random.exponential(2000))
       case "cut a supervisor off":
-        return this.network.cut(this.#anySupervisor().process, random.exponential(1500))
+        return supervisor && this.network.cut(supervisor.process, random.exponential(1500))
+      case "kill a host":
+        return host && this.#killHost(host)
+      case "stop a host":
+        return host && this.#stop(host.process, random.exponential(2000))
+      case "cut a host off":
+        return host && this.network.cut(host.process, random.exponential(2000))
+      case "drain a host":
+        return this.#drainHost(random.exponential(2000))
       case "partition":
-        for (const { process } of [...this.ranks, ...this.#supervisors.values()]) {
+        for (const { process } of [...this.ranks, ...this.#supervisors.values(), ...this.#hosts.values()]) {
           if (random.chance(0.4)) this.network.cut(process, random.exponential(1500))
         }
         return
       case "restart the server":
         this.network.restart(random.exponential(800))
-        if (this.#scenario.lostTail > 0) this.log.loseTail(random.integer(0, this.#scenario.lostTail))
+        if (this.#scenario.lostTail > 0) this.ledger.loseTail(random.integer(0, this.#scenario.lostTail))
     }
   }
 
-  #anyRank(): RankActor {
-    const [first, ...more] = this.ranks
-    if (first === undefined) throw new Error("a cluster has ranks")
-    return this.#world.random.pick([first, ...more])
+  #any<A extends { readonly process: Process }>(all: ReadonlyArray<A>): A | undefined {
+    const [first, ...more] = all.filter(({ process }) => process.alive)
+    return first === undefined ? undefined : this.#world.random.pick([first, ...more])
   }
 
-  #anySupervisor(): Supervisor {
-    const [first, ...more] = this.#supervisors.values()
-    if (first === undefined) throw new Error("a cluster has supervisors")
-    return this.#world.random.pick([first, ...more])
+  #again(name: string, longest: number, start: (name: string) => void): void {
+    this.#world.after(this.#world.random.between(100, longest), null, () => start(name))
   }
 
-  /** Its host starts it again. */
-  #killRank({ process, shape, rank }: RankActor): void {
-    if (!process.alive) return
+  #killSupervisor({ process }: SupervisorActor): void {
     process.kill()
-    this.#world.after(this.#world.random.between(100, 2500), null, () => this.#startRank(shape, rank))
+    this.#again(process.name, 6000, (name) => this.#startSupervisor(name))
   }
 
-  #killSupervisor({ process }: Supervisor): void {
-    if (!process.alive) return
+  /** Its ranks end with it. */
+  #killHost({ name, process, ranks }: HostActor): void {
     process.kill()
-    this.#world.after(this.#world.random.between(100, 6000), null, () => this.#startSupervisor(process.name))
+    for (const rank of ranks) rank.process.kill()
+    this.#again(name, 6000, (name) => this.#startHost(name))
   }
 
   /** The process ends when its sessions are handed over. */
-  #drain({ process, drain }: Supervisor): void {
-    if (!process.alive) return
+  #drainSupervisor({ process, fiber }: SupervisorActor): void {
     this.#world.note(() => `${process.name} is drained`)
-    process.after(0, () =>
-      drain(() => {
-        if (!process.alive) return
-        process.kill()
-        this.#world.after(this.#world.random.between(100, 3000), null, () => this.#startSupervisor(process.name))
-      }),
-    )
-  }
-
-  #busiest(): number {
-    const sessions = (epoch: number): number =>
-      [...this.#supervisors.values()].reduce((sum, { sessionsOn }) => sum + sessionsOn(epoch), 0)
-    const epochs = this.#scenario.replicas.map(({ epoch }) => epoch)
-    return epochs.reduce((busiest, epoch) => (sessions(epoch) > sessions(busiest) ? epoch : busiest))
-  }
-
-  /** Its ranks end when its time is over, or it is taken back. */
-  #drainReplica({ replica: wanted, millis, ends }: Drain): void {
-    const replica = wanted === "busy" ? this.#busiest() : wanted
-    this.#world.note(() => `replica ${replica} drains`)
-    this.#draining.begin(replica)
-    this.#world.after(millis, null, () => {
-      this.#world.note(() => `replica ${replica} drains no more`)
-      if (ends) {
-        this.troubles++
-        this.#losses++
-        for (const rank of this.ranks) if (rank.shape.replica === replica) this.#killRank(rank)
-      }
-      this.#draining.end(replica)
+    fiber.addObserver(() => {
+      if (!process.alive) return
+      process.kill()
+      this.#again(process.name, 3000, (name) => this.#startSupervisor(name))
     })
+    process.after(0, () => fiber.interruptUnsafe())
+  }
+
+  /** Its ranks go elsewhere when their time is over, if there is a place. */
+  #drainHost(limitMillis: number): void {
+    const host = this.#any([...this.#hosts.values()])
+    if (host === undefined) return
+    this.#world.note(() => `${host.name} drains`)
+    this.ledger.write(DRAINS, host.name, { limitMillis: Math.round(limitMillis) })
+    this.#world.after(limitMillis + this.#world.random.between(500, 4000), null, () =>
+      this.ledger.remove(DRAINS, host.name),
+    )
   }
 
   #stop(process: Process, millis: number): void {
     process.stop()
     this.#world.after(millis, null, () => process.resume())
-  }
-
-  /** A rank of a small model may have no layer's KV; when its peers have answered for it, it need not have come so far. */
-  #attends({ group, rank }: { readonly group: string; readonly rank: number }): boolean {
-    const shape = this.#shapes().find((shape) => shape.group === group)
-    return shape !== undefined && ownersOf(shape, shape.model.layers, shape.fuzzy).includes(rank)
   }
 
   /** Nothing has ever gone wrong. */
@@ -316,12 +321,29 @@ export class Cluster {
   /** Nothing that was said was lost. */
   get lossless(): boolean {
     const { loss, double, late } = this.#scenario.faults
-    return this.#losses + loss + double + late === 0
+    return this.#losses + loss + double + late === 0 && this.#scenario.drains.length === 0
   }
 
   #becomeCalm(): void {
     this.#world.note(() => "from now on all goes well")
     this.#calm = true
     this.network.faults = { ...this.#scenario.faults, loss: 0, double: 0, late: 0 }
+  }
+}
+
+/** Refusals that asking again does not change. */
+const LASTING: ReadonlySet<string> = new Set(["InvalidRequest", "MalformedMessage", "ContextExceeded"])
+
+/** What a client says of a session, whose name the supervisor gives. */
+const requestOf = ({ request }: SessionPlan, { draft }: StoredDeployment): InferRequest => {
+  const { prompt, maxTokens, minTokens, ignoreEos, sampling, fuzzy, deadlineMillis, promptLogprobs } = request
+  const { penalties, bias, seed } = sampling
+  const speculation = typeof request.speculation === "object" && draft === null ? "adaptive" : request.speculation
+  return {
+    ...{ tokens: prompt, maxTokens, minTokens, ignoreEos, fuzzy, speculation, seed, logprobs: 0, stream: true },
+    ...(penalties === undefined ? {} : { presencePenalty: penalties.presence, frequencyPenalty: penalties.frequency }),
+    ...(bias === undefined ? {} : { logitBias: Object.fromEntries(bias.map(([token, value]) => [`${token}`, value])) }),
+    ...(deadlineMillis === null ? {} : { deadlineMillis }),
+    ...(promptLogprobs === null ? {} : { promptLogprobs }),
   }
 }

@@ -124,10 +124,12 @@ export class HashEngine {
   readonly #model: ModelShape
   readonly #pace: Pace
   readonly #mutation: Mutation | null
+  readonly #standby: boolean
   readonly #kv = new Map<string, Kv>()
   readonly #rest = Semaphore.makeUnsafe(1)
 
-  constructor(model: ModelShape, pace: Pace, mutation: Mutation | null) {
+  constructor(model: ModelShape, pace: Pace, mutation: Mutation | null, standby = false) {
+    this.#standby = standby
     this.#model = model
     this.#pace = pace
     this.#mutation = mutation
@@ -163,7 +165,6 @@ export class HashEngine {
           kv.committed = Math.min(kv.committed, length)
         }),
       copy: (from, to, length) => this.#attempt(() => this.#copy(from, to, length)),
-      // There are no standbys here.
       narrow: () => Effect.void,
       kvExport: (session, from, to) =>
         this.#carried(session, (kv) => packRows(from, kv.slots.slice(from, Math.min(to, kv.committed)), this.#model)),
@@ -218,8 +219,15 @@ export class HashEngine {
     const [first, ...others] = slots
     const beside = this.#mutation === "rows that come from elsewhere are put beside their place" && first !== undefined
     kv.slots.length = kv.committed
-    append(kv, beside ? [...others, first] : slots)
+    append(kv, beside ? [...others, first] : this.#late(kv, slots))
     kv.committed = kv.slots.length
+  }
+
+  /** A standby whose newest rows are those of the delta before. */
+  #late(kv: Kv, slots: Rows["slots"]): Rows["slots"] {
+    if (this.#mutation !== "a standby is behind by one delta" || !this.#standby) return slots
+    const last = kv.slots.at(-1)
+    return last === undefined ? slots : slots.map((slot) => ({ token: slot.token, layers: last.layers }))
   }
 
   #commit(session: string, slots: Int32Array): void {

@@ -1,9 +1,9 @@
-// npm run simulate -- [--seeds N] [--from SEED] [--seed SEED] [--still]
+// npm run simulate -- [--seeds N] [--from SEED] [--seed SEED]
 import { parseArgs } from "node:util"
 import { FAILED } from "./seeds.ts"
 import { simulate, type Verdict } from "./simulate.ts"
 
-const help = `usage: npm run simulate -- [--seeds N] [--from SEED] [--seed SEED] [--still]
+const help = `usage: npm run simulate -- [--seeds N] [--from SEED] [--seed SEED]
 
 Runs the protocol on a virtual clock and a virtual network, a world a seed, and checks that nothing is lost: first the seeds
 that have ever failed, then others.
@@ -11,14 +11,12 @@ that have ever failed, then others.
   --seeds N     how many others; 1000
   --from SEED   the first of them; 0
   --seed SEED   this one alone, with a trace of all that happened
-  --still       no replica drains, and no session has a deadline: worlds as they were before
 `
 
 const OPTIONS = {
   seeds: { type: "string", default: "1000" },
   from: { type: "string", default: "0" },
   seed: { type: "string" },
-  still: { type: "boolean", default: false },
   help: { type: "boolean", short: "h" },
 } as const
 
@@ -37,20 +35,14 @@ const main = (args: ReadonlyArray<string>): boolean => {
     say(help)
     return true
   }
-  const drains = !values.still
-  if (values.seed !== undefined) return one({ seed: numberOf("seed", values.seed), drains })
+  if (values.seed !== undefined) return one(numberOf("seed", values.seed))
   const from = numberOf("from", values.from)
-  const worlds = Array.from({ length: numberOf("seeds", values.seeds) }, (_, i) => ({ seed: from + i, drains }))
-  return many([...FAILED, ...worlds])
+  const worlds = Array.from({ length: numberOf("seeds", values.seeds) }, (_, i) => from + i)
+  return many([...FAILED.map(({ seed }) => seed), ...worlds])
 }
 
-interface Begun {
-  readonly seed: number
-  readonly drains: boolean
-}
-
-const one = ({ seed, drains }: Begun): boolean => {
-  const { violations } = simulate(seed, { note: say, drains })
+const one = (seed: number): boolean => {
+  const { violations } = simulate(seed, { note: say })
   for (const violation of violations) say(`violation: ${violation}`)
   if (violations.length === 0) say("nothing is wrong")
   return violations.length === 0
@@ -58,21 +50,21 @@ const one = ({ seed, drains }: Begun): boolean => {
 
 const COUNTS = ["accepted", "tokens", "owners", "overdue", "moves", "filled", "vain", "givenUp", "events"] as const
 
-const many = (worlds: ReadonlyArray<Begun>): boolean => {
+const many = (seeds: ReadonlyArray<number>): boolean => {
   const began = performance.now()
   const sum = { accepted: 0, tokens: 0, owners: 0, overdue: 0, moves: 0, filled: 0, vain: 0, givenUp: 0, events: 0 }
   let failed = 0
   let moved = 0
-  for (const { seed, drains } of worlds) {
-    const verdict = simulate(seed, { drains })
+  for (const seed of seeds) {
+    const verdict = simulate(seed)
     for (const count of COUNTS) sum[count] += verdict[count]
     if (verdict.moves > 0) moved++
     if (verdict.violations.length === 0) continue
     failed++
-    report(verdict, drains)
+    report(verdict)
   }
   const minutes = (performance.now() - began) / 60_000
-  say(`${worlds.length} seeds in ${minutes.toFixed(1)} minutes, ${failed} with a violation`)
+  say(`${seeds.length} seeds in ${minutes.toFixed(1)} minutes, ${failed} with a violation`)
   say(
     `${sum.accepted} sessions, ${sum.givenUp} given up as poison, ${sum.overdue} ended by their deadline, ${sum.tokens} tokens, ${sum.owners} take-overs, ${sum.events} events`,
   )
@@ -82,9 +74,9 @@ const many = (worlds: ReadonlyArray<Begun>): boolean => {
   return failed === 0
 }
 
-const report = ({ seed, violations }: Verdict, drains: boolean): void => {
+const report = ({ seed, violations }: Verdict): void => {
   say(`seed ${seed}: ${violations.join("; ")}`)
-  say(`  npm run simulate -- --seed ${seed}${drains ? "" : " --still"}`)
+  say(`  npm run simulate -- --seed ${seed}`)
 }
 
 try {

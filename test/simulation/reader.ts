@@ -5,7 +5,7 @@ import { Position } from "../../src/client/position.ts"
 import { isRewritten } from "../../src/store/logReader.ts"
 import type { Logged } from "../../src/store/tokenLog.ts"
 import type { FinishReason, LoggedToken, PromptToken } from "../../src/wire/infer.ts"
-import type { LogServer } from "./log.ts"
+import type { Ledger } from "./ledger.ts"
 import type { Mutation } from "./mutation.ts"
 import type { Network } from "./network.ts"
 import type { Process } from "./world.ts"
@@ -21,7 +21,8 @@ export interface Reader {
 export interface ReaderOptions {
   readonly process: Process
   readonly network: Network
-  readonly log: LogServer
+  readonly ledger: Ledger
+  readonly subject: string // of the log
   readonly session: string
   readonly mutation: Mutation | null
 }
@@ -29,7 +30,7 @@ export interface ReaderOptions {
 const LOOK_MILLIS = 60
 const QUIET_MILLIS = 5_000
 
-export const startReader = ({ process, network, log, session, mutation }: ReaderOptions): Reader => {
+export const startReader = ({ process, network, ledger, subject, session, mutation }: ReaderOptions): Reader => {
   const { random } = process.world
   const tokens: Array<LoggedToken> = []
   const prompt: Array<PromptToken> = []
@@ -56,11 +57,11 @@ export const startReader = ({ process, network, log, session, mutation }: Reader
   const ask = <A>(serve: () => A) => network.call(process, serve, () => 0)
   const look = Effect.gen(function* () {
     if (process.world.now - heardAt > QUIET_MILLIS) {
-      const last = yield* ask(() => log.last(session) ?? null)
+      const last = yield* ask(() => ledger.last(subject))
       if (last !== null && isRewritten(last, newest)) newest = null
       heardAt = process.world.now
     }
-    const entries = yield* ask(() => log.read(session, newest?.sequence ?? 0))
+    const entries = yield* ask(() => ledger.read(subject, newest?.sequence ?? 0))
     for (const logged of entries) {
       const next = take(logged)
       if (next === "over") return true

@@ -3,10 +3,9 @@
 import type { GenerateRequest } from "../../src/generation/request.ts"
 import type { Limits } from "../../src/session/admission.ts"
 import type { Strategy } from "../../src/wire/deployment.ts"
-import { answer, END, VOCABULARY } from "./engine.ts"
+import { answer, END, type ModelShape, VOCABULARY } from "./engine.ts"
 import type { Faults } from "./network.ts"
 import { Random } from "./random.ts"
-import type { ReplicaShape } from "./replica.ts"
 
 /** What happens to the world while it is troubled; each has a weight. */
 export const TROUBLES = [
@@ -17,12 +16,31 @@ export const TROUBLES = [
   "drain a supervisor",
   "stop a supervisor",
   "cut a supervisor off",
+  "kill a host",
+  "stop a host",
+  "cut a host off",
+  "drain a host",
   "partition",
   "restart the server",
 ] as const
 export type Trouble = (typeof TROUBLES)[number]
 
+export interface GroupShape {
+  readonly strategy: Strategy
+  readonly ranks: number
+  readonly model: ModelShape
+}
+
+/** What all replicas of all deployments are. */
+export interface ReplicaShape {
+  readonly fuzzy: number
+  readonly base: GroupShape
+  readonly draft: GroupShape | null
+  readonly prefill: GroupShape | null // of the base's shape
+}
+
 export interface SessionPlan {
+  readonly deployment: number
   readonly request: GenerateRequest
   readonly askedAt: number
   readonly cancelledAt: number | null
@@ -30,7 +48,11 @@ export interface SessionPlan {
 }
 
 export interface Scenario {
-  readonly replicas: ReadonlyArray<ReplicaShape>
+  readonly replica: ReplicaShape
+  readonly replicas: number // of each deployment
+  readonly deployments: number
+  readonly standby: boolean // whether each group has one
+  readonly hosts: number
   readonly supervisors: number
   readonly sessions: ReadonlyArray<SessionPlan>
   readonly faults: Faults
@@ -50,24 +72,20 @@ export interface Scenario {
   readonly kvTokens: number // that a replica has memory for
 }
 
-/** A replica takes no new sessions for a while, and those that are on it go on elsewhere. */
+/** A host takes no ranks for a while, and the sessions on its own go on elsewhere. */
 export interface Drain {
-  readonly replica: number | "busy" // the one that most sessions are on
   readonly at: number
-  readonly millis: number
-  readonly ends: boolean // its ranks, when its time is over
+  readonly millis: number // how long sessions may go on there
 }
 
 const SAMPLING = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n }
 
-/** Without drains: as scenarios were before there were any, nor deadlines, nor more than one copy. */
-export const draw = (seed: number, random: Random, drains: boolean): Scenario => {
+export const draw = (seed: number, random: Random): Scenario => {
   const scenario = drawStill(random)
-  if (!drains) return scenario
-  const apart = new Random(-1 - seed) // so that the rest of a scenario is what it was without
+  const apart = new Random(-1 - seed)
   const sessions = scenario.sessions.map((plan) => inTime(apart, plan))
   const limited = { ...copied(new Random(-2 - seed), scenario), sessions }
-  const drained = apart.chance(0.6) ? draining(apart, limited) : limited
+  const drained = apart.chance(0.5) ? draining(apart, limited) : limited
   const choosing = new Random(-3 - seed)
   return { ...drained, sessions: drained.sessions.map((plan) => adjusted(choosing, plan)) }
 }
@@ -100,13 +118,11 @@ const inTime = (random: Random, plan: SessionPlan): SessionPlan => {
 /** What they have said by then is heard. */
 export const OF_SUPERVISORS: ReadonlySet<Trouble> = new Set(["kill a supervisor", "drain a supervisor"])
 
-/** With more replicas to go to and from, and sessions that last until they have to. */
+/** With more places to go to and from, and sessions that last until they have to. */
 const draining = (random: Random, scenario: Scenario): Scenario => {
-  const [alone] = scenario.replicas
-  if (alone === undefined) return scenario
+  const { replica: alone } = scenario
   const apart = random.chance(0.3) // prompts are filled in by ranks of their own
-  const replica: ReplicaShape = { ...alone, prefill: apart ? { ...alone.base, group: "prefill" } : null }
-  const replicas = Array.from({ length: random.integer(2, 3) }, (_, i) => renumbered(replica, i + 1))
+  const replica: ReplicaShape = { ...alone, prefill: apart ? alone.base : null }
   const sessions = scenario.sessions.map((plan) => ({ ...plan, request: lasting(random, plan.request, replica) }))
   const [first, ...more] = sessions
   if (first === undefined) return scenario
@@ -116,15 +132,14 @@ const draining = (random: Random, scenario: Scenario): Scenario => {
   const hectic = scenario.computeMillis * random.pick([3, 10, 30])
   const patient = random.pick([200, 1000, 4000])
   const drains = Array.from(
-    { length: random.integer(1, 12) },
+    { length: random.integer(1, 4) },
     (_, i): Drain => ({
       at: random.pick([first, ...more]).askedAt + i * hectic + random.exponential(hectic),
-      replica: random.chance(0.2) ? random.integer(1, replicas.length) : "busy",
       millis: random.exponential(patient),
-      ends: !well && random.chance(0.3),
     }),
   )
-  return { ...scenario, ...rest, replicas, sessions, drains, kvTokens: random.pick([400, 800, 5000]) }
+  const places = { replicas: random.integer(1, 2), hosts: random.integer(2, 3) }
+  return { ...scenario, ...rest, ...places, replica, sessions, drains, kvTokens: random.pick([400, 800, 5000]) }
 }
 
 const MOST_TOKENS = 39 // the longest prompt and these have room everywhere
@@ -145,18 +160,17 @@ const withLast = ([first, ...others]: GenerateRequest["prompt"], token: number):
   token,
 ]
 
+/** The ranks have been placed, and are ready, by then, unless something is in the way. */
+const PLACED_MILLIS = 1_500
+
 const drawStill = (random: Random): Scenario => {
-  const replicas = Array.from({ length: random.integer(1, 2) }, (_, i) => drawReplica(random, i + 1))
-  // All replicas are of one deployment: the same models, the same split.
-  const [first] = replicas
-  const same = replicas.map((replica, i) => (first === undefined || i === 0 ? replica : renumbered(first, i + 1)))
-  const calmAt = random.integer(1, 6) * 1000
-  const begin = random.between(300, calmAt * 0.7)
+  const calmAt = PLACED_MILLIS + random.integer(1, 6) * 1000
+  const begin = random.between(300, PLACED_MILLIS + (calmAt - PLACED_MILLIS) * 0.7)
   const common = drawTokens(random, random.integer(16, 60))
   const bad = random.chance(0.5) ? 0 : random.pick([0.001, 0.01, 0.03])
   return {
-    replicas: same,
-    supervisors: random.integer(1, 3),
+    ...{ replica: drawReplica(random), replicas: random.integer(1, 2), deployments: random.chance(0.3) ? 2 : 1 },
+    ...{ standby: random.chance(0.4), hosts: random.integer(1, 3), supervisors: random.integer(1, 3) },
     sessions: Array.from({ length: random.integer(1, 3) }, (_, i) =>
       drawSession(random, `s${i}`, { begin, calmAt, common }),
     ),
@@ -184,26 +198,19 @@ const drawStill = (random: Random): Scenario => {
 
 const STRATEGIES: readonly [Strategy, ...ReadonlyArray<Strategy>] = ["single", "pipeline", "layer"]
 
-const drawReplica = (random: Random, epoch: number): ReplicaShape => {
-  const fuzzy = random.integer(1, 3)
-  const drawGroup = (group: "base" | "draft", salt: number, layers: number) => {
+const drawReplica = (random: Random): ReplicaShape => {
+  const drawGroup = (salt: number, layers: number): GroupShape => {
     const strategy = random.pick(STRATEGIES)
     const ranks = strategy === "single" ? 1 : random.integer(1, 3)
-    return { group, replica: epoch, strategy, ranks, model: { layers, salt }, fuzzy }
+    return { strategy, ranks, model: { layers, salt } }
   }
-  const base = drawGroup("base", 17, random.integer(3, 5))
+  const fuzzy = random.integer(1, 3)
+  const base = drawGroup(17, random.integer(3, 5))
   // A draft of the base's own weights is right whenever its passes are exact, so trees are accepted.
   const alike = random.chance(0.6)
-  const draft = random.chance(0.7) ? drawGroup("draft", alike ? 17 : 99, alike ? base.model.layers : 3) : null
-  return { epoch, base, draft, prefill: null }
+  const draft = random.chance(0.7) ? drawGroup(alike ? 17 : 99, alike ? base.model.layers : 3) : null
+  return { fuzzy, base, draft, prefill: null }
 }
-
-const renumbered = ({ base, draft, prefill }: ReplicaShape, epoch: number): ReplicaShape => ({
-  epoch,
-  base: { ...base, replica: epoch },
-  draft: draft && { ...draft, replica: epoch },
-  prefill: prefill && { ...prefill, replica: epoch },
-})
 
 const drawTokens = (random: Random, length: number): ReadonlyArray<number> =>
   Array.from({ length }, () => random.integer(0, VOCABULARY - 2))
@@ -220,6 +227,7 @@ const drawSession = (random: Random, session: string, { begin, calmAt, common }:
   const width = random.integer(1, 3)
   const shape = { depth: random.integer(1, 4), width, nodes: random.integer(1, 8) }
   return {
+    deployment: random.integer(0, 1),
     askedAt: begin + random.exponential(random.pick([50, 500])),
     cancelledAt: random.chance(0.1) ? random.between(begin, calmAt) : null,
     readers: random.integer(1, 2),

@@ -3,30 +3,32 @@
 //   has lost its ranks again and again without coming further may end as failed, with the reason, and a part of its tokens,
 //   and one that has a deadline with that, when it is over and soon after;
 // - no reader sees a token twice, out of order, or not at all;
-// - an epoch of a session has one owner, and after its first entry nothing of a former owner is in the log, but where the
-//   server has lost the log's tail: then what slipped in has no owner;
+// - an epoch of a session has one owner, and after his first entry nothing of a former owner is in the log, but where the
+//   server has lost the log's tail: then what slipped in is nobody's;
 // - in the end no live rank holds KV, and no record of a session is left;
 // - where nothing goes wrong, no rank lacks KV that it should have, whatever moves, and what is not needed is freed at once;
 // - nothing of the product throws what it does not mean to;
 // - no pass is answered with another one's answer.
 
+import crypto from "node:crypto"
+import { syncBuiltinESMExports } from "node:module"
 import type { GenerateRequest } from "../../src/generation/request.ts"
 import type { Answer, LogEntry, LoggedToken } from "../../src/wire/infer.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
 import { type Client, Cluster } from "./cluster.ts"
 import { answer, type ModelShape, scores } from "./engine.ts"
+import type { Read } from "./ledger.ts"
 import type { Mutation } from "./mutation.ts"
 import { Random } from "./random.ts"
 import type { Reader } from "./reader.ts"
 import { draw, type Scenario } from "./scenario.ts"
-import { World } from "./world.ts"
+import { EPOCH, World } from "./world.ts"
 
 /** A session is given up when it has lost its ranks so often in a row. */
 const LOSSES = 3
 
 /** How long the last sessions may take when all goes well again. */
 const PATIENCE_MILLIS = 900_000
-/** How long a request may be on its way. */
-const ASKING_MILLIS = 20_000
 /** After the last session has ended, until all is freed. */
 const FREEING_MILLIS = 60_000
 /** What a rank has not heard of, it frees by itself after a while. */
@@ -49,25 +51,22 @@ export interface Verdict {
 export interface SimulateOptions {
   readonly mutation?: Mutation
   readonly note?: (line: string) => void
-  readonly drains?: boolean // false: no replica drains
 }
 
-export const simulate = (seed: number, { mutation, note, drains = true }: SimulateOptions = {}): Verdict => {
+export const simulate = (seed: number, { mutation, note }: SimulateOptions = {}): Verdict => {
   const random = new Random(seed)
-  const scenario = draw(seed, random, drains)
+  const scenario = draw(seed, random)
   const world = new World(random, note ?? null)
   note?.(JSON.stringify(scenario, (_, value) => (typeof value === "bigint" ? `${value}` : value)))
   return atTimesOf(world, () => {
     const cluster = new Cluster(world, scenario, mutation ?? null)
-    const hasEnded = ({ accepted, askedAt, supervisor, readers }: Client): boolean =>
-      accepted
-        ? readers.every(({ end, expired }) => end !== null || expired)
-        : !supervisor.alive || world.now > askedAt + ASKING_MILLIS
+    const hasEnded = ({ session, refused, readers }: Client): boolean =>
+      refused !== null || (session !== null && readers.every(({ end, expired }) => end !== null || expired))
     const asked = () => cluster.clients.length === scenario.sessions.length
     const ended = () => world.now > scenario.calmAt && asked() && cluster.clients.every(hasEnded)
-    const freed = () => cluster.ranks.every(({ engine }) => engine.sessions().length === 0)
+    const freed = () => cluster.ranks.every(({ engine }) => engine === null || engine.sessions().length === 0)
     world.run(scenario.calmAt + PATIENCE_MILLIS, ended)
-    world.run(world.now + PATIENCE_MILLIS, () => cluster.records.ids.length === 0) // one whose asker never heard of it runs, too
+    world.run(world.now + PATIENCE_MILLIS, () => cluster.ledger.records.length === 0) // one that nobody has heard of runs, too
     world.run(world.now + FREEING_MILLIS, freed)
     // What a supervisor that was killed has kept for others, the ranks free by themselves, later.
     const kept = cluster.lossless && (cluster.well || scenario.keepMillis === 0) ? keptBy(cluster) : []
@@ -78,16 +77,28 @@ export const simulate = (seed: number, { mutation, note, drains = true }: Simula
 }
 
 const keptBy = ({ ranks }: Cluster): ReadonlyArray<string> =>
-  ranks.flatMap(({ process, engine }) => engine.sessions().map((session) => `${process.name} holds KV of ${session}`))
+  ranks.flatMap(({ process, engine }) =>
+    (engine?.sessions() ?? []).map((session) => `${process.name} holds KV of ${session}`),
+  )
 
-/** The product measures how long its passes take by performance's clock: here it is the world's. */
+/** What the product takes from its surroundings without asking: times are the world's here, and names follow from the seed. */
 const atTimesOf = <A>(world: World, use: () => A): A => {
-  const real = performance.now
+  const real = { now: performance.now, date: Date.now, uuid: crypto.randomUUID, int: crypto.randomInt }
+  let names = 0
   performance.now = () => world.now
+  Date.now = () => EPOCH + Math.floor(world.now)
+  Object.assign(crypto, {
+    randomUUID: () => `00000000-0000-4000-8000-${`${names++}`.padStart(12, "0")}`,
+    randomInt: (most: number) => world.random.integer(0, most - 1),
+  })
+  syncBuiltinESMExports()
   try {
     return use()
   } finally {
-    performance.now = real
+    performance.now = real.now
+    Date.now = real.date
+    Object.assign(crypto, { randomUUID: real.uuid, randomInt: real.int })
+    syncBuiltinESMExports()
   }
 }
 
@@ -98,27 +109,32 @@ const verdictOf = (
   cluster: Cluster,
   kept: ReadonlyArray<string>, // when it should have been freed
 ): Verdict => {
-  const logs = scenario.sessions.map(({ request }) => cluster.log.read(request.session).map(({ entry }) => entry))
-  const model = scenario.replicas[0]?.base.model ?? { layers: 0, salt: 0 }
+  const logs = cluster.clients.map((client) => logOf(client, cluster).map(({ entry }) => entry))
+  const { model } = scenario.replica.base
   return {
     seed,
     events: world.events,
     overdue: logs.flat().filter((entry) => entry._tag === "End" && entry.finishReason === "deadline").length,
     ...{ moves: cluster.moves, filled: cluster.filled, vain: cluster.vain },
-    accepted: cluster.clients.filter(({ accepted }) => accepted).length,
+    accepted: cluster.clients.filter(({ session }) => session !== null).length,
     owners: logs.flat().filter(({ _tag }) => _tag === "Owner").length,
     givenUp: logs.flat().filter((entry) => entry._tag === "End" && isGivenUp(entry)).length,
     tokens: logs.flat().reduce((sum, entry) => sum + (entry._tag === "Tokens" ? entry.tokens.length : 0), 0),
     violations: [
       ...world.defects,
       ...cluster.violations,
-      ...cluster.records.violations,
+      ...cluster.ledger.violations,
       ...(scenario.lostTail === 0 ? logs.flatMap((log, i) => fenced(`s${i}`, log)) : []),
-      ...scenario.sessions.flatMap(({ request }) => untimely(request, scenario, cluster)),
-      ...cluster.clients.flatMap((client) => (client.accepted ? told(client, model, cluster.troubles) : [])),
+      ...cluster.clients.flatMap((client) => untimely(client, scenario, cluster)),
+      ...cluster.clients.flatMap(({ plan, session, refused }) =>
+        session === null ? [`${plan.request.session} is not accepted: ${refused ?? "no answer"}`] : [],
+      ),
+      ...cluster.clients.flatMap((client) =>
+        client.session === null ? [] : told(client, model, cluster.troubles + scenario.drains.length),
+      ),
       ...kept.map((kept) => `nothing is lost, and yet ${kept}`),
       ...keptBy(cluster),
-      ...cluster.records.ids.map((id) => `the record of ${id} is left`),
+      ...cluster.ledger.records.map((id) => `the record of ${id} is left`),
     ],
   }
 }
@@ -127,12 +143,9 @@ const verdictOf = (
 const ENDING_MILLIS = 1_000
 
 /** A deadline counts from the log's beginning, and not from its last owner's. */
-const untimely = (
-  { session, deadlineMillis }: GenerateRequest,
-  { slowDisk, lostTail }: Scenario,
-  cluster: Cluster,
-): ReadonlyArray<string> => {
-  const [begin, ...others] = cluster.log.read(session)
+const untimely = (client: Client, { slowDisk, lostTail }: Scenario, cluster: Cluster): ReadonlyArray<string> => {
+  const { session, deadlineMillis } = client.plan.request
+  const [begin, ...others] = logOf(client, cluster)
   const end = others.findLast(({ entry }) => entry._tag === "End")
   if (begin === undefined || end === undefined || deadlineMillis === null || lostTail > 0) return []
   const over = end.at - begin.at - deadlineMillis
@@ -140,6 +153,9 @@ const untimely = (
   const late = cluster.well && slowDisk === 0 && over > ENDING_MILLIS
   return early || late ? [`${session} ends ${over.toFixed(0)} ms after its deadline`] : []
 }
+
+const logOf = ({ deployment, session }: Client, { ledger }: Cluster): ReadonlyArray<Read> =>
+  session === null ? [] : ledger.read(subjectsOf(deployment.name).tokens(session))
 
 const fenced = (session: string, log: ReadonlyArray<LogEntry>): ReadonlyArray<string> => {
   let epoch = 0

@@ -96,6 +96,8 @@ export class Process {
   readonly pid: number
   readonly context: Context.Context<never>
   alive = true
+  /** Called when it is killed. */
+  ended: () => void = () => {}
   #stopped = false
   #held: Array<() => void> = []
 
@@ -131,9 +133,11 @@ export class Process {
   }
 
   kill(): void {
+    if (!this.alive) return
     this.world.note(() => `${this.name} is killed`)
     this.alive = false
     this.#held = []
+    this.ended()
   }
 
   stop(): void {
@@ -158,7 +162,7 @@ const schedulerOf = (process: Process): Scheduler.Scheduler =>
     }
   })
 
-const EPOCH = Date.UTC(2026, 0, 1)
+export const EPOCH = Date.UTC(2026, 0, 1)
 
 const clockOf = (process: Process, drift: number): Clock.Clock => {
   const { world } = process

@@ -1,7 +1,7 @@
 // The engine as this rank's passes share it: one stretch at a time, so that stopping a session's stretch stops no other
 // session's, and failures as PassFailed.
 
-import { Context, Effect, Layer, Schema, Semaphore } from "effect"
+import { Context, Effect, Layer, Schema, type Scope, Semaphore } from "effect"
 import {
   BACKENDS,
   type Device,
@@ -86,11 +86,14 @@ export class Compute extends Context.Service<
   }
 >()("chorus/rank/Compute") {
   static layer(options: LoadOptions) {
-    return Layer.effect(this, load(options))
+    return Layer.effect(
+      this,
+      Effect.flatMap(LoadCompute, (load) => load(options)),
+    )
   }
 }
 
-export const load = Effect.fnUntraced(function* ({ model, shard, device: wanted, threads, ...options }: LoadOptions) {
+const load = Effect.fnUntraced(function* ({ model, shard, device: wanted, threads, ...options }: LoadOptions) {
   const device = yield* attempt(() => {
     native.loadBackends(BACKENDS)
     return choose(native.devices(), wanted)
@@ -111,6 +114,11 @@ export const load = Effect.fnUntraced(function* ({ model, shard, device: wanted,
   )
   return of(engine, device)
 })
+
+/** How whoever runs here loads shards. */
+export const LoadCompute = Context.Reference<
+  (options: LoadOptions) => Effect.Effect<Compute["Service"], ComputeFailed, Scope.Scope>
+>("chorus/rank/LoadCompute", { defaultValue: () => load })
 
 const choose = (devices: ReadonlyArray<Device>, wanted: string): Device => {
   const device =

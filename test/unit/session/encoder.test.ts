@@ -5,7 +5,7 @@ import { Effect, Exit, Scope } from "effect"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { encode } from "../../../src/model/encoding.ts"
 import type { Model } from "../../../src/model/index.ts"
-import { type Encoder, startEncoder } from "../../../src/session/encoder.ts"
+import { type Encoder, StartEncoder } from "../../../src/session/encoder.ts"
 import { opened, tinyTokenizer, writeFolder } from "../model/fixtures.ts"
 
 const messages = [{ role: "user", content: "Hi there" }]
@@ -14,7 +14,7 @@ const SOUND = "{% for message in messages %}<{{ message.role }}>{{ message.conte
 const scope = Scope.makeUnsafe()
 let encoder: Encoder
 beforeAll(async () => {
-  encoder = await Effect.runPromise(Scope.provide(startEncoder, scope))
+  encoder = await Effect.runPromise(Scope.provide(Effect.flatten(StartEncoder), scope))
 })
 afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
