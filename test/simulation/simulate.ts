@@ -28,7 +28,7 @@ import { EPOCH, World } from "./world.ts"
 const LOSSES = 3
 
 /** How long the last sessions may take when all goes well again. */
-const PATIENCE_MILLIS = 900_000
+const PATIENCE_MILLIS = 240_000
 /** After the last session has ended, until all is freed. */
 const FREEING_MILLIS = 60_000
 /** What a rank has not heard of, it frees by itself after a while. */
