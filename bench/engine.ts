@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { BACKENDS, type Engine, native, type Op, type Segment, type StretchResult } from "../native/index.ts"
 import { kvTypeOf, type Model, open, wholeShard } from "../src/model/index.ts"
 import { chain } from "../src/rank/device/chain.ts"
+import { positionOf } from "../src/speculation/indices.ts"
 import { GREEDY } from "../src/wire/pass.ts"
 
 export const loadBackends = (): void => native.loadBackends(BACKENDS)
@@ -51,7 +52,7 @@ export const append = (
   session: string,
   tokens: ReadonlyArray<number>,
   ops: ReadonlyArray<Op>,
-): Promise<StretchResult> => run(engine, chain(session, engine.used(session), tokens), ops)
+): Promise<StretchResult> => run(engine, chain(session, positionOf(engine.used(session)), tokens), ops)
 
 /** Commits all that a session holds. */
 export const commitAll = ({ engine }: Loaded, session: string): Promise<void> => {

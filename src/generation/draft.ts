@@ -2,6 +2,7 @@
 // and the bonus token (EasySpec, section 3.2), and grows the tree from there.
 import { Effect } from "effect"
 import type { Group } from "../group/group.ts"
+import { nodeOf } from "../speculation/indices.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { UnknownSession } from "../wire/errors.ts"
 import type { DraftedTree } from "../wire/pass.ts"
@@ -18,7 +19,9 @@ export const draftGroup = (group: Group): Proposer => ({
     const { run, journal } = generation
     run.tally.pass("calibrate", tree.calibrate, null)
     run.tally.pass("draft", tree.draft, { millis: millis - tree.calibrate.millis, bytes })
-    return [tree, holding(learned(generation, tree), { draft: { committed: journal.tokens.length } })] as const
+    // As the ranks say it: what is no node would be taken for another one.
+    const proposal = { ...tree, parents: tree.parents.map(nodeOf) }
+    return [proposal, holding(learned(generation, tree), { draft: { committed: journal.tokens.length } })] as const
   }),
 })
 

@@ -7,6 +7,7 @@ import { giveUp } from "../durable/engine.ts"
 import { Ownership } from "../durable/ownership.ts"
 import { OwnJournal } from "../durable/runs.ts"
 import { accept } from "../speculation/acceptance.ts"
+import { type Node, ROOT, rowOf } from "../speculation/indices.ts"
 import type { TreeShape } from "../speculation/tree.ts"
 import { TokenLog } from "../store/tokenLog.ts"
 import { Answer, type FinishReason, logProbsOf } from "../wire/infer.ts"
@@ -124,7 +125,7 @@ const plain = Effect.fnUntraced(function* (before: Generation) {
   const began = performance.now()
   const [{ tokens, logProbs }, decoded] = yield* decode(before, left(before))
   const generation = learn(decoded, { shape: null, accepted: 0, millis: performance.now() - began })
-  const told = tokens.map((id, row) => ofRow(logProbs, row, id, generation.run.tokenizer))
+  const told = tokens.map((id, step) => ofRow(logProbs, step, id, generation.run.tokenizer))
   yield* settle(generation, { tokens, drafted: 0, last: "plain", told }, { proposed: 0, iterations: tokens.length })
   return generation
 })
@@ -147,9 +148,9 @@ const speculative = Effect.fnUntraced(function* (before: Generation, proposer: P
 })
 
 /** The rows of the bonus token and of the path are exact KV from the next pass on. */
-const keep = (generation: Generation, path: ReadonlyArray<number>): Generation => {
+const keep = (generation: Generation, path: ReadonlyArray<Node>): Generation => {
   const { committed, acceptedRows: before } = generation.placed.base
-  const acceptedRows = [0, ...path.map((node) => node + 1)] // row 0 is the root's
+  const acceptedRows = [rowOf(ROOT), ...path.map(rowOf)]
   return holding(generation, { base: { committed: committed + before.length, acceptedRows } })
 }
 

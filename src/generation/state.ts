@@ -2,6 +2,7 @@
 // interrupted leaves the one before as it was.
 import type { Scope } from "effect"
 import type { Tokenizer } from "../model/index.ts"
+import type { Row } from "../speculation/indices.ts"
 import type { Journal } from "./journal.ts"
 import type { Reuse } from "./prefixes.ts"
 import type { GenerateRequest } from "./request.ts"
@@ -35,7 +36,7 @@ export interface Run {
 export interface Placed {
   readonly models: Models["Service"]
   /** Exact KV in the base group, and the rows of its last verify pass that are to be kept in the next one. */
-  readonly base: { readonly committed: number; readonly acceptedRows: ReadonlyArray<number> }
+  readonly base: { readonly committed: number; readonly acceptedRows: ReadonlyArray<Row> }
   /** Exact KV in the draft group; it may lag behind, as while nothing is drafted. */
   readonly draft: { readonly committed: number }
   /** Where its KV may be copied from, in place of a prefill. */

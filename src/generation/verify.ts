@@ -1,5 +1,6 @@
 // Verify: one exact pass of the base group over the bonus token and the draft tree.
 import { Effect } from "effect"
+import { rowOf } from "../speculation/indices.ts"
 import { activity } from "./activity.ts"
 import { asked } from "./logProbs.ts"
 import { onBase } from "./prefill.ts"
@@ -21,7 +22,7 @@ const rows = ({ run, journal, placed }: Generation, { tokens, parents }: Proposa
     committed: base.committed + base.acceptedRows.length,
     acceptedRows: base.acceptedRows,
     tokens: [journal.tokens.at(-1) ?? 0, ...tokens],
-    parents: [-1, ...parents.map((parent) => parent + 1)], // row 0 is the root, node i is row i + 1
+    parents: [-1, ...parents.map(rowOf)],
     ...asked(run.request),
   }
   return activity(run.name("verify"), models.base.verify({ _tag: "Verify", ...command }))

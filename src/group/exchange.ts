@@ -2,6 +2,7 @@
 // broadcast, or gathered, over whatever transport carries messages between them. A lost one fails the pass, which is then
 // repeated.
 import { Context, Effect, Layer, Result, Schema } from "effect"
+import type { Hop } from "../speculation/indices.ts"
 import { type Activation, decode, encode, HEADER_BYTES } from "../wire/activation.ts"
 import { type MalformedMessage, PeerSilent } from "../wire/errors.ts"
 import { decode as decodePart, isPart, PART_HEADER_BYTES, partsOf, split } from "../wire/part.ts"
@@ -117,7 +118,7 @@ export class Exchange {
   }
 
   /** Hands an activation on to one rank, or to all others at once. One hop, one message. */
-  send(hop: number, to: number | "all", payload: Payload): Effect.Effect<void> {
+  send(hop: Hop, to: number | "all", payload: Payload): Effect.Effect<void> {
     return Effect.sync(() => {
       this.#post(hop, to, payload)
       this.#known = this.#total
@@ -125,7 +126,7 @@ export class Exchange {
   }
 
   /** What `from` hands on. */
-  receive(hop: number, from: number): Effect.Effect<Activation, ExchangeError> {
+  receive(hop: Hop, from: number): Effect.Effect<Activation, ExchangeError> {
     return Effect.map(this.#take(hop, from), (activation) => {
       this.#total = this.#known = { messages: activation.messages, bytes: activation.bytes }
       return activation
@@ -137,7 +138,7 @@ export class Exchange {
    * others sent. One hop. `own` is null for a rank that only listens, `from` empty for one that only speaks.
    */
   gather(
-    hop: number,
+    hop: Hop,
     own: Payload | null,
     to: number | "all",
     from: ReadonlyArray<number>,
@@ -164,7 +165,7 @@ export class Exchange {
     this.#inbox.close(passKey(this.#of))
   }
 
-  #post(hop: number, to: number | "all", payload: Payload): void {
+  #post(hop: Hop, to: number | "all", payload: Payload): void {
     const { epoch, pass, attempt, rank } = this.#of
     const step = this.#hops + hop
     const values = payload.blocks.length === 1 ? payload.blocks[0] : undefined
@@ -190,7 +191,7 @@ export class Exchange {
     else for (const part of split(of, [message], maxPayload)) this.#transport.send(to, part)
   }
 
-  #take(hop: number, peer: number): Effect.Effect<Activation, ExchangeError> {
+  #take(hop: Hop, peer: number): Effect.Effect<Activation, ExchangeError> {
     const key = passKey(this.#of)
     const step = this.#hops + hop
     return Effect.suspend(() => {

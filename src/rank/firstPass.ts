@@ -2,6 +2,7 @@
 // do shows here, and not to a user; and the weights are in memory afterwards.
 import { Effect } from "effect"
 import type { Op, Shard } from "../../native/index.ts"
+import { positionOf } from "../speculation/indices.ts"
 import { GREEDY } from "../wire/pass.ts"
 import { chain } from "./device/chain.ts"
 import type { Compute, ComputeFailed } from "./device/compute.ts"
@@ -17,7 +18,7 @@ export const firstPass = (
 ): Effect.Effect<void, ComputeFailed> =>
   Effect.acquireUseRelease(
     compute.open(SESSION, GREEDY),
-    () => compute.batch([chain(SESSION, 0, [0])], ({ run }) => Effect.asVoid(run(opsOf(shard, width)))),
+    () => compute.batch([chain(SESSION, positionOf(0), [0])], ({ run }) => Effect.asVoid(run(opsOf(shard, width)))),
     () => compute.close(SESSION),
   )
 

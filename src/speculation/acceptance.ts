@@ -1,9 +1,10 @@
 // Acceptance: which path of the draft tree the base itself would have taken. With the sampler's common random numbers the
 // base's token after each node is decided, so this is a walk, not a lottery (design: Gumbel-max coupling).
-import { ROOT, type Tree } from "./tree.ts"
+import { type Node, nodeOf, ROOT } from "./indices.ts"
+import type { Tree } from "./tree.ts"
 
 export interface Accepted {
-  readonly path: ReadonlyArray<number> // nodes of the tree, from the root down
+  readonly path: ReadonlyArray<Node> // from the root down
   readonly tokens: ReadonlyArray<number> // theirs, and the new bonus token at the end
 }
 
@@ -12,14 +13,14 @@ export const accept = (
   { tokens, parents }: Pick<Tree, "tokens" | "parents">,
   choices: ReadonlyArray<number>,
 ): Accepted => {
-  const path: Array<number> = []
-  for (let at = ROOT; ; ) {
+  const path: Array<Node> = []
+  for (let at: Node = ROOT; ; ) {
     const choice = choices[at + 1]
     if (choice === undefined)
       throw new RangeError(`choices has ${choices.length} tokens for a tree of ${tokens.length} nodes`)
     const child = parents.findIndex((parent, node) => parent === at && tokens[node] === choice)
     if (child === -1) return { path, tokens: [...path.map((node) => tokens[node] ?? 0), choice] }
-    path.push(child)
-    at = child
+    at = nodeOf(child)
+    path.push(at)
   }
 }

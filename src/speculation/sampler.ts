@@ -2,6 +2,7 @@
 // Decoding", Daliri, Musco, Suresh 2024). Base and draft draw the same numbers for the same position, so a generation is a
 // function of weights, prompt, settings and seed alone. Ranks run native/sampler/sampler.cpp, which is held to this by test.
 import type { Sampling } from "../../native/index.ts"
+import type { Position } from "./indices.ts"
 
 interface Scored {
   readonly token: number
@@ -15,7 +16,7 @@ interface Scored {
 export const sample = (
   logits: Float32Array,
   sampling: Sampling,
-  position: number,
+  position: Position,
   history: ArrayLike<number>,
 ): number => {
   const { temperature, topK, topP, minP, seed } = sampling
@@ -41,7 +42,7 @@ const argmax = (tokens: ReadonlyArray<Scored>): number =>
 const adjusted = (
   logits: Float32Array,
   { repetitionPenalty, penalties, bias = [], barred }: Sampling,
-  position: number,
+  position: Position,
   history: ArrayLike<number>,
 ): Float32Array => {
   const biased = bias.reduce(biasOne, Float32Array.from(logits))
@@ -97,7 +98,7 @@ const weightsOf = (ranked: ReadonlyArray<Scored>, temperature: number): Readonly
   ranked.map(({ logit }) => Math.exp((logit - (ranked[0]?.logit ?? 0)) / temperature))
 
 /** A standard Gumbel variate, keyed by (seed, position, token): the same on every rank. */
-export const gumbel = (seed: bigint, position: number, token: number): number => {
+export const gumbel = (seed: bigint, position: Position, token: number): number => {
   const [word] = philox([token, position, 0, 0], [Number(BigInt.asUintN(32, seed)), Number(seed >> 32n)])
   return variate(word)
 }

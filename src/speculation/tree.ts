@@ -1,12 +1,11 @@
 // The draft tree: EAGLE-2's dynamic expansion by cumulative draft probability (arXiv 2406.16858, section 4), as pure
 // functions over plain data. The root is the bonus token and has no entry; its number is ROOT.
-
-export const ROOT = -1
+import { type Node, nodeOf, ROOT } from "./indices.ts"
 
 /** Nodes in the order in which they were drafted: a parent stands before its children. */
 export interface Tree {
   readonly tokens: ReadonlyArray<number>
-  readonly parents: ReadonlyArray<number> // a node, or ROOT
+  readonly parents: ReadonlyArray<Node>
   readonly logProbs: ReadonlyArray<number> // of the whole path, by the draft
   readonly depths: ReadonlyArray<number> // 1 for the root's children
 }
@@ -22,7 +21,7 @@ export const root: Tree = { tokens: [], parents: [], logProbs: [], depths: [] }
 /** Adds each node's candidates as its children. */
 export const expand = (
   tree: Tree,
-  nodes: ReadonlyArray<number>,
+  nodes: ReadonlyArray<Node>,
   candidates: ReadonlyArray<ReadonlyArray<Candidate>>,
 ): Tree => {
   const children = nodes.flatMap((parent, i) =>
@@ -44,9 +43,9 @@ export const expand = (
 }
 
 /** The `width` most probable nodes of the newest depth, to be expanded next, in the order in which they were drafted. */
-export const frontier = (tree: Tree, width: number): ReadonlyArray<number> => {
+export const frontier = (tree: Tree, width: number): ReadonlyArray<Node> => {
   const newest = Math.max(0, ...tree.depths)
-  const leaves = tree.depths.flatMap((depth, node) => (depth === newest && newest > 0 ? [node] : []))
+  const leaves = tree.depths.flatMap((depth, node) => (depth === newest && newest > 0 ? [nodeOf(node)] : []))
   return best(tree, leaves, width)
 }
 
@@ -54,8 +53,8 @@ export const frontier = (tree: Tree, width: number): ReadonlyArray<number> => {
  * The `nodes` most probable nodes. A path's probability never rises with a further token, so what is kept is connected.
  */
 export const prune = (tree: Tree, nodes: number): Tree => {
-  const kept = best(tree, [...tree.tokens.keys()], nodes)
-  const moved = new Map(kept.map((node, i) => [node, i]))
+  const kept = best(tree, [...tree.tokens.keys()].map(nodeOf), nodes)
+  const moved = new Map(kept.map((node, i) => [node, nodeOf(i)]))
   return {
     tokens: kept.map((node) => tree.tokens[node] ?? 0),
     parents: kept.map((node) => moved.get(tree.parents[node] ?? ROOT) ?? ROOT),
@@ -65,7 +64,7 @@ export const prune = (tree: Tree, nodes: number): Tree => {
 }
 
 /** The most probable of the given nodes; of equals, the one drafted first, which a parent always is. */
-const best = (tree: Tree, nodes: ReadonlyArray<number>, count: number): ReadonlyArray<number> =>
+const best = (tree: Tree, nodes: ReadonlyArray<Node>, count: number): ReadonlyArray<Node> =>
   [...nodes]
     .sort((a, b) => (tree.logProbs[b] ?? 0) - (tree.logProbs[a] ?? 0) || a - b)
     .slice(0, count)

@@ -5,6 +5,7 @@ import { Effect, Semaphore } from "effect"
 import type { Op, Sampling, Segment, StretchResult } from "../../native/index.ts"
 import type { GenerateRequest } from "../../src/generation/request.ts"
 import { type Batch, type Compute, ComputeFailed } from "../../src/rank/device/compute.ts"
+import { positionOf } from "../../src/speculation/indices.ts"
 import { sample } from "../../src/speculation/sampler.ts"
 import type { Mutation } from "./mutation.ts"
 
@@ -35,7 +36,7 @@ const chosen = (h: number, sampling: Sampling, history: () => ReadonlyArray<numb
   const lead = (token: number) => (token === tokenOf(h) ? 1 : 0)
   const logits = Float32Array.from({ length: VOCABULARY }, (_, token) => lead(token) + (mix(h, token) % 1000) / 1000)
   const said = history()
-  return sample(logits, sampling, said.length, said)
+  return sample(logits, sampling, positionOf(said.length), said)
 }
 
 const logProbOf = (h: number): number => Math.fround(-(h % 9973) / 997)

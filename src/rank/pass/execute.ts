@@ -2,6 +2,7 @@
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"
 import type { Exchange } from "../../group/exchange.ts"
+import { hopOf, positionOf, slotAt } from "../../speculation/indices.ts"
 import {
   type Decode,
   type PassAnswer,
@@ -76,7 +77,7 @@ const decode = Effect.fnUntraced(function* (
   const head = { op: "head", rows: Int32Array.of(0), want: "tokens", top: command.logprobs ?? 0 } as const
   for (let token = command.token; ; ) {
     const slot = committed + tokens.length
-    const result = yield* strategy.exact(context, [chain(session, slot, [token])], head)
+    const result = yield* strategy.exact(context, [chain(session, positionOf(slot), [token])], head)
     yield* context.compute.commit(session, Int32Array.of(slot))
     const chosen = result?.tokens?.[0] ?? null
     if (result !== null) told.push(result)
@@ -115,11 +116,11 @@ const tell = Effect.fnUntraced(function* (strategy: Strategy, { layout, exchange
   if (layout.ranks === 1) return token ?? 0
   const packed = packFrontier([""], [{ session: "", tokens: Int32Array.of(token ?? 0), parents: Int32Array.of(-1) }])
   if (leads(strategy, { layout })) {
-    yield* exchange.send(1, "all", { tokens: 0, width: layout.width, blocks: [], nodes: packed })
+    yield* exchange.send(hopOf(1), "all", { tokens: 0, width: layout.width, blocks: [], nodes: packed })
     exchange.advance(1)
     return token ?? 0
   }
-  const { nodes } = yield* exchange.receive(1, strategy.leader(layout.ranks))
+  const { nodes } = yield* exchange.receive(hopOf(1), strategy.leader(layout.ranks))
   exchange.advance(1)
   return unpackFrontier([""], nodes)[0]?.tokens[0] ?? 0
 })
@@ -128,7 +129,7 @@ const verify = Effect.fnUntraced(function* (strategy: Strategy, context: PassCon
   const rows: Segment = {
     session: command.session,
     tokens: Int32Array.from(command.tokens),
-    parents: Int32Array.from(command.parents, (parent) => command.committed + parent), // row 0's: the last committed slot
+    parents: Int32Array.from(command.parents, (parent) => slotAt(command.committed + parent)), // row 0's: the last committed slot
   }
   const all = Int32Array.from(command.tokens.keys())
   const head = { op: "head", rows: all, want: "tokens", top: command.logprobs ?? 0 } as const
@@ -151,7 +152,7 @@ const commitChain = Effect.fnUntraced(function* (
           ...{ op: "head", want: "tokens", rows: Int32Array.from(tokens.keys()) },
           ...{ top: scored.alternatives, given: Int32Array.from([...tokens.slice(1), scored.following]) },
         }
-  const result = yield* strategy.exact(context, [chain(session, committed, tokens)], head)
+  const result = yield* strategy.exact(context, [chain(session, positionOf(committed), tokens)], head)
   yield* context.compute.commit(
     session,
     Int32Array.from(tokens, (_, row) => committed + row),

@@ -1,6 +1,7 @@
 // KV bookkeeping: what a command needs of a session before its pass runs. Every rank of a group does the same, so a group
 // stays of one mind, and a rank that cannot says so with a typed error and changes nothing.
 import { Effect } from "effect"
+import { rowFrom, slotOfRow } from "../../speculation/indices.ts"
 import { type InvalidRequest, PassFailed, UnknownSession } from "../../wire/errors.ts"
 import type { Decode, PassCommand, Prefill, SessionDraft, Verify } from "../../wire/pass.ts"
 import type { Compute, ComputeFailed } from "../device/compute.ts"
@@ -62,7 +63,7 @@ const prepareVerify = Effect.fnUntraced(function* (member: Member, command: Deco
   }
   yield* compute.commit(
     session,
-    Int32Array.from(acceptedRows, (row) => held + row),
+    Int32Array.from(acceptedRows, (row) => slotOfRow(held, rowFrom(row))),
   )
 })
 

@@ -2,7 +2,8 @@
 // The leader has the head and so the tree; the others follow it from frontier to frontier.
 import { Effect } from "effect"
 import type { Segment, StretchResult } from "../../../native/index.ts"
-import { type Candidate, expand, frontier, prune, ROOT, root, type Tree } from "../../speculation/tree.ts"
+import { type Node, positionOf, ROOT, type Slot, slotAt } from "../../speculation/indices.ts"
+import { type Candidate, expand, frontier, prune, root, type Tree } from "../../speculation/tree.ts"
 import type { Draft, Drafted, DraftedTree, PassCost, SessionDraft } from "../../wire/pass.ts"
 import { chain } from "../device/chain.ts"
 import type { Meter } from "../pass/meter.ts"
@@ -31,7 +32,7 @@ export const draft = Effect.fnUntraced(function* (
 
 /** Bonus calibration (section 3.2): what was accepted, and the bonus token, exactly and at once; its KV is kept. */
 const calibrate = Effect.fnUntraced(function* (strategy: Strategy, context: PassContext, drafts: Drafts) {
-  const rows = drafts.map(({ session, committed, accepted }) => chain(session, committed, accepted))
+  const rows = drafts.map(({ session, committed, accepted }) => chain(session, positionOf(committed), accepted))
   let last = -1
   const ends = drafts.map(({ accepted }) => (last += accepted.length))
   const result = yield* strategy.exact(context, rows, candidates(Int32Array.from(ends), widest(drafts)))
@@ -50,7 +51,7 @@ type Drafts = ReadonlyArray<SessionDraft>
 /** A session's tree while it grows. */
 interface Sprout {
   readonly draft: SessionDraft
-  readonly slots: Map<number, number> // of the nodes that have run
+  readonly slots: Map<Node, Slot> // of the nodes that have run
   readonly steps: Array<DraftedTree["steps"][number]>
   tree: Tree
 }
@@ -66,7 +67,7 @@ const grow = Effect.fnUntraced(function* (
   const first = candidatesOf(context, calibrated, k)
   const sprouts = sessions.map((draft, i): Sprout => {
     const { committed, accepted, width } = draft
-    const slots = new Map([[ROOT, committed + accepted.length - 1]])
+    const slots = new Map([[ROOT, slotAt(committed + accepted.length - 1)]])
     return { draft, slots, steps: [], tree: expand(root, [ROOT], best(first.slice(i, i + 1), width)) }
   })
   for (let at = 1; at < deepest(sessions); at++) {
@@ -125,10 +126,10 @@ const candidatesOf = ({ vocabulary }: PassContext, result: StretchResult | null,
 const best = (rows: ReturnType<typeof candidatesOf>, width: number): ReadonlyArray<ReadonlyArray<Candidate>> =>
   rows.map(({ all, vocabulary }) => all.slice(0, width).filter(({ token }) => token < vocabulary))
 
-const frontierRows = (context: PassContext, { draft, tree, slots }: Sprout, nodes: ReadonlyArray<number>): Segment => {
+const frontierRows = (context: PassContext, { draft, tree, slots }: Sprout, nodes: ReadonlyArray<Node>): Segment => {
   const { session } = draft
   const first = context.compute.used(session)
-  nodes.forEach((node, row) => slots.set(node, first + row))
+  nodes.forEach((node, row) => slots.set(node, slotAt(first + row)))
   return {
     session,
     tokens: Int32Array.from(nodes, (node) => tree.tokens[node] ?? 0),

@@ -10,6 +10,7 @@
 import { Effect } from "effect"
 import type { Op, StretchResult } from "../../../native/index.ts"
 import { NO_NODES, type Payload } from "../../group/exchange.ts"
+import { hopOf } from "../../speculation/indices.ts"
 import { fuzzy, owners } from "../../speculation/schedule.ts"
 import type { Activation } from "../../wire/activation.ts"
 import type { Batch } from "../device/compute.ts"
@@ -48,7 +49,7 @@ export const layer: Strategy = {
 
   follow: Effect.fnUntraced(function* (context, n) {
     if (!hearsLeader(context, n)) return true
-    const first = yield* context.exchange.receive(1, LEADER)
+    const first = yield* context.exchange.receive(hopOf(1), LEADER)
     if (first.nodes.byteLength === 0) return false
     const rows = unpackFrontier(context.sessions, first.nodes)
     yield* batch(context, rows, (part) =>
@@ -62,7 +63,7 @@ export const layer: Strategy = {
   end: (context) =>
     context.layout.ranks === 1
       ? Effect.void
-      : context.exchange.send(1, "all", { ...frontierAlone(context), nodes: NO_NODES }),
+      : context.exchange.send(hopOf(1), "all", { ...frontierAlone(context), nodes: NO_NODES }),
 }
 
 interface HandOver {
@@ -87,13 +88,21 @@ const handOver = Effect.fnUntraced(function* (
     const before = runs[step - 1]
     const after = runs[step + 1]
     const h =
-      before === undefined ? null : step === 1 && first ? first : yield* context.exchange.receive(step, before.owner)
+      before === undefined
+        ? null
+        : step === 1 && first
+          ? first
+          : yield* context.exchange.receive(hopOf(step), before.owner)
     const begin: Op = h === null ? { op: "embed" } : { op: "receive", hidden: h.values }
     const end: ReadonlyArray<Op> = after === undefined ? (head === null ? [] : [head]) : [{ op: "emit" }]
     result = yield* run([begin, { op: "layers", from, to }, ...end])
     if (after === undefined) continue
     const told = step === 0 && draft !== undefined
-    yield* context.exchange.send(step + 1, told ? "all" : after.owner, hidden(context, result, told ? draft : NO_NODES))
+    yield* context.exchange.send(
+      hopOf(step + 1),
+      told ? "all" : after.owner,
+      hidden(context, result, told ? draft : NO_NODES),
+    )
   }
   context.exchange.advance(runs.length - 1)
   return rank === LEADER ? result : null
@@ -105,7 +114,7 @@ const leadFuzzy = Effect.fnUntraced(function* (context: PassContext, part: Batch
   let pending = begin
   if (ranks > 1) {
     const first = yield* part.run([...begin, { op: "emit" }])
-    yield* context.exchange.send(1, "all", hidden(context, first, packFrontier(context.sessions, rows)))
+    yield* context.exchange.send(hopOf(1), "all", hidden(context, first, packFrontier(context.sessions, rows)))
     pending = []
   }
   pending = yield* fuzzyGroups(context, part, pending, gathersOf(context.layout, n))

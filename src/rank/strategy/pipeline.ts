@@ -4,6 +4,7 @@
 import { Effect } from "effect"
 import type { Op } from "../../../native/index.ts"
 import { NO_NODES } from "../../group/exchange.ts"
+import { hopOf } from "../../speculation/indices.ts"
 import { fuzzy } from "../../speculation/schedule.ts"
 import { packFrontier, unpackFrontier } from "./frontier.ts"
 import { layersOwnedBy } from "./shards.ts"
@@ -24,9 +25,9 @@ export const pipeline: Strategy = {
 
   exact: Effect.fnUntraced(function* (context, rows, head) {
     const { rank, ranks } = context.layout
-    const h = rank === 0 ? null : (yield* context.exchange.receive(rank, rank - 1)).values
+    const h = rank === 0 ? null : (yield* context.exchange.receive(hopOf(rank), rank - 1)).values
     const result = yield* stage(context, rows, h, [{ op: "layers", ...layersOf(context) }], head)
-    if (rank < ranks - 1) yield* context.exchange.send(rank + 1, rank + 1, hidden(context, result))
+    if (rank < ranks - 1) yield* context.exchange.send(hopOf(rank + 1), rank + 1, hidden(context, result))
     context.exchange.advance(ranks - 1)
     return rank === ranks - 1 ? result : null
   }),
@@ -35,8 +36,8 @@ export const pipeline: Strategy = {
     const { rank, ranks } = context.layout
     let h: Uint8Array | null = null
     if (ranks > 1) {
-      yield* context.exchange.send(1, 0, frontierAlone(context, packFrontier(context.sessions, rows)))
-      h = (yield* context.exchange.receive(ranks, rank - 1)).values
+      yield* context.exchange.send(hopOf(1), 0, frontierAlone(context, packFrontier(context.sessions, rows)))
+      h = (yield* context.exchange.receive(hopOf(ranks), rank - 1)).values
     }
     const result = yield* stage(context, rows, h, fuzzyOps(context, n), head)
     context.exchange.advance(ranks > 1 ? ranks : 0)
@@ -45,21 +46,21 @@ export const pipeline: Strategy = {
 
   follow: Effect.fnUntraced(function* (context, n) {
     const { rank, ranks } = context.layout
-    const { nodes, values } = yield* context.exchange.receive(rank + 1, rank === 0 ? ranks - 1 : rank - 1)
+    const { nodes, values } = yield* context.exchange.receive(hopOf(rank + 1), rank === 0 ? ranks - 1 : rank - 1)
     const goesOn = nodes.byteLength > 0
     if (goesOn) {
       const rows = unpackFrontier(context.sessions, nodes)
       const result = yield* stage(context, rows, rank === 0 ? null : values, fuzzyOps(context, n), null)
-      yield* context.exchange.send(rank + 2, rank + 1, hidden(context, result, nodes))
+      yield* context.exchange.send(hopOf(rank + 2), rank + 1, hidden(context, result, nodes))
     } else if (rank < ranks - 2) {
-      yield* context.exchange.send(rank + 2, rank + 1, frontierAlone(context, NO_NODES))
+      yield* context.exchange.send(hopOf(rank + 2), rank + 1, frontierAlone(context, NO_NODES))
     }
     context.exchange.advance(ranks)
     return goesOn
   }),
 
   end: (context) =>
-    context.layout.ranks > 1 ? context.exchange.send(1, 0, frontierAlone(context, NO_NODES)) : Effect.void,
+    context.layout.ranks > 1 ? context.exchange.send(hopOf(1), 0, frontierAlone(context, NO_NODES)) : Effect.void,
 }
 
 /** This rank's layers, in one native call. */

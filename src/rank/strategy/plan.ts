@@ -1,5 +1,6 @@
 // Which rank sends what to which in `layer`, worked out from the owners of the layers alone, so that every rank comes to the same
 // plan without a message.
+import { type Hop, hopOf } from "../../speculation/indices.ts"
 import { fuzzy } from "../../speculation/schedule.ts"
 
 export const LEADER = 0
@@ -22,7 +23,7 @@ export interface Gather {
   readonly layers: ReadonlyArray<number>
   readonly owners: ReadonlyArray<number> // of each of the layers
   readonly listeners: ReadonlyArray<number> // the leader, and the owners of a later group's attention: they need all A's
-  readonly hop: number | null // counted from 1, the broadcast of h; null where no rank has to send
+  readonly hop: Hop | null // counted from 1, the broadcast of h; null where no rank has to send
 }
 
 /** A fuzzy pass: the groups between the first and the last layer. */
@@ -38,6 +39,6 @@ export const gathersOf = (
     const of = ranksOf(layers)
     const needed = of.some((owner) => listeners.some((listener) => listener !== owner))
     if (needed) hop += 1
-    return { layers, owners: of, listeners, hop: needed ? hop : null }
+    return { layers, owners: of, listeners, hop: needed ? hopOf(hop) : null }
   })
 }

@@ -2,6 +2,7 @@
 // once the sampler's numbers are added.
 import { afterAll, beforeAll, expect, test } from "vitest"
 import type { Engine, Pass, Sampling } from "../../../native/index.ts"
+import { positionOf } from "../../../src/speculation/indices.ts"
 import { gumbel, sample } from "../../../src/speculation/sampler.ts"
 import { all, argmax, chain, load, prompt } from "./shards.ts"
 
@@ -18,7 +19,7 @@ const K = 6
 const perturbed = (logits: Float32Array, { temperature, seed }: Sampling, position: number) => {
   const scores = Array.from(logits, (logit, token) => ({
     token,
-    score: temperature === 0 ? logit : logit + temperature * gumbel(seed, position, token),
+    score: temperature === 0 ? logit : logit + temperature * gumbel(seed, positionOf(position), token),
   })).toSorted((a, b) => b.score - a.score || a.token - b.token)
   const mass = scores.reduce((sum, { score }) => sum + Math.exp(score - (scores[0]?.score ?? 0)), 0)
   return scores.map(({ token, score }) => ({ token, logProb: score - (scores[0]?.score ?? 0) - Math.log(mass) }))
@@ -63,7 +64,7 @@ test.each(samplings)("%s", async (name, sampling) => {
   const vocab = (logits?.length ?? 0) / ROWS.length
   for (const [i, row] of ROWS.entries()) {
     const of = logits?.slice(i * vocab, (i + 1) * vocab) ?? new Float32Array(0)
-    const token = sample(of, sampling, row + 1, prompt.subarray(0, row + 1))
+    const token = sample(of, sampling, positionOf(row + 1), prompt.subarray(0, row + 1))
     expect(tokens?.[i]).toBe(token)
     expect(best.tokens?.[i * K]).toBe(token)
     const plain = perturbed(of, argmax, row + 1).find((other) => other.token === token)
@@ -102,7 +103,7 @@ test("a row of a tree is penalised for the tokens of its own path, whatever the 
   const expected = paths.map((path, row) => {
     const history = [...said, ...path]
     const of = logits?.slice(row * vocab, (row + 1) * vocab) ?? new Float32Array(0)
-    return sample(of, sampling, history.length, history)
+    return sample(of, sampling, positionOf(history.length), history)
   })
   expect([...(chosen.tokens ?? [])]).toEqual(expected)
   expect([...(drafted.tokens ?? [])]).toEqual(expected)

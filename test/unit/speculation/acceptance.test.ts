@@ -2,8 +2,8 @@
 import fc from "fast-check"
 import { expect, test } from "vitest"
 import { accept } from "../../../src/speculation/acceptance.ts"
+import { type Node, nodeOf, ROOT } from "../../../src/speculation/indices.ts"
 import { philox } from "../../../src/speculation/sampler.ts"
-import { ROOT } from "../../../src/speculation/tree.ts"
 
 const VOCAB = 3 // few tokens, so that drafts are often right
 
@@ -15,16 +15,16 @@ const base =
 
 /** Any tree: a parent for each node among those before it, or the root; no two children with the same token. */
 const trees = fc.array(fc.tuple(fc.nat(1000), fc.nat(VOCAB - 1)), { maxLength: 30 }).map((drawn) => {
-  const tree = { tokens: [] as number[], parents: [] as number[] }
+  const tree = { tokens: [] as number[], parents: [] as Node[] }
   for (const [place, token] of drawn) {
-    const parent = (place % (tree.tokens.length + 1)) - 1
+    const parent = nodeOf((place % (tree.tokens.length + 1)) - 1)
     if (tree.parents.some((other, node) => other === parent && tree.tokens[node] === token)) continue
     tree.tokens.push(token)
     tree.parents.push(parent)
   }
   return tree
 })
-type AnyTree = { readonly tokens: ReadonlyArray<number>; readonly parents: ReadonlyArray<number> }
+type AnyTree = { readonly tokens: ReadonlyArray<number>; readonly parents: ReadonlyArray<Node> }
 const pathOf = (tree: AnyTree, node: number): ReadonlyArray<number> =>
   node === ROOT ? [] : [...pathOf(tree, tree.parents[node] ?? ROOT), tree.tokens[node] ?? -1]
 /** As one pass of the base over the tree gives them. */
@@ -65,7 +65,7 @@ test("iteration after iteration, any drafts give the text of plain decoding", ()
 
 test("without a tree it is plain decoding; without a choice it is refused", () => {
   expect(accept({ tokens: [], parents: [] }, [7])).toEqual({ path: [], tokens: [7] })
-  expect(() => accept({ tokens: [5], parents: [-1] }, [5])).toThrow(
+  expect(() => accept({ tokens: [5], parents: [ROOT] }, [5])).toThrow(
     new RangeError("choices has 1 tokens for a tree of 1 nodes"),
   )
 })

@@ -1,6 +1,7 @@
 // The draft tree, grown as a draft group grows it (src/rank/strategy/draftLoop.ts) from a draft that is a table of probabilities.
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { nodeOf, ROOT } from "../../../src/speculation/indices.ts"
 import { philox } from "../../../src/speculation/sampler.ts"
 import {
   type Candidate,
@@ -8,7 +9,6 @@ import {
   frontier,
   nodesOf,
   prune,
-  ROOT,
   root,
   type Tree,
   type TreeShape,
@@ -62,7 +62,7 @@ const check = (predicate: (tree: Tree, shape: TreeShape, candidates: Draft) => v
     fc.property(drafts, shape, (candidates, shape) => predicate(grow(candidates, shape), shape, candidates)),
     { numRuns: 300 },
   )
-const nodesIn = (tree: Tree) => [...tree.tokens.keys()]
+const nodesIn = (tree: Tree) => [...tree.tokens.keys()].map(nodeOf)
 const logProb = (tree: Tree, node: number) => tree.logProbs[node] ?? Number.NaN
 
 /** A tree is one: parents before their children, depths and probabilities that add up along each path. */
