@@ -131,7 +131,7 @@ const plain = Effect.fnUntraced(function* (before: Generation) {
 })
 
 /** EasySpec's iteration: propose a tree, verify it in one pass of the base, accept a path of it, commit the tokens. */
-const speculative = Effect.fnUntraced(function* (before: Generation, proposer: Proposer, shape: TreeShape) {
+export const speculative = Effect.fnUntraced(function* (before: Generation, proposer: Proposer, shape: TreeShape) {
   const began = performance.now()
   const [tree, proposed] = yield* proposer.propose(before, shape)
   const [{ choices, logProbs }, verified] = yield* verify(proposed, tree)
