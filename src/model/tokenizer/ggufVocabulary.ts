@@ -1,6 +1,6 @@
 // The vocabulary of a GGUF file, from its metadata tokenizer.ggml.*.
 import { ModelCorrupt, ModelUnsupported } from "../errors.ts"
-import { type Metadata, MetadataArray } from "../formats/gguf.ts"
+import { type Metadata, MetadataArray, readGguf } from "../formats/gguf.ts"
 import { preTokenizer, preTokenizerDefinition, preTokenizerNames } from "./preTokenizers.ts"
 import { endsOf, type SpecialKind, type TokenizerDefinition, type Vocabulary } from "./vocabulary.ts"
 
@@ -27,7 +27,7 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
   const types = typesOf(file, metadata, all.length)
   const used = types.findLastIndex((type) => type !== UNUSED) + 1 // after it comes padding, up to the embedding's rows
   const tokens = all.slice(0, used).map((token, id) => (types[id] === UNUSED ? undefined : token))
-  const merges = array(file, metadata, "tokenizer.ggml.merges")
+  array(file, metadata, "tokenizer.ggml.merges") // is there
   const special = new Map<number, SpecialKind>()
   types.forEach((type, id) => {
     if (type === CONTROL || type === UNKNOWN) special.set(id, "control")
@@ -47,7 +47,9 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
     prefix: added("bos", bos, pre.addBos ?? false),
     suffix: added("eos", eos, false),
     ends: endsOf(tokens, [eos, id("eot"), id("eom")]),
-    definition: () => definitionOf(file, merges, tokens, special, pre),
+    // Read anew by the one process that encodes texts: the others would hold all of the metadata for it.
+    definition: () =>
+      definitionOf(file, array(file, readGguf(file).metadata, "tokenizer.ggml.merges"), tokens, special, pre),
   }
 }
 
