@@ -15,7 +15,7 @@ const FILES = [
 ]
 /** Of those: what is of use in a clone alone. */
 const LEFT_OUT =
-  /\.ts$|infra\/(kubernetes|systemd|grafana|nats|Dockerfile|compose|prometheus|two-machines|pack|release|audit)/
+  /\.ts$|infra\/((kubernetes|systemd|grafana|nats)\/|Dockerfile|compose|prometheus|two-machines|tsconfig|(pack|release|audit|sanitized|terminal-picture)\.js)/
 
 const run = (command, args, cwd) => {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8" })
