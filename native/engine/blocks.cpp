@@ -17,6 +17,7 @@ void Blocks::fill() {
 }
 
 ggml_tensor * Blocks::quantised(ggml_tensor * x, Activations as) {
+    if (as == Activations::floats) return x;
     ggml_tensor *& found = quantised_[{x, as}];
     if (found == nullptr) found = PackedMatrix::quantised(ctx, x, as);
     return found;

@@ -99,7 +99,6 @@ static void quantise_rows(ggml_tensor * rows, int thread, int threads, void * ke
 
 ggml_tensor * PackedMatrix::quantised(ggml_context * ctx, ggml_tensor * x, Activations as) {
     const ProductKernels * kernels = kernels_for(as);
-    if (kernels->quantise == nullptr) return x;
     ggml_tensor * sources[] = {x};
     return ggml_custom_4d(ctx, GGML_TYPE_I8, int64_t(bytes_of_row(as, int(x->ne[0]))), x->ne[1], 1, 1, sources, 1, quantise_rows, GGML_N_TASKS_MAX, const_cast<ProductKernels *>(kernels));
 }

@@ -29,7 +29,8 @@ class PackedMatrix {
     static bool possible(ggml_type type, int64_t inputs, int64_t outputs);
     PackedMatrix(ggml_type type, int64_t inputs, int64_t outputs, const void * rows);
 
-    // The form that `product` takes x in. Matrices that take the same one share a node.
+    // The form that `product` takes x in, which `quantised` makes of it unless it is floats. Matrices that take the same one
+    // share a node.
     Activations activations() const { return activations_; }
     static ggml_tensor * quantised(ggml_context * ctx, ggml_tensor * x, Activations as);
     ggml_tensor * product(ggml_context * ctx, ggml_tensor * x);
