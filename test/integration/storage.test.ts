@@ -127,7 +127,9 @@ const session = (more: object = {}) => {
     for await (const piece of answer.body.pipeThrough(new TextDecoderStream())) {
       const lines = `${rest}${piece}`.split("\n")
       rest = lines.pop() ?? ""
-      for (const data of lines.flatMap((line) => (line.startsWith("data: {") ? [JSON.parse(line.slice(6))] : []))) {
+      // A silence is filled with blanks in front of the next event's JSON.
+      const events = lines.flatMap((line) => /^data:\s*(\{.*)/.exec(line)?.[1] ?? [])
+      for (const data of events.map((event) => JSON.parse(event))) {
         if (data.error !== undefined) error = data.error.message
         else text += data.choices[0]?.text ?? ""
         first()
