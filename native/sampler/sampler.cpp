@@ -17,6 +17,10 @@ constexpr double NEVER = -std::numeric_limits<double>::infinity();
 // The largest and the smallest Gumbel variate of a 32-bit uniform lie 26.004 apart, so no token further behind the best one
 // (in units of the temperature) can win: the generator runs for those within reach alone.
 constexpr double REACH = 26.01;
+constexpr double MOST = 22.88;  // no variate is larger
+
+// A share of e to this power does not show in a probability, whatever the vocabulary.
+constexpr double FAINT = -20;
 
 // A bias of this or less is a ban, whatever the logit.
 constexpr double BAN = -100;
@@ -179,7 +183,7 @@ void Sampler::candidates(float * logits, int vocab, const Sampling & s, uint32_t
     if (s.temperature == 0) return greedy_candidates(logits, vocab, k, out);
     const int top = argmax(logits, vocab);
     const bool cuts = s.top_k > 0 || s.top_p < 1 || s.min_p > 0;
-    if (!cuts && kernels().sampler != nullptr && s.temperature >= COLDEST && std::isfinite(logits[top])) return perturbed_candidates(logits, vocab, top, s, position, k, out);
+    if (!cuts && s.temperature >= COLDEST && std::isfinite(logits[top])) return perturbed_candidates(logits, vocab, top, s, position, k, out);
     survivors(logits, vocab, top, s);
     draw(s.seed, position);
     for (size_t i = 0; i < kept_.size(); ++i) kept_[i].score += gumbel_of(words_[i]);
@@ -200,28 +204,30 @@ void Sampler::greedy_candidates(const float * logits, int vocab, int k, Candidat
 
 // Of all tokens: those alone get an exact variate that may be among the k best, which score no less than the k best logits.
 void Sampler::perturbed_candidates(const float * logits, int vocab, int top, const Sampling & s, uint32_t position, int k, Candidate * out) {
-    const int vectors = vocab / WORDS;
+    const SamplerKernels * own = kernels().sampler;
+    const int vectors = vectors_of(vocab);
     const double best_logit = logits[top];
-    const auto score = [&](int32_t token, uint32_t word) { return (double(logits[token]) - best_logit) / s.temperature + gumbel_of(word); };
+    const auto word = [&](int32_t token) { return word_of(s.seed, position, uint32_t(token)); };
+    const auto score = [&](int32_t token, double variate) { return (double(logits[token]) - best_logit) / s.temperature + variate; };
     best_of(logits, vocab, k, best_);
     double least = std::numeric_limits<double>::infinity();
-    for (const int32_t v : best_) least = std::min(least, score(v, word_of(s.seed, position, uint32_t(v))));
+    for (const int32_t v : best_) least = std::min(least, score(v, gumbel_of(word(v))));
     least -= 1e-3 + 1e-6 * std::abs(least);  // for what floats lose
     const float lowest = std::numeric_limits<float>::lowest();
     const Contest contest{lowest, float(best_logit), float(1 / s.temperature), float(least), s.seed, position};
     tokens_.resize(size_t(vocab));
     words_.resize(size_t(vocab));
-    int count = kernels().sampler->contenders(logits, vectors, contest, tokens_.data(), words_.data());
+    const int count = own == nullptr ? 0 : own->contenders(logits, vectors, contest, tokens_.data(), words_.data());
     kept_.clear();
-    for (int i = 0; i < count; ++i) kept_.push_back({0, tokens_[size_t(i)], score(tokens_[size_t(i)], words_[size_t(i)])});
+    for (int i = 0; i < count; ++i) kept_.push_back({0, tokens_[size_t(i)], score(tokens_[size_t(i)], gumbel_of(words_[size_t(i)]))});
     for (int32_t v = vectors * WORDS; v < vocab; ++v) {
-        if (logits[v] >= lowest) kept_.push_back({0, v, score(v, word_of(s.seed, position, uint32_t(v)))});
+        if (logits[v] >= lowest && score(v, MOST) >= least) kept_.push_back({0, v, score(v, gumbel_of(word(v)))});
     }
     std::partial_sort(kept_.begin(), kept_.begin() + std::ptrdiff_t(std::min(size_t(k), kept_.size())), kept_.end(), higher_score);
     const double highest = kept_[0].score;
-    double mass = kernels().sampler->perturbed_mass(logits, vectors, float(best_logit), float(s.temperature), float(highest), s.seed, position);
+    double mass = own == nullptr ? 0 : own->perturbed_mass(logits, vectors, float(best_logit), float(s.temperature), float(highest), s.seed, position);
     for (int32_t v = vectors * WORDS; v < vocab; ++v) {
-        if (logits[v] >= lowest) mass += std::exp(s.temperature * (score(v, word_of(s.seed, position, uint32_t(v))) - highest));
+        if (s.temperature * (score(v, MOST) - highest) > FAINT) mass += std::exp(s.temperature * (score(v, gumbel_of(word(v))) - highest));
     }
     tell(kept_, s.temperature, std::log(mass), k, out);
 }

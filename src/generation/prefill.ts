@@ -121,5 +121,5 @@ const rows = (generation: Generation, group: Group, from: number, to: number, re
     ...(group.name === "draft" ? {} : scored(generation, { from, to })),
     sampling: run.request.sampling,
   }
-  return activity(run.name("prefill"), group.prefill({ _tag: "Prefill", ...command }))
+  return activity(run.name(`prefill/${group.name}`), group.prefill({ _tag: "Prefill", ...command }))
 }

@@ -56,7 +56,7 @@ const checkTokens = (
   const outside = tokens.findIndex((token) => !(Number.isInteger(token) && token >= 0 && token < vocab))
   return outside < 0
     ? null
-    : invalid(`${field}[${outside}]`, `is ${tokens[outside]}, the vocabulary has ${vocab} tokens`)
+    : invalid(`${field}[${outside}]`, `is ${JSON.stringify(tokens[outside])}, the vocabulary has ${vocab} tokens`)
 }
 
 const checkFrom = ({ from, session, source }: Prefill) =>

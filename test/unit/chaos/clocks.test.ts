@@ -12,7 +12,7 @@ const MONOTONIC = [
   ...["liveness.ts", "ownership.ts", "presence.ts", "store.ts"].map((file) => `durable/${file}`),
   "host/hosts.ts",
   "controller/observations.ts",
-  "session/admitting.ts",
+  "session/admissionQueue.ts",
   "replica/prefixCache.ts",
   "gateway/beats.ts",
 ]
