@@ -4,22 +4,10 @@
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { VERSION } from "../../src/bus/version.ts"
-import type { InferRequest } from "../../src/wire/infer.ts"
 import { Fleet, kill, storedOf } from "../integration/serverless.ts"
-import { DEPLOYMENT, dump, type RecordedSession, type Recording, recordedModels } from "./recording.ts"
+import { DEPLOYMENT, dump, REQUESTS, type RecordedSession, type Recording, recordedModels } from "./recording.ts"
 
-const TOKENS = 200
 const BEGUN = 12 // tokens: far from the end
-
-const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: TOKENS, minTokens: TOKENS }
-const REQUESTS: ReadonlyArray<InferRequest> = [
-  { ...REQUEST, temperature: 0, speculation: "none" },
-  { ...REQUEST, temperature: 0.8, seed: 5n, presencePenalty: 0.3, frequencyPenalty: 0.05, logitBias: { 13: -1 } },
-  {
-    ...{ ...REQUEST, temperature: 0.9, seed: 7n, logprobs: 1, promptLogprobs: 0, stop: ["no such text"] },
-    speculation: { depth: 3, width: 2, nodes: 6 },
-  },
-]
 
 await using fleet = await Fleet.start({ hosts: [{ name: "a" }] })
 const replicas = { min: 1, max: 1, sessions: 8 }

@@ -4,6 +4,9 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { type JetStreamManager, jetstreamManager, type StreamConfig } from "@nats-io/jetstream"
 import { headers, type NatsConnection } from "@nats-io/transport-node"
+import { entryOf } from "../../src/store/tokenLog.ts"
+import type { InferRequest } from "../../src/wire/infer.ts"
+import { subjectsOf } from "../../src/wire/subjects.ts"
 
 const HERE = import.meta.dirname
 
@@ -12,6 +15,19 @@ export const recorded = (): ReadonlyArray<string> =>
   readdirSync(HERE).filter((name) => existsSync(join(HERE, name, "streams.json")))
 
 export const DEPLOYMENT = "recorded"
+
+const TOKENS = 200
+
+const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: TOKENS, minTokens: TOKENS }
+/** Of the sessions that had ended, and in the same order of those under way. */
+export const REQUESTS: ReadonlyArray<InferRequest> = [
+  { ...REQUEST, temperature: 0, speculation: "none" },
+  { ...REQUEST, temperature: 0.8, seed: 5n, presencePenalty: 0.3, frequencyPenalty: 0.05, logitBias: { 13: -1 } },
+  {
+    ...{ ...REQUEST, temperature: 0.9, seed: 7n, logprobs: 1, promptLogprobs: 0, stop: ["no such text"] },
+    speculation: { depth: 3, width: 2, nodes: 6 },
+  },
+]
 
 export interface RecordedStream {
   readonly config: StreamConfig
@@ -48,6 +64,16 @@ export const recordedModels = (): Readonly<Record<"base" | "draft", string>> => 
     return join(folder, name)
   }
   return { base: path("base"), draft: path("draft") }
+}
+
+/** A session's tokens that were stored. */
+export const loggedOf = (streams: Recording["streams"], session: string): ReadonlyArray<number> => {
+  const subject = subjectsOf(DEPLOYMENT).tokens(session)
+  return streams
+    .flatMap(({ messages }) => messages)
+    .filter((message) => message.subject === subject)
+    .map(({ data }) => entryOf(Buffer.from(data, "base64")))
+    .flatMap((entry) => (entry._tag === "Tokens" ? entry.tokens.map(({ id }) => id) : []))
 }
 
 /** Everything that a server has stored. */
