@@ -143,13 +143,13 @@ const verdictOf = (
 const ENDING_MILLIS = 1_000
 
 /** A deadline counts from the log's beginning, and not from its last owner's. */
-const untimely = (client: Client, { slowDisk, lostTail }: Scenario, cluster: Cluster): ReadonlyArray<string> => {
+const untimely = (client: Client, { slowDisk, lostTail, drift }: Scenario, cluster: Cluster): ReadonlyArray<string> => {
   const { session, deadlineMillis } = client.plan.request
   const [begin, ...others] = logOf(client, cluster)
   const end = others.findLast(({ entry }) => entry._tag === "End")
   if (begin === undefined || end === undefined || deadlineMillis === null || lostTail > 0) return []
   const over = end.at - begin.at - deadlineMillis
-  const early = end.entry._tag === "End" && end.entry.finishReason === "deadline" && over < 0
+  const early = end.entry._tag === "End" && end.entry.finishReason === "deadline" && over < -drift * deadlineMillis // its owner's clock may be fast
   const late = cluster.well && slowDisk === 0 && over > ENDING_MILLIS
   return early || late ? [`${session} ends ${over.toFixed(0)} ms after its deadline`] : []
 }
