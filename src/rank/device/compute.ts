@@ -192,7 +192,7 @@ const of = (engine: Engine, device: Device) => {
     kvExport: (session, from, to) => atRest(session, () => engine.kvExport(session, from, to)),
     kvImport: (session, bytes) => atRest(session, () => engine.kvImport(session, bytes)),
     copy: (from, to, length) =>
-      // Another one that begins, so nobody takes the two the other way round.
+      // Another one that begins, so no fibre takes the two the other way round.
       rest.at(
         to,
         atRest(from, async () => {

@@ -1,4 +1,4 @@
-// Turns at sessions that are at rest: what copies, exports or closes one waits for whoever is at it, and for nobody else, so
+// Turns at sessions that are at rest: what copies, exports or closes one waits for the work on it, and for nothing else, so
 // many sessions that begin with copies do not stand in one line behind the device.
 import { Effect, Semaphore } from "effect"
 
@@ -10,7 +10,7 @@ interface Turns {
 export class Rest {
   readonly #sessions = new Map<string, Turns>()
 
-  /** Runs an effect while nobody else is at the session. */
+  /** Runs an effect while nothing else works on the session. */
   at<A, E>(session: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.suspend(() => {
       const turns = this.#sessions.get(session) ?? { one: Semaphore.makeUnsafe(1), users: 0 }
