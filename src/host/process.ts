@@ -72,17 +72,17 @@ export const startActors = (wanted: ReadonlyArray<Actor>) =>
   ).pipe(Effect.map((started) => started.map(({ process }) => process)))
 
 /**
- * V8 lets the young objects of a process grow to 48 MiB, most of it while modules load, and keeps that. A gateway
- * and a host have few young objects that live on, and keep 3.
+ * V8 lets the young objects of a process grow to 48 MiB, most of it while modules load, and keeps that; the old ones it
+ * collects late. A gateway and a host have few young objects that live on, and keep 3.
  */
-const YOUNG: Readonly<Record<string, ReadonlyArray<string>>> = {
-  "gateway.ts": ["--max-semi-space-size=1"],
-  "host.ts": ["--max-semi-space-size=1"],
+const HEAP: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "gateway.ts": ["--max-semi-space-size=1", "--optimize-for-size"],
+  "host.ts": ["--max-semi-space-size=1", "--optimize-for-size"],
 }
 
 const spawnActor = ({ name, file, environment }: Actor) => {
   const entry = path(ROOT, "actors", file.replace(/\.ts$/, extname(import.meta.filename)))
-  const child = spawn(process.execPath, [...(YOUNG[file] ?? []), entry], {
+  const child = spawn(process.execPath, [...(HEAP[file] ?? []), entry], {
     env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...NOT_INHERITED, ...environment },
     stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
     detached: true, // a terminal's Ctrl-C is for us: we end them, in order

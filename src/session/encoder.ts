@@ -11,6 +11,9 @@ const ACTOR = join(import.meta.dirname, `../../actors/encoder${extname(import.me
 
 const HEAP_MEBIBYTES = 1_024
 
+/** It encodes a text now and then, and keeps tables alone: V8 would keep 48 MiB for its young objects, and more for its old. */
+const SMALL = ["--max-semi-space-size=1", "--optimize-for-size"]
+
 /** It limits itself (src/model/encoding.ts); this is for what V8 cannot stop, and holds the opening of the model too. */
 const ANSWER_MILLIS = 30_000
 
@@ -70,7 +73,7 @@ export const StartEncoder = Context.Reference<Effect.Effect<Encoder, never, Scop
 const start = (): ChildProcess => {
   const child = fork(ACTOR, {
     env: {},
-    execArgv: ["--permission", "--allow-fs-read=*", `--max-old-space-size=${HEAP_MEBIBYTES}`],
+    execArgv: ["--permission", "--allow-fs-read=*", `--max-old-space-size=${HEAP_MEBIBYTES}`, ...SMALL],
     serialization: "advanced",
     stdio: ["ignore", "ignore", "ignore", "ipc"],
     detached: true, // a terminal's Ctrl-C is for us

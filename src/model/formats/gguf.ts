@@ -47,16 +47,9 @@ export class MetadataArray {
     this.#bytes = bytes
   }
 
-  /** Null unless it holds strings. */
-  strings(): Array<string> | null {
-    if (this.#type !== STRING) return null
-    const strings = new Array<string>(this.length)
-    for (let i = 0, at = 0; i < this.length; i++) {
-      const end = at + 8 + Number(this.#bytes.readBigUInt64LE(at))
-      strings[i] = this.#bytes.toString("utf8", at + 8, end)
-      at = end
-    }
-    return strings
+  /** One after the other; null unless it holds strings. */
+  strings(): Iterable<string> | null {
+    return this.#type === STRING ? stringsIn(this.#bytes, this.length) : null
   }
 
   /** Null unless it holds numbers (or booleans, as 0 and 1). */
@@ -64,6 +57,14 @@ export class MetadataArray {
     const scalar = scalars.get(this.#type)
     if (scalar === undefined) return null
     return Array.from({ length: this.length }, (_, i) => Number(scalar.read(this.#bytes, i * scalar.bytes)))
+  }
+}
+
+const stringsIn = function* (bytes: Buffer, length: number): Iterable<string> {
+  for (let i = 0, at = 0; i < length; i++) {
+    const end = at + 8 + Number(bytes.readBigUInt64LE(at))
+    yield bytes.toString("utf8", at + 8, end)
+    at = end
   }
 }
 

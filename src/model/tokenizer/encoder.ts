@@ -1,27 +1,20 @@
 // Text to ids: added tokens, normalizer, pre-tokenizer, merges.
-import { Schema } from "effect"
 import { sectionsBy } from "./addedTokens.ts"
 import { byteLevelAlphabet } from "./byteLevel.ts"
 import { normalizerOf, preTokenizerOf } from "./components.ts"
-import { mergingBy } from "./library.ts"
-import type { TokenizerDefinition } from "./vocabulary.ts"
+import { Merges } from "./merges.ts"
+import { Symbols } from "./symbols.ts"
+import type { MergingModel, TokenizerDefinition } from "./vocabulary.ts"
 
 export type Encode = (text: string) => ReadonlyArray<number>
 
-const isObject = (value: unknown): value is object => typeof value === "object" && value !== null
-
-/** The parts that merging looks at; the large ones are looked into by hand. */
-const Model = Schema.Struct({
-  vocab: Schema.declare((value): value is Readonly<Record<string, number>> => isObject(value)),
-  merges: Schema.declare((value): value is Array<string> | Array<[string, string]> => Array.isArray(value)),
-  ignore_merges: Schema.optionalKey(Schema.Boolean),
-  unk_token: Schema.optionalKey(Schema.NullOr(Schema.String)),
-  fuse_unk: Schema.optionalKey(Schema.NullOr(Schema.Boolean)),
-})
+/** Short pieces come again and again. So many are remembered, up to this length; then all are forgotten. */
+const REMEMBERED = 10_000
+const SHORT = 256
 
 /** Two encoders over one merge table; the plain one does not know the control tokens. */
 export const encodersOf = (definition: TokenizerDefinition): { readonly special: Encode; readonly plain: Encode } => {
-  const merge = mergingOf(Schema.decodeUnknownSync(Model)(definition.model))
+  const merge = mergingOf(definition.model)
   const normalize = normalizerOf(definition.normalizer)
   const cut = preTokenizerOf(definition.pre_tokenizer)
   const encoder = (tokens: TokenizerDefinition["added_tokens"]): Encode => {
@@ -36,16 +29,10 @@ export const encodersOf = (definition: TokenizerDefinition): { readonly special:
 }
 
 /** The ids of a piece in the byte-level alphabet. */
-const mergingOf = (model: typeof Model.Type): Encode => {
-  const { vocab, merges, ignore_merges: whole = false } = model
-  const ids = new Map(Object.entries(vocab))
-  const bpe = mergingBy(merges)
-  const unknown = ids.get(model.unk_token ?? "")
-  const merged: Encode = (piece) => {
-    const own = whole ? ids.get(piece) : undefined
-    return own === undefined ? bpe(piece).flatMap((token) => ids.get(token) ?? inCharacters(ids, token)) : [own]
-  }
-  if (byteLevelAlphabet.every((character) => ids.has(character))) return merged
+const mergingOf = (model: MergingModel): Encode => {
+  const { ids, merged } = mergedBy(model)
+  const unknown = ids(model.unk_token ?? "")
+  if (byteLevelAlphabet.every((character) => ids(character) !== undefined)) return merged
   return (piece) =>
     runsOf(piece, ids, unknown !== undefined).flatMap(({ text, known }) => {
       if (known) return merged(text)
@@ -54,15 +41,44 @@ const mergingOf = (model: typeof Model.Type): Encode => {
     })
 }
 
+type Ids = (token: string) => number | undefined
+
+/** The vocabulary's ids, and what its merges make of a piece. */
+const mergedBy = ({ vocab, merges, ignore_merges: whole = false }: MergingModel) => {
+  const symbols = new Symbols()
+  const idOfSymbol: Array<number> = [] // those that come after the vocabulary are merges that make no token
+  for (const [token, id] of vocab) idOfSymbol[symbols.add(token)] = id
+  const ids: Ids = (token) => idOfSymbol[symbols.find(token)]
+  const table = new Merges(symbols, merges)
+  const join: Encode = (piece) => {
+    const joined = Int32Array.from(Array.from(piece, (character) => symbols.find(character)))
+    return Array.from(joined.subarray(0, table.join(joined))).flatMap(
+      (symbol) => idOfSymbol[symbol] ?? inCharacters(ids, symbols.text(symbol)),
+    )
+  }
+  const remembered = new Map<string, ReadonlyArray<number>>()
+  const merged: Encode = (piece) => {
+    const known = remembered.get(piece)
+    if (known !== undefined) return known
+    const own = whole ? ids(piece) : undefined
+    const made = own === undefined ? join(piece) : [own]
+    if (piece.length >= SHORT) return made
+    if (remembered.size >= REMEMBERED) remembered.clear()
+    remembered.set(piece, made)
+    return made
+  }
+  return { ids, merged }
+}
+
 /** llama.cpp's way for a merge that makes no token; a tokenizer.json that has one is refused. */
-const inCharacters = (ids: ReadonlyMap<string, number>, token: string): ReadonlyArray<number> =>
-  Array.from(token).flatMap((character) => ids.get(character) ?? [])
+const inCharacters = (ids: Ids, token: string): ReadonlyArray<number> =>
+  Array.from(token).flatMap((character) => ids(character) ?? [])
 
 /** A piece in runs of characters that the vocabulary has, and of others; these are left out where no token stands for them. */
-const runsOf = (piece: string, ids: ReadonlyMap<string, number>, keepsOthers: boolean) => {
+const runsOf = (piece: string, ids: Ids, keepsOthers: boolean) => {
   const runs: Array<{ text: string; readonly known: boolean }> = []
   for (const character of piece) {
-    const known = ids.has(character)
+    const known = ids(character) !== undefined
     if (!known && !keepsOthers) continue
     const last = runs.at(-1)
     if (last?.known === known) last.text += character

@@ -19,8 +19,9 @@ export const ggufVocabulary = (file: string, metadata: Metadata, rows: number): 
     throw new ModelUnsupported({ file, reason })
   }
   const pre = preTokenizerOf(file, metadata)
-  const all = array(file, metadata, "tokenizer.ggml.tokens").strings()
-  if (all === null) throw new ModelCorrupt({ file, reason: "tokenizer.ggml.tokens does not hold strings" })
+  const texts = array(file, metadata, "tokenizer.ggml.tokens").strings()
+  if (texts === null) throw new ModelCorrupt({ file, reason: "tokenizer.ggml.tokens does not hold strings" })
+  const all = Array.from(texts)
   if (all.length > rows) {
     throw new ModelCorrupt({ file, reason: `it has ${all.length} tokens, its embedding ${rows} rows` })
   }
@@ -89,17 +90,16 @@ const definitionOf = (
 ): TokenizerDefinition => {
   const merges = mergeArray.strings()
   if (merges === null) throw new ModelCorrupt({ file, reason: "tokenizer.ggml.merges does not hold strings" })
-  // Without a prototype: "constructor" and "__proto__" are words like any other.
-  const vocab: Record<string, number> = Object.create(null)
-  tokens.forEach((token, id) => {
-    if (token !== undefined) vocab[token] = id
-  })
   return {
     added_tokens: Array.from(special, ([id, kind]) => ({ id, content: tokens[id] ?? "", special: kind === "control" })),
     normalizer: null,
     pre_tokenizer: preTokenizerDefinition(pre),
-    model: { type: "BPE", vocab, merges, ignore_merges: pre.ignoreMerges ?? false },
+    model: { vocab: numbered(tokens), merges, ignore_merges: pre.ignoreMerges ?? false },
   }
+}
+
+const numbered = function* (tokens: ReadonlyArray<string | undefined>): Iterable<readonly [string, number]> {
+  for (const [id, token] of tokens.entries()) if (token !== undefined) yield [token, id]
 }
 
 /** Null for a token that the file does not name. */

@@ -3,8 +3,9 @@ import { join } from "node:path"
 import { Schema } from "effect"
 import { ModelCorrupt, ModelUnreadable, ModelUnsupported } from "../errors.ts"
 import { decodeJson, readJson } from "../formats/json.ts"
+import type { Merge } from "./merges.ts"
 import { checkTokenizer } from "./tokenizerCheck.ts"
-import { endsOf, type SpecialKind, type Vocabulary } from "./vocabulary.ts"
+import { endsOf, type MergingModel, type SpecialKind, type Vocabulary } from "./vocabulary.ts"
 
 const Id = Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
 const optional = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
@@ -104,8 +105,22 @@ export const huggingFaceVocabulary = (folder: string, rows: number): Vocabulary 
     eos,
     ...(adds ? around : asConfigured(config, { bos, eos })),
     ends: endsOf(tokens, [eos, ids.eos_token_id, generation.eos_token_id].flat()),
-    definition: () => definition,
+    definition: () => ({ ...definition, model: modelOf(definition.model) }),
   }
+}
+
+/** The parts that merging looks at. */
+const Merging = Schema.Struct({
+  vocab: Schema.declare((value): value is Readonly<Record<string, number>> => isObject(value)),
+  merges: Schema.declare((value): value is ReadonlyArray<Merge> => Array.isArray(value)),
+  ignore_merges: Schema.optionalKey(Schema.Boolean),
+  unk_token: Schema.optionalKey(Schema.NullOr(Schema.String)),
+  fuse_unk: Schema.optionalKey(Schema.NullOr(Schema.Boolean)),
+})
+
+const modelOf = (json: object): MergingModel => {
+  const model = Schema.decodeUnknownSync(Merging)(json)
+  return { ...model, vocab: Object.entries(model.vocab) }
 }
 
 /** With the fields that only the encoder knows (lstrip, normalized, ...). */

@@ -1,5 +1,6 @@
 // What the tokens are: the text behind each id, which of them are control tokens, and which end a generation. Made from
 // tokenizer.json or from GGUF's metadata; both are byte-level BPE.
+import type { Merge } from "./merges.ts"
 
 /** A token that merges do not make: control ("<|im_end|>") marks structure and is no text, user is a fixed text. */
 export type SpecialKind = "control" | "user"
@@ -31,7 +32,16 @@ export interface TokenizerDefinition {
   readonly added_tokens: ReadonlyArray<AddedToken>
   readonly normalizer: unknown
   readonly pre_tokenizer: unknown
-  readonly model: object
+  readonly model: MergingModel
+}
+
+/** Its large parts are read once, in order; a file's need not be in memory as a whole. */
+export interface MergingModel {
+  readonly vocab: Iterable<readonly [token: string, id: number]>
+  readonly merges: Iterable<Merge> // by rank
+  readonly ignore_merges?: boolean // for pieces that are a token
+  readonly unk_token?: string | null
+  readonly fuse_unk?: boolean | null
 }
 
 /** Ends of a turn or a text that models use without naming them in their configuration; llama.cpp stops at the same. */
