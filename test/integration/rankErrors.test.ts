@@ -2,7 +2,9 @@
 // server and its parent: a typed error where an answer is awaited, and the process stays up; or it ends, with the right code.
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { mkdtempSync, writeFileSync } from "node:fs"
 import { createServer, connect as dial, type Socket } from "node:net"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Packr } from "msgpackr"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
@@ -158,6 +160,28 @@ describe("one rank", () => {
     expect(together).toEqual(alone)
     expect(new Set(alone.map(String)).size).toBeGreaterThan(1)
   })
+})
+
+test("an answer that the server would not carry is an error with both sizes, and not silence", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "chorus-test-small-"))
+  const config = join(folder, "nats.conf")
+  writeFileSync(config, 'listen: 127.0.0.1:-1\nmax_payload: 4KB\njetstream { store_dir: "store" }\n')
+  await using small = await Server.start({ config, folder })
+  await using group = await RankGroup.start(small, { name: "small", model: MODEL, strategy: "single", ranks: 1 })
+  const names = Array.from({ length: 24 }, (_, i) => `s${i}`)
+  for (const name of names) await group.prefill(name, PROMPT.slice(0, -1))
+  const draftOf = (sessions: ReadonlyArray<string>): Draft => {
+    const [first, ...more] = sessions.map((session) => ({
+      ...{ session, committed: PROMPT.length - 1, accepted: [13], depth: 4, width: 4, nodes: 16 },
+    }))
+    if (first === undefined) throw new Error("a draft is of a session at least")
+    return { _tag: "Draft", ...group.next(), fuzzy: 4, sessions: [first, ...more] }
+  }
+  const reason = /its answer has \d{4,} bytes, max_payload of nats-server is 4096/
+  expect(errorOf(await group.command(draftOf(names)))).toMatchObject({
+    ...{ _tag: "PassFailed", group: "base", reason: expect.stringMatching(reason) },
+  })
+  expect(await group.command(draftOf(names.slice(0, 1)))).toMatchObject({ _tag: "Drafted" })
 })
 
 /** A pass of a `layer` group that is under way and waits for rank `peer`, which stands still: its answer, to come. */
