@@ -124,8 +124,9 @@ export class Cluster {
   #startHost(name: string): void {
     const here = this.#surroundings(name, "other")
     const ranks = new Set<RankActor>()
-    this.#hosts.set(name, { name, process: here.process, ranks })
-    startHost({
+    const host = { name, process: here.process, ranks }
+    this.#hosts.set(name, host)
+    const fiber = startHost({
       ...here,
       ...{ name, computeMillis: this.#computeMillis, mutation: this.#mutation },
       spawn: (called) => this.#surroundings(called, "rank"),
@@ -134,11 +135,15 @@ export class Cluster {
         ranks.add(rank)
       },
     })
+    // It ends by itself where its storage is silent as it starts.
+    fiber.addObserver(() => (here.process.alive ? this.#killHost(host) : undefined))
   }
 
   #startSupervisor(name: string): void {
     const here = this.#surroundings(name, "other")
-    this.#supervisors.set(name, { process: here.process, fiber: startSupervisor(here) })
+    const supervisor = { process: here.process, fiber: startSupervisor(here) }
+    this.#supervisors.set(name, supervisor)
+    supervisor.fiber.addObserver(() => (here.process.alive ? this.#killSupervisor(supervisor) : undefined))
   }
 
   /** No pass is answered with another one's answer; and where nothing goes wrong no rank lacks what it should have. */
@@ -289,11 +294,6 @@ export class Cluster {
   /** The process ends when its sessions are handed over. */
   #drainSupervisor({ process, fiber }: SupervisorActor): void {
     this.#world.note(() => `${process.name} is drained`)
-    fiber.addObserver(() => {
-      if (!process.alive) return
-      process.kill()
-      this.#again(process.name, 3000, (name) => this.#startSupervisor(name))
-    })
     process.after(0, () => fiber.interruptUnsafe())
   }
 
