@@ -5,9 +5,9 @@
 export const MUTATIONS = {
   "the log takes an entry whatever sequence it expects": null,
   "an owner does not look whether it still is the owner": null,
-  "a record is taken whatever its revision": null,
-  "ranks take old attempts for new ones": null,
-  "ranks keep what was not accepted": 57,
+  "a record is taken whatever its revision": 7,
+  "ranks take old attempts for new ones": 23,
+  "ranks keep what was not accepted": 31,
   "ranks do not free the KV of ended sessions": 0,
   "a rank's answer reaches whoever asked last": 0,
   "rows that come from elsewhere are put beside their place": 11,

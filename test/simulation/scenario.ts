@@ -87,7 +87,37 @@ export const draw = (seed: number, random: Random): Scenario => {
   const limited = { ...copied(new Random(-2 - seed), scenario), sessions }
   const drained = apart.chance(0.5) ? draining(apart, limited) : limited
   const choosing = new Random(-3 - seed)
-  return { ...drained, sessions: drained.sessions.map((plan) => adjusted(choosing, plan)) }
+  const chosen = { ...drained, sessions: drained.sessions.map((plan) => adjusted(choosing, plan)) }
+  const contest = new Random(-4 - seed)
+  return contest.chance(0.25) ? contested(contest, chosen) : chosen
+}
+
+const CONTEST: ReadonlyArray<Trouble> = ["stop a supervisor", "cut a supervisor off", "kill a supervisor"]
+
+/** Supervisors lose their sessions, and their turn as the controller, to one another, and are back too late. All else is small. */
+const contested = (random: Random, scenario: Scenario): Scenario => {
+  const { model } = scenario.replica.base
+  const replica: ReplicaShape = {
+    ...{ fuzzy: 1, draft: null, prefill: null },
+    base: { strategy: "single", ranks: 1, model },
+  }
+  const sessions = scenario.sessions.map((plan) => {
+    const request: GenerateRequest = { ...plan.request, speculation: "none", deadlineMillis: null }
+    return { ...plan, deployment: 0, cancelledAt: null, request: lasting(random, request, replica) }
+  })
+  return {
+    ...scenario,
+    ...{ replica, replicas: 1, deployments: 1, hosts: 1, supervisors: random.integer(2, 3), sessions },
+    ...{
+      standby: false,
+      drains: [],
+      lostTail: 0,
+      slowDisk: random.pick([0, 0.1]),
+      computeMillis: random.pick([30, 150]),
+    },
+    ...{ troubles: CONTEST, troubleMillis: random.pick([200, 600]), calmAt: PLACED_MILLIS + 5_000 },
+    faults: { ...scenario.faults, loss: 0, late: random.pick([0, 0.02]) },
+  }
 }
 
 /** What is chosen depends on more than the KV: on what the answer has said, and on how much that is. */
