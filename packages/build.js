@@ -85,6 +85,7 @@ try {
     const declarations = join(scratch, "packages", name, "src")
     for (const file of reached(declarations, entriesOf(folder)))
       cpSync(join(declarations, file), join(folder, "dist", file))
+    cpSync(join(ROOT, "LICENSE"), join(folder, "LICENSE"))
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true })

@@ -132,32 +132,44 @@ test.skipIf(!others).each([
   expect(code).toBe(1)
 })
 
-test("what is not exported cannot be imported", async () => {
-  writeFileSync(join(project, "inside.js"), 'import "@chorus/client/internal/src.js"\n')
-  expect((await script(PROGRAMS["Node 24"], "inside.js")).output).toContain("ERR_PACKAGE_PATH_NOT_EXPORTED")
+test.each(["client", "durable"])("what @chorus/%s does not export cannot be imported", async (name) => {
+  const dist = join(project, "node_modules/@chorus", name, "dist")
+  const files = readdirSync(dist, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".js"))
+  expect(files).toContain("index.js")
+  for (const path of [...files.map((file) => `@chorus/${name}/dist/${file}`), `@chorus/${name}/internal/src.js`]) {
+    writeFileSync(join(project, "inside.js"), `import ${JSON.stringify(path)}\n`)
+    expect((await script(PROGRAMS["Node 24"], "inside.js")).output).toContain("ERR_PACKAGE_PATH_NOT_EXPORTED")
+  }
+})
+
+test.each(["client", "durable"])("@chorus/%s can be required", async (name) => {
+  writeFileSync(join(project, "required.cjs"), `console.log(Object.keys(require("@chorus/${name}")).length > 0)\n`)
+  expect(await script(PROGRAMS["Node 24"], "required.cjs")).toEqual({ code: 0, output: "true\n" })
 })
 
 test("a tarball holds the package and nothing else", () => {
   const files = (name: string): ReadonlyArray<string> =>
     readdirSync(join(project, "node_modules/@chorus", name), { recursive: true, encoding: "utf8" })
-      .filter((file) => /\.\w+$/.test(file))
+      .filter((file) => !["dist", "dist/internal", "examples"].includes(file))
       .filter((file) => !/^dist\/(internal\/)?\w+(\.d\.ts|\.js)$|^examples\/\w+\.js$/.test(file))
       .sort()
-  for (const name of ["client", "durable"]) expect(files(name)).toEqual(["README.md", "package.json"])
+  for (const name of ["client", "durable"]) expect(files(name)).toEqual(["LICENSE", "README.md", "package.json"])
 })
 
-test("the client's types are its own, and hold in a strict project", () => {
+test.each([
+  ["nodenext", "nodenext"],
+  ["esnext", "bundler"],
+])("the client's types are its own, and hold in a strict project: %s, resolved as %s", (module, resolution) => {
   const types = join(project, "node_modules/@chorus/client/dist")
   const ofOthers = readdirSync(types)
     .filter((file) => file.endsWith(".d.ts") && file !== "effect.d.ts")
-    .filter((file) => /from "[^.]/.test(readFileSync(join(types, file), "utf8")))
+    .filter((file) => /(?:from |import\(|types=)["'](?!\.\/(?!effect))/.test(readFileSync(join(types, file), "utf8")))
   expect(ofOthers).toEqual([])
   writeFileSync(join(project, "types.ts"), TYPED)
   const strict = [
     "--strict",
     "--exactOptionalPropertyTypes",
-    "--module",
-    "nodenext",
+    ...["--module", module, "--moduleResolution", resolution, "--target", "esnext"],
     "--lib",
     "esnext,dom",
     "--types",
