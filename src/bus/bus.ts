@@ -27,10 +27,10 @@ export interface RequestOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
-/** There was no answer: the subject has no listener, or what came in time was not one. */
+/** There was no answer: the subject has no listener, what came in time was not one, or the server takes no such question. */
 export class Unanswered extends Schema.TaggedError<Unanswered>()("Unanswered", {
   subject: Schema.String,
-  reason: Schema.Literals(["nobody listens", "timeout", "closed"]),
+  reason: Schema.Literals(["nobody listens", "timeout", "closed", "too large"]),
 }) {
   override get message() {
     return `${this.subject} is not answered: ${this.reason}`

@@ -1,6 +1,7 @@
 // The bus over NATS: one connection a process, which dials again by itself for as long as the process lives.
 import {
   AuthorizationError,
+  InvalidArgumentError,
   type NatsConnection,
   headers as natsHeaders,
   PermissionViolationError,
@@ -145,6 +146,8 @@ const unanswered =
     if (error instanceof RequestError && error.isNoResponders()) {
       return new Unanswered({ subject, reason: "nobody listens" })
     }
+    // Subjects and time-outs are of our own making: what is wrong with them is the size.
+    if (error instanceof InvalidArgumentError) return new Unanswered({ subject, reason: "too large" })
     return new Unanswered({ subject, reason: error instanceof TimeoutError ? "timeout" : "closed" })
   }
 

@@ -136,6 +136,12 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
     for (const control of lately.splice(0)) runFork(insist(bus, now.subjects.control, control.bytes))
   })
 
+  /** Another try would be refused as well. */
+  const tooLarge = (pass: number, bytes: number): PassAnswer => {
+    const reason = `its command has ${bytes} bytes, max_payload of nats-server is ${bus.maxPayload()}. Raise it`
+    return { _tag: "Refused", pass, error: new PassFailed({ group: group.name, rank: 0, reason }) }
+  }
+
   const ask = (command: PassCommand, headers: RequestOptions["headers"]): Effect.Effect<Reply> =>
     Effect.callback<Reply>((resume) => {
       let bytes = 0
@@ -148,12 +154,14 @@ export const join = Effect.fnUntraced(function* ({ deployment, group, epoch, sta
             bytes = message.byteLength + data.byteLength
             questions.answered(question, Result.isSuccess(answer) ? answer.success : answer.failure)
           }
+          const refuse = (): void => questions.answered(question, tooLarge(question.command.pass, message.byteLength))
           const send: Effect.Effect<void> = Effect.suspend(() => {
             if (!questions.isOpen(question)) return Effect.void
             return Effect.matchEffect(bus.request(now.subjects.pass, message, options), {
               onSuccess: (answer) => Effect.sync(() => heard(answer)),
               onFailure: ({ reason }) => {
                 if (reason === "closed") return Effect.void
+                if (reason === "too large") return Effect.sync(refuse)
                 return reason === "timeout" ? send : Effect.delay(send, BEAT_MILLIS) // as while ranks reconnect
               },
             })

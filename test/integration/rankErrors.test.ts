@@ -2,12 +2,15 @@
 // server and its parent: a typed error where an answer is awaited, and the process stays up; or it ends, with the right code.
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer, connect as dial, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { Effect } from "effect"
 import { Packr } from "msgpackr"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { Nats } from "../../src/bus/nats.ts"
+import { join as joinGroup } from "../../src/group/group.ts"
 import { type Draft, GREEDY, type PassAnswer, type PassCommand, type SessionDraft } from "../../src/wire/pass.ts"
 import { ENTRY, environmentOf, exit, RankGroup, Server } from "./rankGroup.ts"
 
@@ -162,26 +165,56 @@ describe("one rank", () => {
   })
 })
 
-test("an answer that the server would not carry is an error with both sizes, and not silence", async () => {
+describe("a server with a small max_payload", () => {
   const folder = mkdtempSync(join(tmpdir(), "chorus-test-small-"))
   const config = join(folder, "nats.conf")
-  writeFileSync(config, 'listen: 127.0.0.1:-1\nmax_payload: 4KB\njetstream { store_dir: "store" }\n')
-  await using small = await Server.start({ config, folder })
-  await using group = await RankGroup.start(small, { name: "small", model: MODEL, strategy: "single", ranks: 1 })
-  const names = Array.from({ length: 24 }, (_, i) => `s${i}`)
-  for (const name of names) await group.prefill(name, PROMPT.slice(0, -1))
-  const draftOf = (sessions: ReadonlyArray<string>): Draft => {
-    const [first, ...more] = sessions.map((session) => ({
-      ...{ session, committed: PROMPT.length - 1, accepted: [13], depth: 4, width: 4, nodes: 16 },
-    }))
-    if (first === undefined) throw new Error("a draft is of a session at least")
-    return { _tag: "Draft", ...group.next(), fuzzy: 4, sessions: [first, ...more] }
-  }
-  const reason = /its answer has \d{4,} bytes, max_payload of nats-server is 4096/
-  expect(errorOf(await group.command(draftOf(names)))).toMatchObject({
-    ...{ _tag: "PassFailed", group: "base", reason: expect.stringMatching(reason) },
+  let small: Server
+  let group: RankGroup
+  beforeAll(async () => {
+    writeFileSync(config, 'listen: 127.0.0.1:-1\nmax_payload: 4KB\njetstream { store_dir: "store" }\n')
+    small = await Server.start({ config, folder })
+    group = await RankGroup.start(small, { name: "small", model: MODEL, strategy: "single", ranks: 1 })
   })
-  expect(await group.command(draftOf(names.slice(0, 1)))).toMatchObject({ _tag: "Drafted" })
+  afterAll(async () => {
+    await group?.[Symbol.asyncDispose]()
+    await small?.[Symbol.asyncDispose]()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const draftOf = (count: number): Omit<Draft, "epoch" | "pass" | "attempt"> => {
+    const sessionOf = (i: number) => ({
+      ...{ session: `s${i}`, committed: PROMPT.length - 1, accepted: [13], depth: 4, width: 4, nodes: 16 },
+    })
+    return {
+      ...{ _tag: "Draft", fuzzy: 4 },
+      sessions: [sessionOf(0), ...Array.from({ length: count - 1 }, (_, i) => sessionOf(i + 1))],
+    }
+  }
+
+  test("an answer that it would not carry is an error with both sizes, and not silence", async () => {
+    for (let i = 0; i < 24; i++) await group.prefill(`s${i}`, PROMPT.slice(0, -1))
+    const reason = /its answer has \d{4,} bytes, max_payload of nats-server is 4096/
+    expect(errorOf(await group.command({ ...draftOf(24), ...group.next() }))).toMatchObject({
+      ...{ _tag: "PassFailed", group: "base", reason: expect.stringMatching(reason) },
+    })
+    expect(await group.command({ ...draftOf(1), ...group.next() })).toMatchObject({ _tag: "Drafted" })
+  })
+
+  test("so is a command, and the next one is answered", async () => {
+    const base = { name: "base", model: MODEL, strategy: "single", ranks: 1, threads: 1, device: "CPU" } as const
+    const asked = Effect.gen(function* () {
+      const joined = yield* joinGroup({ deployment: "small", group: base, epoch: group.epoch })
+      yield* joined.ready
+      const error = yield* Effect.flip(joined.draft(draftOf(100)))
+      const { answer } = yield* joined.draft(draftOf(1))
+      return { error, answer }
+    })
+    const over = Nats.layer({ url: small.url, name: "test" })
+    const { error, answer } = await Effect.runPromise(Effect.scoped(Effect.provide(asked, over)))
+    const reason = /its command has \d{4,} bytes, max_payload of nats-server is 4096/
+    expect(error).toMatchObject({ _tag: "PassFailed", group: "base", reason: expect.stringMatching(reason) })
+    expect(answer.trees).toHaveLength(1)
+  })
 })
 
 /** A pass of a `layer` group that is under way and waits for rank `peer`, which stands still: its answer, to come. */
