@@ -10,7 +10,7 @@ import { groupSubjects } from "../wire/subjects.ts"
 import { type StandbyFeed, tellStandby } from "./kv/standbyFeed.ts"
 import type { Transfer } from "./kv/transfer.ts"
 import type { RankContext } from "./pass/execute.ts"
-import { type Member, passFailed } from "./pass/prepare.ts"
+import { passFailed } from "./pass/prepare.ts"
 import { type Lane, refused } from "./pass/queue.ts"
 import { passRunner } from "./pass/runner.ts"
 
@@ -47,7 +47,12 @@ export const serve = Effect.fnUntraced(function* ({
   const { group, rank, strategy, layout } = rankContext
   const tell = tellStandby(bus, { deployment, epoch, group, rank, compute: rankContext.compute, standbyFeed })
   const answer = (askers: ReadonlyArray<Message>, answer: PassAnswer): void => {
-    const encoded = withinLimit(answer, bus.maxPayload(), rankContext)
+    const limit = bus.maxPayload()
+    // Without an answer the pass would be asked for again and again.
+    const encoded = answers.encodeWithin(limit, answer, (bytes) => {
+      const reason = `its answer has ${bytes} bytes, max_payload of nats-server is ${limit}. Raise it`
+      return refused(answer.pass, passFailed(rankContext, reason))
+    })
     for (const asker of askers) bus.respond(asker, encoded)
   }
   const runner = yield* passRunner<Message>({
@@ -94,11 +99,3 @@ export const serve = Effect.fnUntraced(function* ({
   const serving: Serving = { abandon: runner.abandon }
   return serving
 })
-
-/** The server takes no larger message, and without an answer the pass would be asked for again and again. */
-const withinLimit = (answer: PassAnswer, limit: number, member: Member) => {
-  const bytes = answers.encode(answer)
-  if (bytes.byteLength <= limit) return bytes
-  const reason = `its answer has ${bytes.byteLength} bytes, max_payload of nats-server is ${limit}. Raise it`
-  return answers.encode(refused(answer.pass, passFailed(member, reason)))
-}

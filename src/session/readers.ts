@@ -60,13 +60,11 @@ const answerTo = Effect.fnUntraced(function* ({
 })
 
 /** Two entries of a log may be more than a message may have. */
-const withinLimit = (answer: ReadAnswer, limit: number): Uint8Array => {
-  const bytes = answers.encode(answer)
-  if (bytes.byteLength <= limit) return bytes
-  const reason = `two entries of a log have ${bytes.byteLength} bytes, max_payload of nats-server is ${limit}. Raise it`
-  const refused = new StorageRefused({ storage: TOKEN_STREAM, reason, tooLarge: true })
-  return answers.encode({ _tag: "NotRead", reason, refused })
-}
+const withinLimit = (answer: ReadAnswer, limit: number): Uint8Array =>
+  answers.encodeWithin(limit, answer, (bytes) => {
+    const reason = `two entries of a log have ${bytes} bytes, max_payload of nats-server is ${limit}. Raise it`
+    return { _tag: "NotRead", reason, refused: new StorageRefused({ storage: TOKEN_STREAM, reason, tooLarge: true }) }
+  })
 
 /** Whether a supervisor goes on with a session, or will; where the records cannot be read, it is taken to be so. */
 const isRunning = (storage: Storage["Service"], deployment: string, session: string): Effect.Effect<boolean> =>

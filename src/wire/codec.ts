@@ -31,6 +31,11 @@ export const codec = <S extends Schema.Codec<unknown, unknown>>(
   return {
     /** Throws where the value is not one of the schema's: for values of our own making. */
     encode: (value: S["Type"]): Uint8Array => packr.pack(encode(value)),
+    /** Likewise; where that is more than a message may have, what is said instead, which is told the bytes. */
+    encodeWithin: (limit: number, value: S["Type"], instead: (bytes: number) => S["Type"]): Uint8Array => {
+      const bytes = packr.pack(encode(value))
+      return bytes.byteLength <= limit ? bytes : packr.pack(encode(instead(bytes.byteLength)))
+    },
     /** For values that a user made. */
     tryEncode: (value: S["Type"]): Result.Result<Uint8Array, MalformedMessage> =>
       Result.map(Result.mapError(encodeResult(value), malformed), (encoded) => packr.pack(encoded)),
