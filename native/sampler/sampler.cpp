@@ -17,7 +17,7 @@ constexpr double NEVER = -std::numeric_limits<double>::infinity();
 // The largest and the smallest Gumbel variate of a 32-bit uniform lie 26.004 apart, so no token further behind the best one
 // (in units of the temperature) can win: the generator runs for those within reach alone.
 constexpr double REACH = 26.01;
-constexpr double MOST = 22.88;  // no variate is larger
+const double MOST = gumbel_of(UINT32_MAX);  // no variate is larger
 
 // A share of e to this power does not show in a probability, whatever the vocabulary.
 constexpr double FAINT = -20;

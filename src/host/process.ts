@@ -71,18 +71,18 @@ export const startActors = (wanted: ReadonlyArray<Actor>) =>
     (started) => Effect.forEach(started, ({ child }) => stop(child), { concurrency: "unbounded", discard: true }),
   ).pipe(Effect.map((started) => started.map(({ process }) => process)))
 
+/** Actors with few young objects that live on. */
+const SMALL: ReadonlySet<string> = new Set(["gateway.ts", "host.ts"])
+
 /**
  * V8 lets the young objects of a process grow to 48 MiB, most of it while modules load, and keeps that; the old ones it
- * collects late. A gateway and a host have few young objects that live on, and keep 3.
+ * collects late. With these options the young ones keep 3.
  */
-const HEAP: Readonly<Record<string, ReadonlyArray<string>>> = {
-  "gateway.ts": ["--max-semi-space-size=1", "--optimize-for-size"],
-  "host.ts": ["--max-semi-space-size=1", "--optimize-for-size"],
-}
+export const SMALL_HEAP = ["--max-semi-space-size=1", "--optimize-for-size"] as const
 
 const spawnActor = ({ name, file, environment }: Actor) => {
   const entry = path(ROOT, "actors", file.replace(/\.ts$/, extname(import.meta.filename)))
-  const child = spawn(process.execPath, [...(HEAP[file] ?? []), entry], {
+  const child = spawn(process.execPath, [...(SMALL.has(file) ? SMALL_HEAP : []), entry], {
     env: { NODE_COMPILE_CACHE: COMPILED, ...process.env, ...NOT_INHERITED, ...environment },
     stdio: ["ignore", "ignore", "pipe", "ipc"], // the actor ends when the channel does
     detached: true, // a terminal's Ctrl-C is for us: we end them, in order

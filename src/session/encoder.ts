@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { extname, join } from "node:path"
 import { Context, Effect, Schema, type Scope, Semaphore } from "effect"
+import { SMALL_HEAP } from "../host/process.ts"
 import type { Encodable, EncodeError } from "../model/encoding.ts"
 import { EncodingFailed, type Model } from "../model/index.ts"
 import { EncodeAnswer, type EncodeRequest } from "./encoderMessages.ts"
@@ -10,9 +11,6 @@ import { EncodeAnswer, type EncodeRequest } from "./encoderMessages.ts"
 const ACTOR = join(import.meta.dirname, `../../actors/encoder${extname(import.meta.filename)}`) // .js in a package
 
 const HEAP_MEBIBYTES = 1_024
-
-/** It encodes a text now and then, and keeps tables alone: V8 would keep 48 MiB for its young objects, and more for its old. */
-const SMALL = ["--max-semi-space-size=1", "--optimize-for-size"]
 
 /** It limits itself (src/model/encoding.ts); this is for what V8 cannot stop, and holds the opening of the model too. */
 const ANSWER_MILLIS = 30_000
@@ -73,7 +71,8 @@ export const StartEncoder = Context.Reference<Effect.Effect<Encoder, never, Scop
 const start = (): ChildProcess => {
   const child = fork(ACTOR, {
     env: {},
-    execArgv: ["--permission", "--allow-fs-read=*", `--max-old-space-size=${HEAP_MEBIBYTES}`, ...SMALL],
+    // It encodes a text now and then, and keeps tables alone.
+    execArgv: ["--permission", "--allow-fs-read=*", `--max-old-space-size=${HEAP_MEBIBYTES}`, ...SMALL_HEAP],
     serialization: "advanced",
     stdio: ["ignore", "ignore", "ignore", "ipc"],
     detached: true, // a terminal's Ctrl-C is for us
