@@ -16,7 +16,7 @@ export const recorded = (): ReadonlyArray<string> =>
 
 export const DEPLOYMENT = "recorded"
 
-const TOKENS = 200
+export const TOKENS = 200 // of each answer
 
 const REQUEST: InferRequest = { prompt: "export class Queue<T> {\n", maxTokens: TOKENS, minTokens: TOKENS }
 /** Of the sessions that had ended, and in the same order of those under way. */
