@@ -28,6 +28,8 @@ export interface KvLacking {
   readonly session: string
   readonly epoch: number
   readonly rank: number
+  readonly from: number // of the piece
+  readonly count: number
 }
 
 export type KvMessage = KvDelta | KvLacking
@@ -77,7 +79,8 @@ const NONE = new Uint8Array(0)
 
 /** A frame in two blocks: all before the values, and the values where they lie. */
 const frameOf = (kv: KvMessage): readonly [head: Uint8Array, values: Uint8Array] => {
-  const { from, count, group, sampling, values } = kv._tag === "KvDelta" ? kv : NO_ROWS
+  const { from, count } = kv
+  const { group, sampling, values } = kv._tag === "KvDelta" ? kv : NO_ROWS
   const names = [kv.session, group].map((name) => Buffer.from(name))
   const [session = NONE, owner = NONE] = names
   const told = from > 0 || sampling === null ? NONE : samplings.encode(sampling)
@@ -98,7 +101,7 @@ const frameOf = (kv: KvMessage): readonly [head: Uint8Array, values: Uint8Array]
   return [head, values]
 }
 
-const NO_ROWS = { from: 0, count: 0, group: "", sampling: null, values: NONE }
+const NO_ROWS = { group: "", sampling: null, values: NONE }
 
 /** The messages that a delta takes, whose number they have in common: one, or parts that the server takes. The values are copied once. */
 export const encode = (kv: KvMessage, number: number, maxPayload: number): ReadonlyArray<Uint8Array> => {
@@ -127,15 +130,16 @@ const decode = (message: Uint8Array): Result.Result<KvMessage, MalformedMessage>
   if (group === HEADER_BYTES) return malformed("session", "a name", 0)
   if (values > message.byteLength) return malformed("values", `to begin at byte ${values}`, message.byteLength)
   const text = (from: number, to: number) => new TextDecoder().decode(message.subarray(from, to))
-  const of = { session: text(HEADER_BYTES, group), epoch: view.getUint32(8, true), rank: view.getUint16(4, true) }
+  const of = {
+    ...{ session: text(HEADER_BYTES, group), epoch: view.getUint32(8, true), rank: view.getUint16(4, true) },
+    ...{ from: view.getUint32(12, true), count: view.getUint32(16, true) },
+  }
   if (kind === LACKING) return Result.succeed({ _tag: "KvLacking", ...of })
   const told = values > sampling ? samplings.decode(message.subarray(sampling, values)) : Result.succeed(null)
   return Result.map(told, (told) => ({
     _tag: "KvDelta",
     ...of,
     group: text(group, sampling),
-    from: view.getUint32(12, true),
-    count: view.getUint32(16, true),
     sampling: told,
     values: message.subarray(values),
   }))

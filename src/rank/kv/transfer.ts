@@ -84,11 +84,10 @@ const answer = (
   values: Uint8Array | null,
 ): void => {
   const { epoch, group } = target
+  const piece = { session, epoch, rank, from, count: to - from }
   const message: KvMessage =
-    values === null
-      ? { _tag: "KvLacking", session, epoch, rank }
-      : { _tag: "KvDelta", session, epoch, group, rank, from, count: to - from, sampling, values }
-  for (const piece of encode(message, number, maxPayload())) give(target, piece)
+    values === null ? { _tag: "KvLacking", ...piece } : { _tag: "KvDelta", ...piece, group, sampling, values }
+  for (const part of encode(message, number, maxPayload())) give(target, part)
 }
 
 /** The fibres that wait for the answer to a wish. */
@@ -126,7 +125,7 @@ class Pieces {
 
 /** Or it is one to an earlier wish. */
 const answers = (kv: KvMessage, { session, from, to }: Send): boolean =>
-  kv.session === session && (kv._tag === "KvLacking" || (kv.from === from && kv.count === to - from))
+  kv.session === session && kv.from === from && kv.count === to - from
 
 const fetching = ({ epoch, group, rank, shard, compute, ...options }: TransferOptions, pieces: Pieces): Fetch => {
   const target = { epoch, group }

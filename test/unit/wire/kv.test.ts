@@ -24,7 +24,7 @@ describe("a delta", () => {
   })
 
   test("that is not there is said in a word", () => {
-    const lacking = { _tag: "KvLacking", session: "s", epoch: 3, rank: 1 } as const
+    const lacking = { _tag: "KvLacking", session: "s", epoch: 3, rank: 1, from: 7, count: 5 } as const
     expect(received(new Assembly(), encode(lacking, 0, 2 ** 20))).toEqual([lacking])
   })
 

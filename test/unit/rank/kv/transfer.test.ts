@@ -141,6 +141,17 @@ test("an answer to an earlier question, for fewer rows, is not taken for the one
   expect(target.compute.committed("s")).toBe(12)
 })
 
+test("nor is one to an earlier question that says that there are no such rows", async () => {
+  const stations = new Stations()
+  const [source, target] = [stations.get(1), stations.get(2)]
+  await fill(source, "s", PROMPT.slice(0, 10)) // all in one piece
+  const tooMany = { session: "s", from: "s", committed: 11, sampling: SAMPLING }
+  const abandoned = Effect.runFork(target.moving.fetch(tooMany, { epoch: 1, group: "base" }))
+  await stations.sent(1)
+  abandoned.interruptUnsafe()
+  expect(await stations.deliver(target, [1], fetch(target, "s", 1, 10))).toBe(true)
+})
+
 test("a rank that does not hold what is asked for says so", async () => {
   const stations = new Stations()
   const target = stations.get(2)
