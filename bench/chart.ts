@@ -1,4 +1,4 @@
-// A line chart as SVG, both axes logarithmic, for the documents.
+// A line chart as SVG, for the documents. Axes are logarithmic; one that shows ratios may begin at nothing and be linear.
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 
@@ -6,26 +6,27 @@ export interface Chart {
   readonly title: string
   readonly x: string
   readonly y: string
+  readonly linear?: boolean // the y axis, from 0
   readonly series: ReadonlyArray<{ readonly name: string; readonly points: ReadonlyArray<readonly [number, number]> }>
 }
 
-const WIDTH = 720
+const WIDTH = 760
 const HEIGHT = 400
-const [LEFT, RIGHT, TOP, BOTTOM] = [60, 150, 40, 50]
+const [LEFT, RIGHT, TOP, BOTTOM] = [60, 190, 40, 50]
 const COLOURS = ["#b3261e", "#0b6e4f", "#c77700", "#1f5fae", "#6a3d9a", "#444444"]
 
 /** `file` is a path from the root. */
 export const writeChart = (file: string, chart: Chart): void =>
   writeFileSync(join(import.meta.dirname, "..", file), svgOf(chart))
 
-const svgOf = ({ title, x, y, series }: Chart): string => {
+const svgOf = ({ title, x, y, series, linear = false }: Chart): string => {
   const points = series.flatMap(({ points }) => points)
   const across = axis(
     points.map(([x]) => x),
     LEFT,
     WIDTH - RIGHT,
   )
-  const up = axis(
+  const up = (linear ? linearAxis : axis)(
     points.map(([, y]) => y),
     HEIGHT - BOTTOM,
     TOP,
@@ -66,6 +67,16 @@ const svgOf = ({ title, x, y, series }: Chart): string => {
 
 const text = (x: number | string, y: number | string, words: string, anchor = "middle"): string =>
   `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`
+
+/** From 0 to above the largest value, with at most ten ticks. */
+const linearAxis = (values: ReadonlyArray<number>, from: number, to: number) => {
+  const most = Math.max(...values)
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((step) => most / step <= 9) ?? 100
+  const count = Math.ceil(most / step)
+  const ticks = Array.from({ length: count + 1 }, (_, i) => Number((i * step).toPrecision(3)))
+  const at = (value: number) => (from + ((to - from) * value) / (count * step)).toFixed(1)
+  return { at, ticks }
+}
 
 /** From the smallest to the largest value on `from` to `to`, with ticks at 1, 2 and 5. */
 const axis = (values: ReadonlyArray<number>, from: number, to: number) => {

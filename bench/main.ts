@@ -9,11 +9,22 @@ import { BenchFailed } from "./failure.ts"
 import { load } from "./load.ts"
 import { lossless } from "./lossless.ts"
 import { machineFacts } from "./machine.ts"
+import { paper } from "./paper.ts"
 import { recovery } from "./recovery.ts"
 import { sectionOf, writeSection } from "./results.ts"
 import { speed } from "./speed.ts"
 
-const BENCHMARKS: ReadonlyArray<Benchmark> = [easyspec, speed, lossless, load, coldStart, recovery, durability, clients]
+const BENCHMARKS: ReadonlyArray<Benchmark> = [
+  easyspec,
+  speed,
+  lossless,
+  load,
+  coldStart,
+  recovery,
+  durability,
+  clients,
+  paper,
+]
 
 const help = () =>
   [

@@ -33,6 +33,7 @@ const LAYERS = [
   ["src/bus", "src/hub", "src/model", "src/speculation"],
   ["src/group", "src/natsServer", "src/store"],
   ["src/client", "src/durable", "src/host", "src/rank"],
+  ["src/planner"],
   ["src/controller", "src/generation"],
   ["src/replica"],
   ["src/session", "src/local"],
